@@ -1,0 +1,66 @@
+/* Gradients: the tape that operations leave, and the ways back along it. */
+#ifndef FONIO_AUTOGRAD_H
+#define FONIO_AUTOGRAD_H
+
+#include <fonio/ops.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* tensor.requires_grad. */
+FONIO_API bool fonio_tensor_requires_grad(const fonio_tensor *tensor);
+
+/* tensor.requires_grad_(requires_grad), on a leaf of a floating-point dtype; FONIO_RUNTIME_ERROR with torch's texts. */
+FONIO_API fonio_status fonio_tensor_set_requires_grad(fonio_tensor *tensor, bool requires_grad);
+
+/* tensor.is_leaf. */
+FONIO_API bool fonio_tensor_is_leaf(const fonio_tensor *tensor);
+
+/* The name of tensor.grad_fn as torch prints it, such as "ConvolutionBackward0"; NULL for a leaf. Static text. */
+FONIO_API const char *fonio_tensor_grad_fn_name(const fonio_tensor *tensor);
+
+/* tensor.grad, borrowed; NULL when there is none. */
+FONIO_API fonio_tensor *fonio_tensor_grad(const fonio_tensor *tensor);
+
+/* tensor.grad = grad (retained); NULL clears it. Shape and dtype must be the tensor's. */
+FONIO_API fonio_status fonio_tensor_set_grad(fonio_tensor *tensor, fonio_tensor *grad);
+
+/* tensor.retain_grad(): keep the gradient of a tensor that is no leaf, too. */
+FONIO_API fonio_status fonio_tensor_retain_grad(fonio_tensor *tensor);
+
+/* tensor.detach(): a new tensor over the same storage without a history. */
+FONIO_NEW fonio_tensor *fonio_tensor_detach(fonio_tensor *tensor);
+
+/* Whether operations of this thread record their history: torch.is_grad_enabled(). */
+FONIO_API bool fonio_grad_enabled(void);
+
+/* torch.set_grad_enabled(enabled) for this thread; returns what was set before:
+ *   bool before = fonio_set_grad_enabled(false);  ...  fonio_set_grad_enabled(before);      // with torch.no_grad(): */
+FONIO_API bool fonio_set_grad_enabled(bool enabled);
+
+/* tensor.backward(gradient, retain_graph): adds to the .grad of every leaf that `tensor` came from. `gradient` NULL: 1, for a tensor of one
+ * element. Without `retain_graph` the graph's saved tensors are freed. On failure no .grad is changed. FONIO_RUNTIME_ERROR with torch's texts. */
+FONIO_API fonio_status fonio_tensor_backward_with(fonio_tensor *tensor, fonio_tensor *gradient, bool retain_graph);
+
+/* tensor.backward(). */
+FONIO_API fonio_status fonio_tensor_backward(fonio_tensor *tensor);
+
+/* torch.autograd.grad(output, inputs, grad_output, retain_graph, allow_unused): writes `count` new tensors to `grads` (the caller releases each),
+ * NULL for an unused input where that is allowed. No .grad changes. On failure `grads` is untouched. */
+FONIO_API fonio_status fonio_grad(fonio_tensor *output, int count, fonio_tensor *const *inputs,
+                                  fonio_tensor *grad_output, bool retain_graph, bool allow_unused,
+                                  fonio_tensor **grads);
+
+/* torch.autograd.gradcheck: compares the gradients of `function` at `inputs` (float64; those that require a gradient are checked) with central
+ * differences of step `eps`, within atol + rtol * |numeric|. `function(inputs, count, user)` returns a new tensor. torch's defaults: eps 1e-6, atol
+ * 1e-5, rtol 1e-3. FONIO_RUNTIME_ERROR, with the place and both numbers, when they differ. */
+typedef fonio_tensor *(*fonio_gradcheck_function)(fonio_tensor *const *inputs, int count, void *user);
+FONIO_API fonio_status fonio_gradcheck(fonio_gradcheck_function function, void *user, int count,
+                                       fonio_tensor *const *inputs, double eps, double atol, double rtol);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

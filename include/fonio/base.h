@@ -1,0 +1,100 @@
+/* Status and messages, memory, instruction sets: what every other header stands on. */
+#ifndef FONIO_BASE_H
+#define FONIO_BASE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Marks a function of the public interface. */
+#define FONIO_API __attribute__((visibility("default")))
+
+/* Marks a public function whose result belongs to the caller, who releases it. A pointer from a function without this mark
+ * is borrowed: it lives as long as the object that it was asked of, and is not released. */
+#define FONIO_NEW __attribute__((visibility("default"), warn_unused_result))
+
+/* "As the first": the default of the second number of a pair, so that `.stride = 2` means (2, 2). */
+#define FONIO_BOTH INT64_MIN
+
+/* ---- Version ---- */
+
+#define FONIO_VERSION_MAJOR 0
+#define FONIO_VERSION_MINOR 1
+#define FONIO_VERSION_PATCH 0
+
+/* The version of the library that is loaded, such as "0.1.0". Static text. */
+FONIO_API const char *fonio_version(void);
+
+/* ---- Status and message ----
+ *
+ * A function that can fail returns a status, or a pointer that is NULL on failure. Its message is then fonio_last_error(),
+ * in PyTorch's words where PyTorch has words for it. A failed call leaves its outputs as they were and loses nothing.
+ *
+ * A function that is given NULL where it needs an object returns NULL or the status of the call that failed before, and
+ * keeps that message: calls can be chained, and one check at the end tells the first fault. */
+
+/* The kinds of failure, named after the exceptions that PyTorch raises. The numbers never change. */
+typedef enum fonio_status {
+  FONIO_OK = 0,
+  FONIO_NO_MEMORY = 1,
+  FONIO_VALUE_ERROR = 2,
+  FONIO_TYPE_ERROR = 3,
+  FONIO_RUNTIME_ERROR = 4,
+  FONIO_INDEX_ERROR = 5,
+  FONIO_KEY_ERROR = 6,
+  FONIO_NOT_IMPLEMENTED = 7,
+  FONIO_IO_ERROR = 8
+} fonio_status;
+
+/* The message of this thread's last failure; "" when there was none. Valid until the thread's next failure. */
+FONIO_API const char *fonio_last_error(void);
+
+/* The status of this thread's last failure; FONIO_OK when there was none, or after fonio_clear_error(). */
+FONIO_API fonio_status fonio_last_status(void);
+
+/* Forgets this thread's last failure. */
+FONIO_API void fonio_clear_error(void);
+
+/* The name of a status: "ValueError", "RuntimeError", ... as Python has it; "Ok"; "Unknown" for any other number. */
+FONIO_API const char *fonio_status_name(fonio_status status);
+
+/* ---- Warnings ---- */
+
+/* Called with each warning that PyTorch would give. */
+typedef void (*fonio_warning_handler)(const char *message, void *user);
+
+/* Sends the warnings of the whole process to `handler`; NULL brings the default back, which writes the text to stderr as
+ * "Warning: ...". Takes effect for the next warning of any thread. */
+FONIO_API void fonio_set_warning_handler(fonio_warning_handler handler, void *user);
+
+/* ---- Memory ---- */
+
+/* A host's own memory functions. `allocate` returns `bytes` bytes aligned to `alignment` (a power of two), or NULL. */
+typedef struct fonio_allocator {
+  void *(*allocate)(size_t alignment, size_t bytes, void *user);
+  void (*release)(void *pointer, void *user);
+  void *user;
+} fonio_allocator;
+
+/* Makes the library take all its memory from `allocator` (copied); NULL brings the default back. FONIO_RUNTIME_ERROR while
+ * any memory of the library is in use. Not to be called while another thread uses the library. */
+FONIO_API fonio_status fonio_set_allocator(const fonio_allocator *allocator);
+
+/* How many blocks of memory the library holds in the whole process: 0 when everything made has been released. */
+FONIO_API int64_t fonio_live_allocations(void);
+
+/* ---- Instruction sets ---- */
+
+/* The instruction set in use: "scalar", "avx2", "avx512" or "neon". The best that both the processor and the build have;
+ * the environment's FONIO_ISA, read once at first use, may only lower it. Static text. */
+FONIO_API const char *fonio_isa(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,77 @@
+/* Operations on tensors that gradients flow through. Each returns a new tensor that the caller releases, or NULL with the status and text that
+ * PyTorch would raise. When gradients are enabled (autograd.h) and an argument requires one, the result remembers how it came about. */
+#ifndef FONIO_OPS_H
+#define FONIO_OPS_H
+
+#include <fonio/conv.h>
+#include <fonio/tensor.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- Convolution ---- */
+
+/* torch.nn.functional.conv2d(input, weight, bias, ...), with nn.Conv2d's padding_mode. `input` is (N, C, H, W) or (C, H, W), `weight`
+ * (out_channels, C / groups, kH, kW), `bias` (out_channels) or NULL; any strides. `args` NULL: the defaults. The output is channels_last where
+ * torch's would be. Checks and messages: fonio_conv_problem_init. */
+FONIO_NEW fonio_tensor *fonio_tensor_conv2d_with(fonio_tensor *input, fonio_tensor *weight, fonio_tensor *bias,
+                                                 const fonio_conv2d_args *args);
+
+/* The same with keyword arguments: fonio_tensor_conv2d(x, w, NULL, .stride = 2, .padding = 1). C only. */
+#define fonio_tensor_conv2d(input, weight, bias, ...)                                                                  \
+  __extension__({                                                                                                      \
+    fonio_conv2d_args fonio_args_ = FONIO_CONV2D_ARGS(__VA_ARGS__);                                                    \
+    fonio_tensor_conv2d_with((input), (weight), (bias), &fonio_args_);                                                 \
+  })
+
+/* ---- Arithmetic: floating-point dtypes, torch's broadcasting and type promotion between float32 and float64 ---- */
+
+FONIO_NEW fonio_tensor *fonio_tensor_add(fonio_tensor *a, fonio_tensor *b);
+FONIO_NEW fonio_tensor *fonio_tensor_mul(fonio_tensor *a, fonio_tensor *b);
+
+/* tensor.sum(): of all elements, a tensor with no dimensions. */
+FONIO_NEW fonio_tensor *fonio_tensor_sum(fonio_tensor *tensor);
+
+/* tensor.mean(): of all elements. */
+FONIO_NEW fonio_tensor *fonio_tensor_mean(fonio_tensor *tensor);
+
+/* ---- Views: they share the storage ---- */
+
+/* tensor[index] along `dim`, which goes: tensor.select(dim, index). FONIO_INDEX_ERROR with torch's texts. */
+FONIO_NEW fonio_tensor *fonio_tensor_select(fonio_tensor *tensor, int dim, int64_t index);
+
+/* tensor[i, j, ...]: selects the first dimensions, one after the other. */
+FONIO_NEW fonio_tensor *fonio_tensor_index(fonio_tensor *tensor, int count, const int64_t *index);
+
+/* tensor[start:end:step] along `dim`, with Python's rules for negative and too large bounds; step at least 1. */
+FONIO_NEW fonio_tensor *fonio_tensor_slice(fonio_tensor *tensor, int dim, int64_t start, int64_t end, int64_t step);
+
+/* tensor.permute(order). */
+FONIO_NEW fonio_tensor *fonio_tensor_permute(fonio_tensor *tensor, int ndim, const int64_t *order);
+
+/* tensor.expand(shape): -1 keeps a size; repeated elements have stride 0. */
+FONIO_NEW fonio_tensor *fonio_tensor_expand(fonio_tensor *tensor, int ndim, const int64_t *shape);
+
+/* tensor.reshape(shape): one size may be -1. A view where the strides allow it, otherwise a copy. */
+FONIO_NEW fonio_tensor *fonio_tensor_reshape(fonio_tensor *tensor, int ndim, const int64_t *shape);
+
+/* ---- Copies ---- */
+
+/* tensor.contiguous(): the tensor itself (one more reference) when it is contiguous already, otherwise a copy. */
+FONIO_NEW fonio_tensor *fonio_tensor_contiguous(fonio_tensor *tensor);
+
+/* tensor.contiguous(memory_format=torch.channels_last). */
+FONIO_NEW fonio_tensor *fonio_tensor_channels_last(fonio_tensor *tensor);
+
+/* tensor.clone(): keeps the strides of a dense tensor, as torch does. */
+FONIO_NEW fonio_tensor *fonio_tensor_clone(fonio_tensor *tensor);
+
+/* tensor.to(dtype): the tensor itself (one more reference) when it has that dtype already. */
+FONIO_NEW fonio_tensor *fonio_tensor_to(fonio_tensor *tensor, fonio_dtype dtype);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,95 @@
+/* The tensor as the rooms of the library see it: its fields, and the raw operations that know of no gradients. What the public interface offers
+ * as operations with gradients (fonio/ops.h) autograd builds on these. */
+#ifndef TENSOR_TENSOR_H
+#define TENSOR_TENSOR_H
+
+#include <stdatomic.h>
+
+#include "fonio/tensor.h"
+
+/* Memory that several tensors share: the library's own, or a host's with a release callback. */
+typedef struct tensor_storage {
+  _Atomic int64_t references;
+  void *data;
+  int64_t bytes;
+  void (*release)(void *data, void *user); /* a host's; NULL with owned == false: nothing to call */
+  void *user;
+  bool owned;              /* `data` comes from base/memory.h */
+  _Atomic int64_t version; /* counts the writes that the library saw */
+  _Atomic bool escaped;    /* a writable pointer has left the library: values may change unseen */
+} tensor_storage;
+
+/* What hangs on a tensor for autograd: a node of the graph behind an opaque pointer, so that this room need not know it. */
+typedef struct tensor_history {
+  void (*release)(void *node);           /* gives back one reference to the node */
+  const char *(*name)(const void *node); /* as torch prints it in grad_fn=<...> */
+} tensor_history;
+
+struct fonio_tensor {
+  _Atomic int64_t references;
+  tensor_storage *storage;
+  int64_t offset; /* in elements */
+  fonio_dtype dtype;
+  int ndim;
+  int64_t numel;
+  int64_t shape[FONIO_MAX_DIMS];
+  int64_t strides[FONIO_MAX_DIMS];
+
+  bool requires_grad;            /* of a leaf, as set; of others, true */
+  bool retains_grad;             /* keep .grad though not a leaf */
+  fonio_tensor *grad;            /* owned; or NULL */
+  void *node;                    /* owned through `history`; NULL: a leaf */
+  const tensor_history *history; /* set whenever `node` is */
+};
+
+/* The first element. */
+static inline void *tensor_at_offset(const fonio_tensor *tensor) {
+  return (char *)tensor->storage->data + (size_t)tensor->offset * fonio_dtype_bytes(tensor->dtype);
+}
+
+/* ---- Raw operations: new tensors without a history, or NULL after fail() with torch's text ---- */
+
+/* A tensor over the same storage with other sizes, strides and offset. The caller vouches that every element lies inside. */
+fonio_tensor *tensor_view(const fonio_tensor *tensor, int ndim, const int64_t *shape, const int64_t *strides,
+                          int64_t offset);
+
+fonio_tensor *tensor_select(const fonio_tensor *tensor, int dim, int64_t index);
+fonio_tensor *tensor_slice(const fonio_tensor *tensor, int dim, int64_t start, int64_t end, int64_t step);
+fonio_tensor *tensor_permute(const fonio_tensor *tensor, int ndim, const int64_t *order);
+fonio_tensor *tensor_expand(const fonio_tensor *tensor, int ndim, const int64_t *shape);
+
+/* torch.reshape: a view where the strides allow it, otherwise a contiguous copy. */
+fonio_tensor *tensor_reshape(const fonio_tensor *tensor, int ndim, const int64_t *shape);
+
+/* Copies, whatever the strides. */
+fonio_tensor *tensor_clone(const fonio_tensor *tensor); /* torch's strides for a clone: kept when dense */
+fonio_tensor *tensor_copy_contiguous(const fonio_tensor *tensor);
+fonio_tensor *tensor_copy_channels_last(const fonio_tensor *tensor); /* 4 dimensions */
+fonio_tensor *tensor_convert(const fonio_tensor *tensor, fonio_dtype dtype);
+
+/* The shape of a and b broadcast against each other, torch's text on failure. Returns ndim, or -1. */
+int tensor_broadcast_shape(const fonio_tensor *a, const fonio_tensor *b, int64_t shape[FONIO_MAX_DIMS]);
+
+/* Elementwise in the promoted dtype (float32 or float64), broadcasting. */
+fonio_tensor *tensor_add(const fonio_tensor *a, const fonio_tensor *b);
+fonio_tensor *tensor_mul(const fonio_tensor *a, const fonio_tensor *b);
+
+/* Sum of all elements, pairwise, in the tensor's dtype: no dimensions. */
+fonio_tensor *tensor_sum(const fonio_tensor *tensor);
+
+/* Sums `tensor` down to `shape`, which was broadcast up to the tensor's shape: the gradient of a broadcast. */
+fonio_tensor *tensor_sum_to(const fonio_tensor *tensor, int ndim, const int64_t *shape);
+
+/* target += source, same shape, in place; counts as a write. */
+fonio_status tensor_accumulate(fonio_tensor *target, const fonio_tensor *source);
+
+/* Notes a write through the library. */
+static inline void tensor_touch(fonio_tensor *tensor) {
+  atomic_fetch_add(&tensor->storage->version, 1);
+}
+
+/* One element at an address, to and from double (complex: the real part). */
+double tensor_read_element(fonio_dtype dtype, const void *element);
+void tensor_write_element(fonio_dtype dtype, void *element, double value);
+
+#endif
