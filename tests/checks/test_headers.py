@@ -7,7 +7,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HEADERS = sorted(path.relative_to(ROOT / "include").as_posix() for path in (ROOT / "include").rglob("*.h"))
-COMPILERS = ["gcc -std=c11", "gcc -std=c17", "clang -std=c11", "clang -std=c17", "g++ -std=c++17", "clang++ -std=c++17"]
+COMPILERS = [f"{compiler} -std={standard}" for compiler in ("gcc", "clang") for standard in ("c99", "c11", "c17")]
+COMPILERS += [f"{compiler} -std={standard}" for compiler in ("g++", "clang++") for standard in ("c++17", "c++20")]
 WARNINGS = "-Wall -Wextra -Wpedantic -Wshadow -Wundef -Werror -fsyntax-only"
 
 
