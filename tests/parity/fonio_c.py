@@ -1,0 +1,325 @@
+"""The public C interface for the tests: libfonio.so through ctypes, and torch tensors over the same memory.
+
+    x = Tensor.wrap(torch.randn(1, 3, 8, 8))        # a fonio tensor over torch's memory, strides and all
+    y = conv2d(x, w, None, stride=2, padding="same")
+    y.torch()                                       # a torch tensor with the values and strides of y
+    lib.tensor_ndim(y.handle)                       # any function, by its name without fonio_
+
+A failure becomes the Python exception that the status is named after, with fonio_last_error() as its text. A function that a test needs is one line
+in SIGNATURES.
+"""
+
+import ctypes
+import itertools
+import os
+import pathlib
+from ctypes import POINTER, c_bool, c_char_p, c_double, c_int, c_int64, c_size_t, c_void_p
+
+import torch
+
+BOTH = -(2**63)  # FONIO_BOTH
+ZEROS, REFLECT, REPLICATE, CIRCULAR = range(4)  # fonio_padding_mode
+FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT = range(3)  # fonio_conv_direction
+
+# ---- Structs, as the headers have them ----
+
+
+class Args(ctypes.Structure):
+    """fonio_conv2d_args."""
+
+    _fields_ = [
+        ("struct_bytes", c_size_t),
+        ("stride", c_int64 * 2),
+        ("padding", c_int64 * 2),
+        ("padding_sides", c_int64 * 4),
+        ("padding_name", c_char_p),
+        ("padding_mode", c_char_p),
+        ("dilation", c_int64 * 2),
+        ("groups", c_int64),
+    ]
+
+
+class Array(ctypes.Structure):
+    """fonio_array."""
+
+    _fields_ = [("dtype", c_int), ("ndim", c_int), ("shape", POINTER(c_int64)), ("strides", POINTER(c_int64))]
+
+
+class Problem(ctypes.Structure):
+    """fonio_conv_problem."""
+
+    _fields_ = [
+        ("struct_bytes", c_size_t),
+        ("dtype", c_int),
+        *((name, c_int64) for name in ("batch", "in_channels", "in_height", "in_width")),
+        *((name, c_int64) for name in ("out_channels", "out_height", "out_width", "kernel_height", "kernel_width")),
+        ("stride", c_int64 * 2),
+        ("dilation", c_int64 * 2),
+        ("padding", c_int64 * 4),
+        ("padding_mode", c_int),
+        ("groups", c_int64),
+        ("has_bias", c_bool),
+        ("batched", c_bool),
+        ("input_strides", c_int64 * 4),
+        ("weight_strides", c_int64 * 4),
+        ("bias_stride", c_int64),
+        ("output_strides", c_int64 * 4),
+    ]
+
+
+class PlanOptions(ctypes.Structure):
+    """fonio_conv_plan_options."""
+
+    _fields_ = [("struct_bytes", c_size_t), ("direction", c_int), ("algorithm", c_char_p)]
+
+
+class Buffers(ctypes.Structure):
+    """fonio_conv_buffers."""
+
+    _fields_ = [
+        (name, c_void_p)
+        for name in "input weight packed bias output grad_output grad_input grad_weight grad_bias workspace".split()
+    ]
+
+
+# ---- Functions ----
+
+RELEASE = ctypes.CFUNCTYPE(None, c_void_p, c_void_p)
+WARNING = ctypes.CFUNCTYPE(None, c_char_p, c_void_p)
+handle, sizes = c_void_p, POINTER(c_int64)
+
+# name without fonio_: (result, arguments)
+SIGNATURES = {
+    "last_error": (c_char_p, []),
+    "last_status": (c_int, []),
+    "clear_error": (None, []),
+    "status_name": (c_char_p, [c_int]),
+    "set_warning_handler": (None, [WARNING, c_void_p]),
+    "live_allocations": (c_int64, []),
+    "isa": (c_char_p, []),
+    "dtype_name": (c_char_p, [c_int]),
+    "conv2d_args_default": (Args, []),
+    "conv_problem_init": (c_int, [POINTER(Problem)] + [POINTER(Array)] * 3 + [POINTER(Args)]),
+    "conv_problem_parse": (c_int, [POINTER(Problem), c_char_p]),
+    "conv_problem_print": (c_size_t, [POINTER(Problem), c_char_p, c_size_t]),
+    "conv_plan_new": (handle, [POINTER(Problem), POINTER(PlanOptions)]),
+    "conv_plan_release": (None, [handle]),
+    "conv_plan_algorithm": (c_char_p, [handle]),
+    "conv_plan_workspace_bytes": (c_int64, [handle]),
+    "conv_plan_pack": (handle, [handle, c_void_p]),
+    "conv_packed_release": (None, [handle]),
+    "conv_plan_run": (c_int, [handle, POINTER(Buffers)]),
+    "conv_algorithm_name": (c_char_p, [c_int]),
+    "tensor_retain": (handle, [handle]),
+    "tensor_release": (None, [handle]),
+    "tensor_wrap": (handle, [c_int, c_void_p, c_int, sizes, sizes, RELEASE, c_void_p]),
+    "tensor_dtype": (c_int, [handle]),
+    "tensor_ndim": (c_int, [handle]),
+    "tensor_shape": (sizes, [handle]),
+    "tensor_strides": (sizes, [handle]),
+    "tensor_numel": (c_int64, [handle]),
+    "tensor_const_data": (c_void_p, [handle]),
+    "tensor_conv2d_with": (handle, [handle] * 3 + [POINTER(Args)]),
+    "tensor_requires_grad": (c_bool, [handle]),
+    "tensor_set_requires_grad": (c_int, [handle, c_bool]),
+    "tensor_grad": (handle, [handle]),
+    "tensor_grad_fn_name": (c_char_p, [handle]),
+    "tensor_backward_with": (c_int, [handle, handle, c_bool]),
+    "grad": (c_int, [handle, c_int, POINTER(handle), handle, c_bool, c_bool, POINTER(handle)]),
+}
+
+
+class Library:
+    """The functions of the library; each is looked up and declared when first asked for."""
+
+    def __init__(self, path):
+        self._library = ctypes.CDLL(str(path))
+
+    def __getattr__(self, name):
+        function = getattr(self._library, "fonio_" + name)
+        function.restype, function.argtypes = SIGNATURES[name]
+        setattr(self, name, function)
+        return function
+
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+lib = Library(os.environ.get("FONIO_LIBRARY", ROOT / "build" / "libfonio.so"))
+
+# ---- Failures ----
+
+EXCEPTIONS = {
+    1: MemoryError,
+    2: ValueError,
+    3: TypeError,
+    4: RuntimeError,
+    5: IndexError,
+    6: KeyError,
+    7: NotImplementedError,
+    8: OSError,
+}
+
+
+def last_failure():
+    """The last failure of this thread as an exception, ready to be raised."""
+    return EXCEPTIONS[lib.last_status()](lib.last_error().decode())
+
+
+def check(status):
+    """Raises unless `status` is FONIO_OK."""
+    if status != 0:
+        assert status == lib.last_status()
+        raise last_failure()
+
+
+# ---- Tensors ----
+
+DTYPES = (  # in the order of fonio_dtype
+    *(torch.float32, torch.float64, torch.float16, torch.bfloat16),
+    *(torch.complex64, torch.complex128, torch.complex32),
+    *(torch.int8, torch.int16, torch.int32, torch.int64),
+    *(torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.bool),
+    *(torch.float8_e4m3fn, torch.float8_e5m2),
+)
+
+_kept = {}  # the torch tensors whose memory the library holds
+_keys = itertools.count(1)
+
+
+@RELEASE
+def _forget(_data, key):
+    del _kept[key]
+
+
+def int64s(values):
+    """A C array of int64_t."""
+    return (c_int64 * len(values))(*values)
+
+
+class Tensor:
+    """A reference to a fonio_tensor, given back when this object goes."""
+
+    def __init__(self, handle):
+        if not handle:
+            raise last_failure()
+        self.handle = handle
+
+    def __del__(self):
+        if lib and hasattr(self, "handle"):
+            lib.tensor_release(self.handle)
+
+    @classmethod
+    def wrap(cls, tensor, requires_grad=False):
+        """A fonio tensor over the memory of a torch tensor, which lives as long as the library needs it."""
+        key = next(_keys)
+        _kept[key] = tensor
+        shape, strides = int64s(tensor.shape), int64s(tensor.stride())
+        dtype = DTYPES.index(tensor.dtype)
+        made = lib.tensor_wrap(dtype, tensor.data_ptr() or None, tensor.ndim, shape, strides, _forget, key)
+        if not made:
+            del _kept[key]
+        wrapped = cls(made)
+        if requires_grad:
+            check(lib.tensor_set_requires_grad(wrapped.handle, True))
+        return wrapped
+
+    @property
+    def shape(self):
+        return tuple(lib.tensor_shape(self.handle)[: lib.tensor_ndim(self.handle)])
+
+    def stride(self):
+        return tuple(lib.tensor_strides(self.handle)[: lib.tensor_ndim(self.handle)])
+
+    @property
+    def dtype(self):
+        return DTYPES[lib.tensor_dtype(self.handle)]
+
+    def torch(self):
+        """A copy as a torch tensor of the same shape and strides."""
+        shape, strides = self.shape, self.stride()
+        if 0 in shape:
+            return torch.empty_strided(shape, strides, dtype=self.dtype)
+        elements = 1 + sum((size - 1) * stride for size, stride in zip(shape, strides))
+        copied = ctypes.string_at(lib.tensor_const_data(self.handle), elements * self.dtype.itemsize)
+        return torch.frombuffer(bytearray(copied), dtype=self.dtype).as_strided(shape, strides)
+
+
+def handle_of(tensor):
+    return tensor.handle if tensor is not None else None
+
+
+# ---- Convolution ----
+
+
+def conv2d_args(stride=1, padding=0, dilation=1, groups=1, padding_mode=None):
+    """fonio_conv2d_args from Python's arguments: numbers, pairs, four sides (top, bottom, left, right), names."""
+    args = lib.conv2d_args_default()
+    for name, value in (("stride", stride), ("dilation", dilation)):
+        setattr(args, name, _pair(value))
+    if isinstance(padding, str):
+        args.padding_name = padding.encode()
+    elif isinstance(padding, (tuple, list)) and len(padding) == 4:
+        args.padding_sides = int64s(padding)
+    else:
+        args.padding = _pair(padding)
+    args.padding_mode = padding_mode.encode() if padding_mode is not None else None
+    args.groups = groups
+    return args
+
+
+def _pair(value):
+    return int64s(value if isinstance(value, (tuple, list)) else (value, BOTH))
+
+
+def conv2d(input, weight, bias=None, **arguments):
+    """fonio_tensor_conv2d_with, on and to Tensors."""
+    args = conv2d_args(**arguments)
+    return Tensor(lib.tensor_conv2d_with(input.handle, weight.handle, handle_of(bias), ctypes.byref(args)))
+
+
+def grad(output, inputs, grad_output=None, retain_graph=False, allow_unused=False):
+    """fonio_grad: the gradients of `inputs`, None for an unused one."""
+    given = (c_void_p * len(inputs))(*(tensor.handle for tensor in inputs))
+    made = (c_void_p * len(inputs))()
+    check(lib.grad(output.handle, len(inputs), given, handle_of(grad_output), retain_graph, allow_unused, made))
+    return [Tensor(one) if one else None for one in made]
+
+
+def array_of(tensor):
+    """fonio_array of a torch tensor (its shape and strides only), or None."""
+    if tensor is None:
+        return None
+    return Array(DTYPES.index(tensor.dtype), tensor.ndim, int64s(tensor.shape), int64s(tensor.stride()))
+
+
+def problem_init(input, weight, bias=None, **arguments):
+    """fonio_conv_problem_init for torch tensors, of which only dtype, shape and strides are looked at."""
+    problem = Problem()
+    arrays = [array_of(tensor) for tensor in (input, weight, bias)]
+    pointers = [ctypes.byref(array) if array is not None else None for array in arrays]
+    check(lib.conv_problem_init(ctypes.byref(problem), *pointers, ctypes.byref(conv2d_args(**arguments))))
+    return problem
+
+
+def problem_string(problem):
+    """fonio_conv_problem_print."""
+    text = ctypes.create_string_buffer(1 + lib.conv_problem_print(ctypes.byref(problem), None, 0))
+    lib.conv_problem_print(ctypes.byref(problem), text, len(text))
+    return text.value.decode()
+
+
+class Plan:
+    """A fonio_conv_plan; run() takes torch tensors, or None, by the names of fonio_conv_buffers."""
+
+    def __init__(self, problem, direction=FORWARD, algorithm=None):
+        options = PlanOptions(ctypes.sizeof(PlanOptions), direction, algorithm.encode() if algorithm else None)
+        self.handle = lib.conv_plan_new(ctypes.byref(problem), ctypes.byref(options))
+        if not self.handle:
+            raise last_failure()
+
+    def __del__(self):
+        if lib and getattr(self, "handle", None):
+            lib.conv_plan_release(self.handle)
+
+    def run(self, **tensors):
+        pointers = {name: tensor.data_ptr() for name, tensor in tensors.items() if tensor is not None}
+        check(lib.conv_plan_run(self.handle, ctypes.byref(Buffers(**pointers))))
