@@ -42,8 +42,9 @@ struct fonio_tensor {
   const tensor_history *history; /* set whenever `node` is */
 };
 
-/* The first element. */
+/* The first element. Without any, the offset may be any number. */
 static inline void *tensor_at_offset(const fonio_tensor *tensor) {
+  if (tensor->numel == 0) return tensor->storage->data;
   return (char *)tensor->storage->data + (size_t)tensor->offset * fonio_dtype_bytes(tensor->dtype);
 }
 

@@ -1,0 +1,92 @@
+/* a + b and a * b, elementwise. */
+#include "base/error.h"
+#include "tensor/layout.h"
+#include "tensor/storage.h"
+#include "tensor/walk.h"
+
+#define REAL float
+#define NAMED(name) name##_f32
+#include "tensor/arithmetic.inc"
+
+#define REAL double
+#define NAMED(name) name##_f64
+#include "tensor/arithmetic.inc"
+
+typedef void row_function(int64_t count, void *to, const int64_t *step, const void *a, const void *b);
+
+typedef struct binary {
+  const char *name;
+  row_function *f32, *f64;
+} binary;
+
+static const binary addition = {"add", add_row_f32, add_row_f64};
+static const binary product = {"mul", mul_row_f32, mul_row_f64};
+
+static fonio_status check_dtype(const binary *operation, fonio_dtype dtype) {
+  if (dtype == FONIO_FLOAT32 || dtype == FONIO_FLOAT64) return FONIO_OK;
+  return fail(FONIO_NOT_IMPLEMENTED, "\"%s\" not implemented for '%s'", operation->name, fonio_dtype_scalar_name(dtype));
+}
+
+/* A tensor without dimensions does not widen one that has some. */
+static fonio_dtype promoted(const fonio_tensor *a, const fonio_tensor *b) {
+  if (a->ndim > 0 && b->ndim == 0) return a->dtype;
+  if (b->ndim > 0 && a->ndim == 0) return b->dtype;
+  return a->dtype == b->dtype ? a->dtype : FONIO_FLOAT64;
+}
+
+/* `result` = a operation b, all of one dtype. */
+static void apply(const binary *operation, fonio_tensor *result, const fonio_tensor *a, const fonio_tensor *b) {
+  const fonio_tensor *operands[] = {result, a, b};
+  tensor_walk walk = walk_over(result->ndim, result->shape, 3, operands);
+  row_function *row = result->dtype == FONIO_FLOAT32 ? operation->f32 : operation->f64;
+  if (walk.row == 0) return;
+  do row(walk.row, walk_row(&walk, 0, result), walk.step, walk_row(&walk, 1, a), walk_row(&walk, 2, b));
+  while (walk_next(&walk));
+}
+
+static fonio_tensor *result_for(fonio_dtype dtype, const fonio_tensor *a, const fonio_tensor *b) {
+  int64_t shape[FONIO_MAX_DIMS], strides[FONIO_MAX_DIMS];
+  int ndim = tensor_broadcast_shape(a, b, shape);
+  if (ndim < 0) return NULL;
+  if (!layout_of_both(a, b, ndim, shape, strides))
+    return fail_null(FONIO_RUNTIME_ERROR, "Storage size calculation overflowed with sizes=%s",
+                     shape_to_text(ndim, shape).text);
+  return tensor_empty_strided(dtype, ndim, shape, strides);
+}
+
+/* The tensor in another dtype; itself when it has that one already. Owned in either case. */
+static fonio_tensor *with_dtype(const fonio_tensor *tensor, fonio_dtype dtype) {
+  if (tensor->dtype != dtype) return tensor_convert(tensor, dtype);
+  return tensor_view(tensor, tensor->ndim, tensor->shape, tensor->strides, tensor->offset);
+}
+
+static fonio_tensor *elementwise(const binary *operation, const fonio_tensor *a, const fonio_tensor *b) {
+  if (check_dtype(operation, a->dtype) || check_dtype(operation, b->dtype)) return NULL;
+  fonio_dtype dtype = promoted(a, b);
+  fonio_tensor *result = result_for(dtype, a, b);
+  fonio_tensor *left = result ? with_dtype(a, dtype) : NULL;
+  fonio_tensor *right = left ? with_dtype(b, dtype) : NULL;
+  if (right) apply(operation, result, left, right);
+  fonio_tensor_release(left);
+  if (!right) fonio_tensor_release(result);
+  fonio_tensor_release(right);
+  return right ? result : NULL;
+}
+
+fonio_tensor *tensor_add(const fonio_tensor *a, const fonio_tensor *b) {
+  return elementwise(&addition, a, b);
+}
+
+fonio_tensor *tensor_mul(const fonio_tensor *a, const fonio_tensor *b) {
+  return elementwise(&product, a, b);
+}
+
+fonio_status tensor_accumulate(fonio_tensor *target, const fonio_tensor *source) {
+  if (check_dtype(&addition, target->dtype) || check_dtype(&addition, source->dtype)) return fonio_last_status();
+  fonio_tensor *addend = with_dtype(source, target->dtype);
+  if (!addend) return fonio_last_status();
+  apply(&addition, target, target, addend);
+  tensor_touch(target);
+  fonio_tensor_release(addend);
+  return FONIO_OK;
+}
