@@ -24,7 +24,8 @@ static const binary product = {"mul", mul_row_f32, mul_row_f64};
 
 static fonio_status check_dtype(const binary *operation, fonio_dtype dtype) {
   if (dtype == FONIO_FLOAT32 || dtype == FONIO_FLOAT64) return FONIO_OK;
-  return fail(FONIO_NOT_IMPLEMENTED, "\"%s\" not implemented for '%s'", operation->name, fonio_dtype_scalar_name(dtype));
+  return fail(FONIO_NOT_IMPLEMENTED, "\"%s\" not implemented for '%s'", operation->name,
+              fonio_dtype_scalar_name(dtype));
 }
 
 /* A tensor without dimensions does not widen one that has some. */
@@ -40,7 +41,8 @@ static void apply(const binary *operation, fonio_tensor *result, const fonio_ten
   tensor_walk walk = walk_over(result->ndim, result->shape, 3, operands);
   row_function *row = result->dtype == FONIO_FLOAT32 ? operation->f32 : operation->f64;
   if (walk.row == 0) return;
-  do row(walk.row, walk_row(&walk, 0, result), walk.step, walk_row(&walk, 1, a), walk_row(&walk, 2, b));
+  do
+    row(walk.row, walk_row(&walk, 0, result), walk.step, walk_row(&walk, 1, a), walk_row(&walk, 2, b));
   while (walk_next(&walk));
 }
 

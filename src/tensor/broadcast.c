@@ -29,7 +29,8 @@ int tensor_broadcast_shape(const fonio_tensor *a, const fonio_tensor *b, int64_t
   return ndim;
 }
 
-/* What torch calls the tensor's type there: the dtypes that it has had from its beginnings by other names than the rest. */
+/* What torch calls the tensor's type there: the dtypes that it has had from its beginnings by other names than the
+ * rest. */
 typedef struct type_text {
   char text[48];
 } type_text;
@@ -79,7 +80,8 @@ fonio_tensor *tensor_expand(const fonio_tensor *tensor, int ndim, const int64_t 
   for (int i = ndim - 1; i >= 0; i--)
     if (!expand_dim(tensor, ndim, asked, i, &shape[i], &strides[i])) return NULL;
   bool negative = false;
-  for (int i = 0; i < ndim; i++) negative = negative || shape[i] < 0;
+  for (int i = 0; i < ndim; i++)
+    negative = negative || shape[i] < 0;
   if (negative || !checked_product(ndim, shape, &numel))
     return fail_null(FONIO_RUNTIME_ERROR, "numel: integer multiplication overflow");
   return tensor_view(tensor, ndim, shape, strides, tensor->offset);

@@ -1,5 +1,5 @@
-/* Conversion between any two dtypes goes through one of a few wide kinds of number, a short run at a time: 18 dtypes to and from the
- * kinds instead of 324 pairs. Each way round is exact, or rounds as torch's own conversion does. */
+/* Conversion between any two dtypes goes through one of a few wide kinds of number, a short run at a time: 18 dtypes to
+ * and from the kinds instead of 324 pairs. Each way round is exact, or rounds as torch's own conversion does. */
 #include "tensor/convert.h"
 
 #include <string.h>
@@ -161,26 +161,34 @@ static uint64_t whole_of(double real) {
 /* Every number becomes 1 or 0. */
 static void to_truth(int64_t count, wide_kind kind, wide_run *run) {
   for (int64_t i = 0; i < count; i++) {
-    if (kind == WIDE_COMPLEX) run->integer[i] = run->real[2 * i] != 0 || run->real[2 * i + 1] != 0;
-    else if (kind == WIDE_REAL) run->integer[i] = run->real[i] != 0;
-    else run->integer[i] = run->integer[i] != 0;
+    if (kind == WIDE_COMPLEX)
+      run->integer[i] = run->real[2 * i] != 0 || run->real[2 * i + 1] != 0;
+    else if (kind == WIDE_REAL)
+      run->integer[i] = run->real[i] != 0;
+    else
+      run->integer[i] = run->integer[i] != 0;
   }
 }
 
 /* An integer becomes a float before it becomes anything narrower: rounding twice is what torch does, too. */
 static void to_real(int64_t count, wide_kind kind, bool through_float, wide_run *run) {
   for (int64_t i = 0; i < count; i++) {
-    if (kind == WIDE_COMPLEX) run->real[i] = run->real[2 * i];
-    else if (kind == WIDE_INTEGER) run->real[i] = through_float ? (double)(float)run->integer[i] : (double)run->integer[i];
-    else if (kind == WIDE_UNSIGNED) run->real[i] = through_float ? (double)(float)run->whole[i] : (double)run->whole[i];
+    if (kind == WIDE_COMPLEX)
+      run->real[i] = run->real[2 * i];
+    else if (kind == WIDE_INTEGER)
+      run->real[i] = through_float ? (double)(float)run->integer[i] : (double)run->integer[i];
+    else if (kind == WIDE_UNSIGNED)
+      run->real[i] = through_float ? (double)(float)run->whole[i] : (double)run->whole[i];
   }
 }
 
 static void from_real(int64_t count, wide_kind kind, wide_run *run) {
   if (kind == WIDE_INTEGER)
-    for (int64_t i = 0; i < count; i++) run->integer[i] = integer_of(run->real[i]);
+    for (int64_t i = 0; i < count; i++)
+      run->integer[i] = integer_of(run->real[i]);
   if (kind == WIDE_UNSIGNED)
-    for (int64_t i = 0; i < count; i++) run->whole[i] = whole_of(run->real[i]);
+    for (int64_t i = 0; i < count; i++)
+      run->whole[i] = whole_of(run->real[i]);
   if (kind == WIDE_COMPLEX)
     for (int64_t i = count - 1; i >= 0; i--) {
       run->real[2 * i] = run->real[i];
@@ -195,7 +203,8 @@ static bool is_whole(wide_kind kind) {
 /* A run of `kind` becomes what the dtype `to` is stored from. */
 static void convert_run(int64_t count, wide_kind kind, fonio_dtype to, wide_run *run) {
   wide_kind wanted = functions[to].kind;
-  if (to == FONIO_BOOL) to_truth(count, kind, run);
+  if (to == FONIO_BOOL)
+    to_truth(count, kind, run);
   else if (kind != wanted && !(is_whole(kind) && is_whole(wanted))) {
     to_real(count, kind, to != FONIO_FLOAT64 && to != FONIO_COMPLEX128, run);
     from_real(count, wanted, run);

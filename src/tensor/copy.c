@@ -34,12 +34,18 @@ typedef struct word_16 {
 #include "tensor/copy.inc"
 
 static void copy_row(int64_t count, size_t bytes, void *to, int64_t to_step, const void *from, int64_t from_step) {
-  if (to_step == 1 && from_step == 1) memcpy(to, from, (size_t)count * bytes);
-  else if (bytes == 1) copy_1(count, to, to_step, from, from_step);
-  else if (bytes == 2) copy_2(count, to, to_step, from, from_step);
-  else if (bytes == 4) copy_4(count, to, to_step, from, from_step);
-  else if (bytes == 8) copy_8(count, to, to_step, from, from_step);
-  else copy_16(count, to, to_step, from, from_step);
+  if (to_step == 1 && from_step == 1)
+    memcpy(to, from, (size_t)count * bytes);
+  else if (bytes == 1)
+    copy_1(count, to, to_step, from, from_step);
+  else if (bytes == 2)
+    copy_2(count, to, to_step, from, from_step);
+  else if (bytes == 4)
+    copy_4(count, to, to_step, from, from_step);
+  else if (bytes == 8)
+    copy_8(count, to, to_step, from, from_step);
+  else
+    copy_16(count, to, to_step, from, from_step);
 }
 
 void copy_values(fonio_tensor *tensor, const fonio_tensor *source) {
@@ -51,8 +57,10 @@ void copy_values(fonio_tensor *tensor, const fonio_tensor *source) {
   do {
     void *to = walk_row(&walk, 0, tensor);
     const void *from = walk_row(&walk, 1, source);
-    if (same) copy_row(walk.row, bytes, to, walk.step[0], from, walk.step[1]);
-    else convert_row(walk.row, source->dtype, from, walk.step[1], tensor->dtype, to, walk.step[0]);
+    if (same)
+      copy_row(walk.row, bytes, to, walk.step[0], from, walk.step[1]);
+    else
+      convert_row(walk.row, source->dtype, from, walk.step[1], tensor->dtype, to, walk.step[0]);
   } while (walk_next(&walk));
 }
 

@@ -65,7 +65,8 @@ fonio_tensor *fonio_tensor_wrap(fonio_dtype dtype, void *data, int ndim, const i
   if (!strides) strides = contiguous;
   for (int i = 0; i < ndim; i++)
     if (strides[i] < 0)
-      return fail_null(FONIO_RUNTIME_ERROR, "as_strided: Negative strides are not supported at the moment, got strides: %s",
+      return fail_null(FONIO_RUNTIME_ERROR,
+                       "as_strided: Negative strides are not supported at the moment, got strides: %s",
                        shape_to_text(ndim, strides).text);
   if (!tensor_span_bytes(dtype, ndim, shape, strides, &bytes)) return NULL;
   if (!data && bytes > 0) return fail_given_null("fonio_tensor_wrap"), NULL;

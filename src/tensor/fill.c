@@ -7,7 +7,8 @@
 /* Repeats the first element over a row: what is done so far is copied behind itself. */
 static void repeat(int64_t count, size_t bytes, char *row) {
   size_t all = (size_t)count * bytes;
-  for (size_t done = bytes; done < all; done *= 2) memcpy(row + done, row, done < all - done ? done : all - done);
+  for (size_t done = bytes; done < all; done *= 2)
+    memcpy(row + done, row, done < all - done ? done : all - done);
 }
 
 static void fill_row(int64_t count, size_t bytes, const void *element, char *row, int64_t step) {
@@ -15,7 +16,8 @@ static void fill_row(int64_t count, size_t bytes, const void *element, char *row
     memcpy(row, element, bytes);
     repeat(count, bytes, row);
   } else {
-    for (int64_t i = 0; i < count; i++) memcpy(row + i * step * (int64_t)bytes, element, bytes);
+    for (int64_t i = 0; i < count; i++)
+      memcpy(row + i * step * (int64_t)bytes, element, bytes);
   }
 }
 
@@ -25,7 +27,8 @@ void fill_values(fonio_tensor *tensor, double value) {
   const fonio_tensor *operands[] = {tensor};
   tensor_walk walk = walk_over(tensor->ndim, tensor->shape, 1, operands);
   if (walk.row == 0) return;
-  do fill_row(walk.row, fonio_dtype_bytes(tensor->dtype), element, walk_row(&walk, 0, tensor), walk.step[0]);
+  do
+    fill_row(walk.row, fonio_dtype_bytes(tensor->dtype), element, walk_row(&walk, 0, tensor), walk.step[0]);
   while (walk_next(&walk));
 }
 

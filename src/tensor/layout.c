@@ -43,7 +43,8 @@ static int compare(const strides_of *of, int a, int b) {
 
 /* Torch's insertion sort, step for step: what cannot be compared stays, so the result depends on the steps. */
 static void sort_dims(const strides_of *of, int ndim, int *order) {
-  for (int i = 0; i < ndim; i++) order[i] = ndim - 1 - i;
+  for (int i = 0; i < ndim; i++)
+    order[i] = ndim - 1 - i;
   for (int i = 1; i < ndim; i++) {
     int moving = i;
     for (int j = i - 1; j >= 0; j--) {

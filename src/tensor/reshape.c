@@ -26,7 +26,8 @@ static int place_to_infer(int ndim, const int64_t *asked) {
 static fonio_status infer_shape(int64_t numel, int ndim, const int64_t *asked, int64_t *shape) {
   int place = place_to_infer(ndim, asked);
   if (place == -2) return fonio_last_status();
-  for (int i = 0; i < ndim; i++) shape[i] = i == place ? 1 : asked[i];
+  for (int i = 0; i < ndim; i++)
+    shape[i] = i == place ? 1 : asked[i];
   int64_t others;
   bool fits = checked_product(ndim, shape, &others);
   bool divides = fits && (place < 0 ? others == numel : others == 0 ? numel == 0 : numel % others == 0);
@@ -42,8 +43,9 @@ static fonio_status infer_shape(int64_t numel, int ndim, const int64_t *asked, i
   return FONIO_OK;
 }
 
-/* The strides of a view with `shape`, which has as many elements; false when only a copy can have that shape. The tensor's
- * dimensions are taken from the last in groups that lie in memory without a gap; each group must be a product of new sizes. */
+/* The strides of a view with `shape`, which has as many elements; false when only a copy can have that shape. The
+ * tensor's dimensions are taken from the last in groups that lie in memory without a gap; each group must be a product
+ * of new sizes. */
 static bool view_strides(const fonio_tensor *tensor, int ndim, const int64_t *shape, int64_t *strides) {
   int to = ndim - 1;
   int64_t group = 1, base = tensor->ndim > 0 ? tensor->strides[tensor->ndim - 1] : 1;
@@ -60,7 +62,8 @@ static bool view_strides(const fonio_tensor *tensor, int ndim, const int64_t *sh
     group = 1;
     base = from > 0 ? tensor->strides[from - 1] : 1;
   }
-  for (; to >= 0; to--) strides[to] = 1;
+  for (; to >= 0; to--)
+    strides[to] = 1;
   return true;
 }
 
@@ -70,7 +73,8 @@ fonio_tensor *tensor_reshape(const fonio_tensor *tensor, int ndim, const int64_t
     return fail_null(FONIO_VALUE_ERROR, "a tensor has 0 to %d dimensions, not %d", FONIO_MAX_DIMS, ndim);
   if (infer_shape(tensor->numel, ndim, asked, shape)) return NULL;
   if (tensor->numel == 0) {
-    if (!shape_contiguous_strides(ndim, shape, strides)) return fail_null(FONIO_RUNTIME_ERROR, "Stride calculation overflowed");
+    if (!shape_contiguous_strides(ndim, shape, strides))
+      return fail_null(FONIO_RUNTIME_ERROR, "Stride calculation overflowed");
     return tensor_view(tensor, ndim, shape, strides, tensor->offset);
   }
   if (view_strides(tensor, ndim, shape, strides)) return tensor_view(tensor, ndim, shape, strides, tensor->offset);

@@ -1,5 +1,6 @@
-/* Floating-point numbers of 16 and 8 bits, to and from float: rounded to the nearest, ties to even, with torch's bits. Only integers are
- * worked on when rounding, so that neither the rounding mode nor flush-to-zero of the host matters. */
+/* Floating-point numbers of 16 and 8 bits, to and from float: rounded to the nearest, ties to even, with torch's bits.
+ * Only integers are worked on when rounding, so that neither the rounding mode nor flush-to-zero of the host matters.
+ */
 #ifndef TENSOR_SMALL_FLOAT_H
 #define TENSOR_SMALL_FLOAT_H
 
@@ -23,8 +24,8 @@ static inline uint32_t round_off(uint32_t bits, uint32_t count) {
   return (bits + ((1u << (count - 1)) - 1) + ((bits >> count) & 1)) >> count;
 }
 
-/* The finite float of `magnitude` (no sign) with `mantissa` bits and a smallest normal exponent of `least`; too large a number comes out larger
- * than the format's largest. */
+/* The finite float of `magnitude` (no sign) with `mantissa` bits and a smallest normal exponent of `least`; too large a
+ * number comes out larger than the format's largest. */
 static inline uint32_t shrink(uint32_t magnitude, uint32_t mantissa, uint32_t least) {
   uint32_t exponent = magnitude >> 23;
   if (exponent >= least) return round_off(magnitude - ((least - 1) << 23), 23 - mantissa);

@@ -1,4 +1,5 @@
-/* Sums whose rounding error grows with the logarithm of their length, in an order that depends on sizes and strides only. */
+/* Sums whose rounding error grows with the logarithm of their length, in an order that depends on sizes and strides
+ * only. */
 #include "base/error.h"
 #include "tensor/storage.h"
 #include "tensor/walk.h"
@@ -25,8 +26,10 @@ fonio_tensor *tensor_sum(const fonio_tensor *tensor) {
   if (!result) return NULL;
   const fonio_tensor *operands[] = {tensor};
   tensor_walk walk = walk_over(tensor->ndim, tensor->shape, 1, operands);
-  if (tensor->dtype == FONIO_FLOAT32) sum_all_f32(&walk, tensor, tensor_at_offset(result));
-  else sum_all_f64(&walk, tensor, tensor_at_offset(result));
+  if (tensor->dtype == FONIO_FLOAT32)
+    sum_all_f32(&walk, tensor, tensor_at_offset(result));
+  else
+    sum_all_f64(&walk, tensor, tensor_at_offset(result));
   return result;
 }
 
@@ -36,8 +39,10 @@ static fonio_tensor *sums_in_double(const fonio_tensor *tensor, int ndim, const 
   if (!sums) return NULL;
   const fonio_tensor *operands[] = {tensor, sums};
   tensor_walk walk = walk_over(tensor->ndim, tensor->shape, 2, operands);
-  if (tensor->dtype == FONIO_FLOAT32) sum_rows_to_f32(&walk, tensor, sums);
-  else sum_rows_to_f64(&walk, tensor, sums);
+  if (tensor->dtype == FONIO_FLOAT32)
+    sum_rows_to_f32(&walk, tensor, sums);
+  else
+    sum_rows_to_f64(&walk, tensor, sums);
   return sums;
 }
 

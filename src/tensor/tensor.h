@@ -1,5 +1,5 @@
-/* The tensor as the rooms of the library see it: its fields, and the raw operations that know of no gradients. What the public interface offers
- * as operations with gradients (fonio/ops.h) autograd builds on these. */
+/* The tensor as the rooms of the library see it: its fields, and the raw operations that know of no gradients. What the
+ * public interface offers as operations with gradients (fonio/ops.h) autograd builds on these. */
 #ifndef TENSOR_TENSOR_H
 #define TENSOR_TENSOR_H
 
@@ -19,7 +19,8 @@ typedef struct tensor_storage {
   _Atomic bool escaped;    /* a writable pointer has left the library: values may change unseen */
 } tensor_storage;
 
-/* What hangs on a tensor for autograd: a node of the graph behind an opaque pointer, so that this room need not know it. */
+/* What hangs on a tensor for autograd: a node of the graph behind an opaque pointer, so that this room need not know
+ * it. */
 typedef struct tensor_history {
   void (*release)(void *node);           /* gives back one reference to the node */
   const char *(*name)(const void *node); /* as torch prints it in grad_fn=<...> */
@@ -50,7 +51,8 @@ static inline void *tensor_at_offset(const fonio_tensor *tensor) {
 
 /* ---- Raw operations: new tensors without a history, or NULL after fail() with torch's text ---- */
 
-/* A tensor over the same storage with other sizes, strides and offset. The caller vouches that every element lies inside. */
+/* A tensor over the same storage with other sizes, strides and offset. The caller vouches that every element lies
+ * inside. */
 fonio_tensor *tensor_view(const fonio_tensor *tensor, int ndim, const int64_t *shape, const int64_t *strides,
                           int64_t offset);
 

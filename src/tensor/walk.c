@@ -1,6 +1,7 @@
 #include "tensor/walk.h"
 
-/* Whether dimension `a` should lie outside of dimension `b`: larger strides outside, the first operand's before the others'. */
+/* Whether dimension `a` should lie outside of dimension `b`: larger strides outside, the first operand's before the
+ * others'. */
 static bool outside(const tensor_walk *walk, int a, int b) {
   for (int i = 0; i < walk->operands; i++)
     if (walk->strides[i][a] != walk->strides[i][b]) return walk->strides[i][a] > walk->strides[i][b];
@@ -20,7 +21,8 @@ static void swap(tensor_walk *walk, int a, int b) {
 
 static void sort(tensor_walk *walk) {
   for (int i = 1; i < walk->ndim; i++)
-    for (int j = i; j > 0 && !outside(walk, j - 1, j); j--) swap(walk, j - 1, j);
+    for (int j = i; j > 0 && !outside(walk, j - 1, j); j--)
+      swap(walk, j - 1, j);
 }
 
 /* Whether a step along `outer` is for every operand what a whole run along `inner` is. */
@@ -34,9 +36,12 @@ static void join(tensor_walk *walk) {
   int kept = 0;
   for (int dim = 1; dim < walk->ndim; dim++) {
     bool joined = joins(walk, kept, dim);
-    if (joined) walk->shape[kept] *= walk->shape[dim];
-    else walk->shape[++kept] = walk->shape[dim];
-    for (int i = 0; i < walk->operands; i++) walk->strides[i][kept] = walk->strides[i][dim];
+    if (joined)
+      walk->shape[kept] *= walk->shape[dim];
+    else
+      walk->shape[++kept] = walk->shape[dim];
+    for (int i = 0; i < walk->operands; i++)
+      walk->strides[i][kept] = walk->strides[i][dim];
   }
   if (walk->ndim > 0) walk->ndim = kept + 1;
 }
@@ -64,16 +69,19 @@ tensor_walk walk_over(int ndim, const int64_t *shape, int operands, const fonio_
   join(&walk);
   int last = --walk.ndim;
   walk.row = walk.shape[last];
-  for (int i = 0; i < operands; i++) walk.step[i] = walk.strides[i][last];
+  for (int i = 0; i < operands; i++)
+    walk.step[i] = walk.strides[i][last];
   return walk;
 }
 
 bool walk_next(tensor_walk *walk) {
   for (int dim = walk->ndim - 1; dim >= 0; dim--) {
     walk->index[dim]++;
-    for (int i = 0; i < walk->operands; i++) walk->position[i] += walk->strides[i][dim];
+    for (int i = 0; i < walk->operands; i++)
+      walk->position[i] += walk->strides[i][dim];
     if (walk->index[dim] < walk->shape[dim]) return true;
-    for (int i = 0; i < walk->operands; i++) walk->position[i] -= walk->strides[i][dim] * walk->shape[dim];
+    for (int i = 0; i < walk->operands; i++)
+      walk->position[i] -= walk->strides[i][dim] * walk->shape[dim];
     walk->index[dim] = 0;
   }
   return false;

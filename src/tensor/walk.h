@@ -15,7 +15,8 @@ typedef struct tensor_walk {
   int64_t position[WALK_MOST]; /* of the row's first element, from the tensor's first */
 } tensor_walk;
 
-/* Sets out over `shape`, to which the tensors are broadcast. The first one's order in memory decides the order of the walk. */
+/* Sets out over `shape`, to which the tensors are broadcast. The first one's order in memory decides the order of the
+ * walk. */
 tensor_walk walk_over(int ndim, const int64_t *shape, int operands, const fonio_tensor *const *tensors);
 
 /* The next row; false after the last. */
