@@ -39,22 +39,25 @@ FONIO_API bool fonio_grad_enabled(void);
  *   bool before = fonio_set_grad_enabled(false);  ...  fonio_set_grad_enabled(before);      // with torch.no_grad(): */
 FONIO_API bool fonio_set_grad_enabled(bool enabled);
 
-/* tensor.backward(gradient, retain_graph): adds to the .grad of every leaf that `tensor` came from. `gradient` NULL: 1, for a tensor of one
- * element. Without `retain_graph` the graph's saved tensors are freed. On failure no .grad is changed. FONIO_RUNTIME_ERROR with torch's texts. */
+/* tensor.backward(gradient, retain_graph): adds to the .grad of every leaf that `tensor` came from. `gradient` NULL: 1,
+ * for a tensor of one element. Without `retain_graph` the graph's saved tensors are freed. On failure no .grad is
+ * changed. FONIO_RUNTIME_ERROR with torch's texts. */
 FONIO_API fonio_status fonio_tensor_backward_with(fonio_tensor *tensor, fonio_tensor *gradient, bool retain_graph);
 
 /* tensor.backward(). */
 FONIO_API fonio_status fonio_tensor_backward(fonio_tensor *tensor);
 
-/* torch.autograd.grad(output, inputs, grad_output, retain_graph, allow_unused): writes `count` new tensors to `grads` (the caller releases each),
- * NULL for an unused input where that is allowed. No .grad changes. On failure `grads` is untouched. */
+/* torch.autograd.grad(output, inputs, grad_output, retain_graph, allow_unused): writes `count` new tensors to `grads`
+ * (the caller releases each), NULL for an unused input where that is allowed. No .grad changes. On failure `grads` is
+ * untouched. */
 FONIO_API fonio_status fonio_grad(fonio_tensor *output, int count, fonio_tensor *const *inputs,
                                   fonio_tensor *grad_output, bool retain_graph, bool allow_unused,
                                   fonio_tensor **grads);
 
-/* torch.autograd.gradcheck: compares the gradients of `function` at `inputs` (float64; those that require a gradient are checked) with central
- * differences of step `eps`, within atol + rtol * |numeric|. `function(inputs, count, user)` returns a new tensor. torch's defaults: eps 1e-6, atol
- * 1e-5, rtol 1e-3. FONIO_RUNTIME_ERROR, with the place and both numbers, when they differ. */
+/* torch.autograd.gradcheck: compares the gradients of `function` at `inputs` (float64; those that require a gradient
+ * are checked) with central differences of step `eps`, within atol + rtol * |numeric|. `function(inputs, count, user)`
+ * returns a new tensor. torch's defaults: eps 1e-6, atol 1e-5, rtol 1e-3. FONIO_RUNTIME_ERROR, with the place and both
+ * numbers, when they differ. */
 typedef fonio_tensor *(*fonio_gradcheck_function)(fonio_tensor *const *inputs, int count, void *user);
 FONIO_API fonio_status fonio_gradcheck(fonio_gradcheck_function function, void *user, int count,
                                        fonio_tensor *const *inputs, double eps, double atol, double rtol);

@@ -13,8 +13,8 @@ extern "C" {
 /* Marks a function of the public interface. */
 #define FONIO_API __attribute__((visibility("default")))
 
-/* Marks a public function whose result belongs to the caller, who releases it. A pointer from a function without this mark
- * is borrowed: it lives as long as the object that it was asked of, and is not released. */
+/* Marks a public function whose result belongs to the caller, who releases it. A pointer from a function without this
+ * mark is borrowed: it lives as long as the object that it was asked of, and is not released. */
 #define FONIO_NEW __attribute__((visibility("default"), warn_unused_result))
 
 /* "As the first": the default of the second number of a pair, so that `.stride = 2` means (2, 2). */
@@ -31,8 +31,9 @@ FONIO_API const char *fonio_version(void);
 
 /* ---- Status and message ----
  *
- * A function that can fail returns a status, or a pointer that is NULL on failure. Its message is then fonio_last_error(),
- * in PyTorch's words where PyTorch has words for it. A failed call leaves its outputs as they were and loses nothing.
+ * A function that can fail returns a status, or a pointer that is NULL on failure. Its message is then
+ * fonio_last_error(), in PyTorch's words where PyTorch has words for it. A failed call leaves its outputs as they were
+ * and loses nothing.
  *
  * A function that is given NULL where it needs an object returns NULL or the status of the call that failed before, and
  * keeps that message: calls can be chained, and one check at the end tells the first fault. */
@@ -67,8 +68,8 @@ FONIO_API const char *fonio_status_name(fonio_status status);
 /* Called with each warning that PyTorch would give. */
 typedef void (*fonio_warning_handler)(const char *message, void *user);
 
-/* Sends the warnings of the whole process to `handler`; NULL brings the default back, which writes the text to stderr as
- * "Warning: ...". Takes effect for the next warning of any thread. */
+/* Sends the warnings of the whole process to `handler`; NULL brings the default back, which writes the text to stderr
+ * as "Warning: ...". Takes effect for the next warning of any thread. */
 FONIO_API void fonio_set_warning_handler(fonio_warning_handler handler, void *user);
 
 /* ---- Memory ---- */
@@ -80,8 +81,8 @@ typedef struct fonio_allocator {
   void *user;
 } fonio_allocator;
 
-/* Makes the library take all its memory from `allocator` (copied); NULL brings the default back. FONIO_RUNTIME_ERROR while
- * any memory of the library is in use. Not to be called while another thread uses the library. */
+/* Makes the library take all its memory from `allocator` (copied); NULL brings the default back. FONIO_RUNTIME_ERROR
+ * while any memory of the library is in use. Not to be called while another thread uses the library. */
 FONIO_API fonio_status fonio_set_allocator(const fonio_allocator *allocator);
 
 /* How many blocks of memory the library holds in the whole process: 0 when everything made has been released. */
@@ -89,8 +90,8 @@ FONIO_API int64_t fonio_live_allocations(void);
 
 /* ---- Instruction sets ---- */
 
-/* The instruction set in use: "scalar", "avx2", "avx512" or "neon". The best that both the processor and the build have;
- * the environment's FONIO_ISA, read once at first use, may only lower it. Static text. */
+/* The instruction set in use: "scalar", "avx2", "avx512" or "neon". The best that both the processor and the build
+ * have; the environment's FONIO_ISA, read once at first use, may only lower it. Static text. */
 FONIO_API const char *fonio_isa(void);
 
 #ifdef __cplusplus

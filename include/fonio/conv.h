@@ -1,5 +1,5 @@
-/* A convolution on raw pointers: describe it, plan it, run it as often as you like. Nothing here knows of tensors, so that
- * a host with arrays of its own can use it; fonio_tensor_conv2d (ops.h) and the layer stand on it.
+/* A convolution on raw pointers: describe it, plan it, run it as often as you like. Nothing here knows of tensors, so
+ * that a host with arrays of its own can use it; fonio_tensor_conv2d (ops.h) and the layer stand on it.
  *
  *   fonio_conv_problem problem;                     // what is asked: checked with PyTorch's conditions and messages
  *   fonio_conv_problem_init(&problem, &input, &weight, &bias, NULL);
@@ -7,8 +7,8 @@
  *   fonio_conv_plan_run(plan, &(fonio_conv_buffers){.input = x, .weight = w, .bias = b, .output = y});
  *   fonio_conv_plan_release(plan);
  *
- * Sizes and strides are counted in elements. Images are (N, C, H, W), weights (out_channels, in_channels / groups, kH, kW),
- * whatever the strides lay out in memory. */
+ * Sizes and strides are counted in elements. Images are (N, C, H, W), weights (out_channels, in_channels / groups, kH,
+ * kW), whatever the strides lay out in memory. */
 #ifndef FONIO_CONV_H
 #define FONIO_CONV_H
 
@@ -26,8 +26,9 @@ typedef struct fonio_conv2d_args {
   int64_t stride[2];        /* (vertical, horizontal), at least 1; the second FONIO_BOTH: as the first */
   int64_t padding[2];       /* on both sides, (vertical, horizontal), at least 0; the second FONIO_BOTH: as the first */
   int64_t padding_sides[4]; /* (top, bottom, left, right) in place of `padding`; the first FONIO_BOTH: not given */
-  const char *padding_name; /* in place of `padding`: "valid", "same" (PyTorch's rule; with a stride TensorFlow's, the odd
-                               pixel at the bottom / right), "same_lower" (the odd pixel at the top / left); or NULL */
+  const char
+      *padding_name; /* in place of `padding`: "valid", "same" (PyTorch's rule; with a stride TensorFlow's, the odd
+                        pixel at the bottom / right), "same_lower" (the odd pixel at the top / left); or NULL */
   const char *padding_mode; /* "zeros", "reflect", "replicate" or "circular"; NULL is "zeros" */
   int64_t dilation[2];      /* (vertical, horizontal), at least 1; the second FONIO_BOTH: as the first */
   int64_t groups;           /* at least 1 */
@@ -43,16 +44,20 @@ FONIO_API fonio_conv2d_args fonio_conv2d_args_default(void);
   .stride = {1, FONIO_BOTH}, .padding = {0, FONIO_BOTH},                                                               \
   .padding_sides = {FONIO_BOTH, FONIO_BOTH, FONIO_BOTH, FONIO_BOTH}, .dilation = {1, FONIO_BOTH}, .groups = 1
 
-/* A struct of options from defaults and overriding designators. The pragmas keep the compiler from warning, on the user's
- * line, of the two things that make it work: an initialiser that is given twice, and `.stride = 2` for an array. */
+/* A struct of options from defaults and overriding designators. The pragmas keep the compiler from warning, on the
+ * user's line, of the two things that make it work: an initialiser that is given twice, and `.stride = 2` for an array.
+ */
 #define FONIO_WITH_DEFAULTS(type, defaults, ...)                                                                       \
   __extension__({                                                                                                      \
-    _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Wpragmas\"")                                     \
-    _Pragma("GCC diagnostic ignored \"-Woverride-init\"") _Pragma("GCC diagnostic ignored \"-Wmissing-braces\"")       \
+    _Pragma("GCC diagnostic push")                                                                                     \
+    _Pragma("GCC diagnostic ignored \"-Wpragmas\"")                                                                    \
+    _Pragma("GCC diagnostic ignored \"-Woverride-init\"")                                                              \
+    _Pragma("GCC diagnostic ignored \"-Wmissing-braces\"")                                                             \
     _Pragma("GCC diagnostic ignored \"-Wunknown-warning-option\"")                                                     \
     _Pragma("GCC diagnostic ignored \"-Winitializer-overrides\"")                                                      \
     type fonio_options_ = {.struct_bytes = sizeof(type), defaults, __VA_ARGS__};                                       \
-    _Pragma("GCC diagnostic pop") fonio_options_;                                                                      \
+    _Pragma("GCC diagnostic pop")                                                                                      \
+    fonio_options_;                                                                                                    \
   })
 
 /* ---- The problem ---- */
@@ -72,8 +77,8 @@ typedef struct fonio_array {
   const int64_t *strides; /* `ndim` strides, any; NULL: contiguous, the last dimension fastest */
 } fonio_array;
 
-/* One convolution, all its numbers resolved. Filled in by fonio_conv_problem_init or fonio_conv_problem_parse; a host may
- * then change the strides of the output. Plain data: copy it freely. */
+/* One convolution, all its numbers resolved. Filled in by fonio_conv_problem_init or fonio_conv_problem_parse; a host
+ * may then change the strides of the output. Plain data: copy it freely. */
 typedef struct fonio_conv_problem {
   size_t struct_bytes;
   fonio_dtype dtype; /* of input, weight, bias and output: FONIO_FLOAT32 or FONIO_FLOAT64 */
@@ -93,14 +98,15 @@ typedef struct fonio_conv_problem {
 } fonio_conv_problem;
 
 /* Checks the arguments of a convolution as torch.nn.functional.conv2d does (with a padding_mode: as nn.Conv2d's forward
- * does), in its order and with its messages, and resolves them into `problem`. `bias` may be NULL. `args` NULL: the defaults.
+ * does), in its order and with its messages, and resolves them into `problem`. `bias` may be NULL. `args` NULL: the
+ * defaults.
  *
  * Beyond PyTorch: "same" with a stride, "same_lower", four sides, and circular padding that wraps more than once.
  * As in PyTorch a batch of 0 is allowed; an input with 0 channels gives an output with 0 channels.
  *
  * May warn (once in a process) as PyTorch does where "same" needs an uneven padding. Thread-safe.
- * FONIO_RUNTIME_ERROR, FONIO_VALUE_ERROR, FONIO_TYPE_ERROR, FONIO_NOT_IMPLEMENTED (a dtype that PyTorch takes and Fonio not
- * yet); `problem` is then untouched. */
+ * FONIO_RUNTIME_ERROR, FONIO_VALUE_ERROR, FONIO_TYPE_ERROR, FONIO_NOT_IMPLEMENTED (a dtype that PyTorch takes and Fonio
+ * not yet); `problem` is then untouched. */
 FONIO_API fonio_status fonio_conv_problem_init(fonio_conv_problem *problem, const fonio_array *input,
                                                const fonio_array *weight, const fonio_array *bias,
                                                const fonio_conv2d_args *args);
@@ -110,14 +116,15 @@ FONIO_API fonio_status fonio_conv_problem_init(fonio_conv_problem *problem, cons
  *   n1c3h256w256k64r4s4u2p1            an image 3 x 256 x 256, 64 kernels of 4 x 4, stride 2, padding 1
  *   n2c8h9w9k6r3s3u2,1p1,0,2,1d1g2mreflectb0tf64lnhwc
  *
- * n batch (0: unbatched is `n` left out), c h w the input, k out_channels, r s kernel height and width, u stride, p padding
- * (one number, a pair, four sides top,bottom,left,right, or same, same_lower, valid), d dilation, g groups, m padding mode, b0 without a bias,
- * t f32 or f64, l nchw or nhwc. c h w k r s are required, the rest has PyTorch's defaults. The arrays are taken to be contiguous in
- * that layout. FONIO_VALUE_ERROR says where the text is wrong; otherwise the errors of fonio_conv_problem_init. */
+ * n batch (0: unbatched is `n` left out), c h w the input, k out_channels, r s kernel height and width, u stride, p
+ * padding (one number, a pair, four sides top,bottom,left,right, or same, same_lower, valid), d dilation, g groups, m
+ * padding mode, b0 without a bias, t f32 or f64, l nchw or nhwc. c h w k r s are required, the rest has PyTorch's
+ * defaults. The arrays are taken to be contiguous in that layout. FONIO_VALUE_ERROR says where the text is wrong;
+ * otherwise the errors of fonio_conv_problem_init. */
 FONIO_API fonio_status fonio_conv_problem_parse(fonio_conv_problem *problem, const char *text);
 
-/* Writes the problem string of `problem` into `text` (always ended by a 0; cut where `text_bytes` is too small) and returns
- * its length without the 0, as snprintf does. Strides other than the two layouts are named `lstrided`, which
+/* Writes the problem string of `problem` into `text` (always ended by a 0; cut where `text_bytes` is too small) and
+ * returns its length without the 0, as snprintf does. Strides other than the two layouts are named `lstrided`, which
  * fonio_conv_problem_parse refuses. */
 FONIO_API size_t fonio_conv_problem_print(const fonio_conv_problem *problem, char *text, size_t text_bytes);
 
@@ -136,7 +143,8 @@ typedef struct fonio_conv_plan_options {
   const char *algorithm; /* the name of one from the list, such as "reference"; NULL: the planner chooses */
 } fonio_conv_plan_options;
 
-/* A convolution with its algorithm chosen and its tables made. Immutable, so that many threads may run one plan at once. */
+/* A convolution with its algorithm chosen and its tables made. Immutable, so that many threads may run one plan at
+ * once. */
 typedef struct fonio_conv_plan fonio_conv_plan;
 
 /* Weights in the order in which an algorithm reads them. Immutable; shared by the plans of every image size. */
@@ -157,8 +165,9 @@ typedef struct fonio_conv_buffers {
   void *workspace; /* fonio_conv_plan_workspace_bytes bytes, aligned to 64; NULL: the call takes its own */
 } fonio_conv_buffers;
 
-/* Plans `problem`. The choice depends on the geometry of one image only, never on the batch or on the number of threads. The caller releases
- * the plan. NULL on FONIO_NO_MEMORY, FONIO_VALUE_ERROR (no such algorithm, or one that cannot do this problem). */
+/* Plans `problem`. The choice depends on the geometry of one image only, never on the batch or on the number of
+ * threads. The caller releases the plan. NULL on FONIO_NO_MEMORY, FONIO_VALUE_ERROR (no such algorithm, or one that
+ * cannot do this problem). */
 FONIO_NEW fonio_conv_plan *fonio_conv_plan_new(const fonio_conv_problem *problem,
                                                const fonio_conv_plan_options *options);
 
@@ -174,16 +183,17 @@ FONIO_API const char *fonio_conv_plan_algorithm(const fonio_conv_plan *plan);
 /* The bytes of workspace that a run needs beyond packed weights. */
 FONIO_API int64_t fonio_conv_plan_workspace_bytes(const fonio_conv_plan *plan);
 
-/* Packs a weight for this plan and all others of the same algorithm and weight shape. The caller releases it. The weight may be changed or freed
- * afterwards; the packed copy then still holds the old values. NULL on FONIO_NO_MEMORY. */
+/* Packs a weight for this plan and all others of the same algorithm and weight shape. The caller releases it. The
+ * weight may be changed or freed afterwards; the packed copy then still holds the old values. NULL on FONIO_NO_MEMORY.
+ */
 FONIO_NEW fonio_conv_packed *fonio_conv_plan_pack(const fonio_conv_plan *plan, const void *weight);
 
 /* Releases a packed weight; NULL is ignored. */
 FONIO_API void fonio_conv_packed_release(fonio_conv_packed *packed);
 
 /* Runs a plan. Results do not depend on what else is in the batch, on the addresses of the buffers or on the number of
- * threads. FONIO_VALUE_ERROR (a needed buffer is NULL, `packed` belongs to another algorithm or weight), FONIO_NO_MEMORY (only when a
- * workspace or packed weight has to be taken); the outputs are then untouched. */
+ * threads. FONIO_VALUE_ERROR (a needed buffer is NULL, `packed` belongs to another algorithm or weight),
+ * FONIO_NO_MEMORY (only when a workspace or packed weight has to be taken); the outputs are then untouched. */
 FONIO_API fonio_status fonio_conv_plan_run(const fonio_conv_plan *plan, const fonio_conv_buffers *buffers);
 
 /* The i-th algorithm's name, or NULL past the last: to list them. */

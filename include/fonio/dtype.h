@@ -8,8 +8,8 @@
 extern "C" {
 #endif
 
-/* The numbers never change. The library computes in FONIO_FLOAT32 and FONIO_FLOAT64; the others it holds, converts, compares
- * and prints. */
+/* The numbers never change. The library computes in FONIO_FLOAT32 and FONIO_FLOAT64; the others it holds, converts,
+ * compares and prints. */
 typedef enum fonio_dtype {
   FONIO_FLOAT32 = 0,
   FONIO_FLOAT64 = 1,

@@ -1,5 +1,6 @@
-/* Operations on tensors that gradients flow through. Each returns a new tensor that the caller releases, or NULL with the status and text that
- * PyTorch would raise. When gradients are enabled (autograd.h) and an argument requires one, the result remembers how it came about. */
+/* Operations on tensors that gradients flow through. Each returns a new tensor that the caller releases, or NULL with
+ * the status and text that PyTorch would raise. When gradients are enabled (autograd.h) and an argument requires one,
+ * the result remembers how it came about. */
 #ifndef FONIO_OPS_H
 #define FONIO_OPS_H
 
@@ -12,9 +13,9 @@ extern "C" {
 
 /* ---- Convolution ---- */
 
-/* torch.nn.functional.conv2d(input, weight, bias, ...), with nn.Conv2d's padding_mode. `input` is (N, C, H, W) or (C, H, W), `weight`
- * (out_channels, C / groups, kH, kW), `bias` (out_channels) or NULL; any strides. `args` NULL: the defaults. The output is channels_last where
- * torch's would be. Checks and messages: fonio_conv_problem_init. */
+/* torch.nn.functional.conv2d(input, weight, bias, ...), with nn.Conv2d's padding_mode. `input` is (N, C, H, W) or (C,
+ * H, W), `weight` (out_channels, C / groups, kH, kW), `bias` (out_channels) or NULL; any strides. `args` NULL: the
+ * defaults. The output is channels_last where torch's would be. Checks and messages: fonio_conv_problem_init. */
 FONIO_NEW fonio_tensor *fonio_tensor_conv2d_with(fonio_tensor *input, fonio_tensor *weight, fonio_tensor *bias,
                                                  const fonio_conv2d_args *args);
 

@@ -1,7 +1,8 @@
 /* Tensors: a dtype, a shape and strides over a refcounted storage that several tensors may share.
  *
- * A tensor is reference-counted: a function marked FONIO_NEW returns one that the caller releases. Counting is thread-safe;
- * reading one tensor from many threads is safe; writing to its data while another thread reads it is not. */
+ * A tensor is reference-counted: a function marked FONIO_NEW returns one that the caller releases. Counting is
+ * thread-safe; reading one tensor from many threads is safe; writing to its data while another thread reads it is not.
+ */
 #ifndef FONIO_TENSOR_H
 #define FONIO_TENSOR_H
 
@@ -16,10 +17,12 @@ typedef struct fonio_tensor fonio_tensor;
 /* The most dimensions that a tensor may have. */
 #define FONIO_MAX_DIMS 8
 
-/* A shape (or an index, or a permutation) in a call: FONIO_SHAPE(1, 3, 8, 8) stands for the two arguments `ndim, shape`. In C++ use an
- * array of your own. FONIO_SCALAR is the shape of a tensor with no dimensions. */
+/* A shape (or an index, or a permutation) in a call: FONIO_SHAPE(1, 3, 8, 8) stands for the two arguments `ndim,
+ * shape`. In C++ use an array of your own. FONIO_SCALAR is the shape of a tensor with no dimensions. */
 #define FONIO_SHAPE(...)                                                                                               \
-  (int)(sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]) { __VA_ARGS__ }
+  (int)(sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]) {                                 \
+    __VA_ARGS__                                                                                                        \
+  }
 #define FONIO_SCALAR 0, NULL
 
 /* ---- Life ---- */
@@ -27,13 +30,14 @@ typedef struct fonio_tensor fonio_tensor;
 /* Takes one more reference and returns `tensor`. */
 FONIO_NEW fonio_tensor *fonio_tensor_retain(fonio_tensor *tensor);
 
-/* Gives one reference back; with the last one the tensor and, if no other shares it, its storage go. NULL is ignored. */
+/* Gives one reference back; with the last one the tensor and, if no other shares it, its storage go. NULL is ignored.
+ */
 FONIO_API void fonio_tensor_release(fonio_tensor *tensor);
 
 /* ---- Creation: torch.empty, zeros, ones, full, arange, tensor, from_blob ----
  *
- * `shape` holds `ndim` sizes, each at least 0. NULL with FONIO_NO_MEMORY, FONIO_RUNTIME_ERROR (a negative size: torch's text;
- * a product that does not fit), FONIO_VALUE_ERROR (a wrong dtype or ndim). */
+ * `shape` holds `ndim` sizes, each at least 0. NULL with FONIO_NO_MEMORY, FONIO_RUNTIME_ERROR (a negative size: torch's
+ * text; a product that does not fit), FONIO_VALUE_ERROR (a wrong dtype or ndim). */
 
 /* torch.empty: the elements are not set. */
 FONIO_NEW fonio_tensor *fonio_tensor_empty(fonio_dtype dtype, int ndim, const int64_t *shape);
@@ -49,9 +53,9 @@ FONIO_NEW fonio_tensor *fonio_tensor_arange(fonio_dtype dtype, double start, dou
 /* torch.tensor: copies numel elements of `dtype` from `data`, contiguous. */
 FONIO_NEW fonio_tensor *fonio_tensor_from_data(fonio_dtype dtype, const void *data, int ndim, const int64_t *shape);
 
-/* torch.from_blob: a tensor over the host's memory, which is not copied. `strides` in elements, each at least 0, or NULL for
- * contiguous. `release(data, user)` (may be NULL) is called once, when the last tensor over this memory goes; on failure it is not called and
- * the memory stays the host's. */
+/* torch.from_blob: a tensor over the host's memory, which is not copied. `strides` in elements, each at least 0, or
+ * NULL for contiguous. `release(data, user)` (may be NULL) is called once, when the last tensor over this memory goes;
+ * on failure it is not called and the memory stays the host's. */
 FONIO_NEW fonio_tensor *fonio_tensor_wrap(fonio_dtype dtype, void *data, int ndim, const int64_t *shape,
                                           const int64_t *strides, void (*release)(void *data, void *user), void *user);
 
@@ -87,8 +91,8 @@ FONIO_API bool fonio_tensor_is_channels_last(const fonio_tensor *tensor);
 /* tensor._version: how many writes through the library this storage has seen. */
 FONIO_API int64_t fonio_tensor_version(const fonio_tensor *tensor);
 
-/* The first element, for writing. The library cannot see such writes: from this call on it takes it that the values may change at any time
- * (a layer then no longer trusts weights that it packed before). */
+/* The first element, for writing. The library cannot see such writes: from this call on it takes it that the values may
+ * change at any time (a layer then no longer trusts weights that it packed before). */
 FONIO_API void *fonio_tensor_data(fonio_tensor *tensor);
 
 /* The first element, for reading only. */
@@ -96,20 +100,22 @@ FONIO_API const void *fonio_tensor_const_data(const fonio_tensor *tensor);
 
 /* ---- Values ---- */
 
-/* tensor.item(): the only element, converted to double (complex: the real part). FONIO_RUNTIME_ERROR with torch's text unless numel is 1. */
+/* tensor.item(): the only element, converted to double (complex: the real part). FONIO_RUNTIME_ERROR with torch's text
+ * unless numel is 1. */
 FONIO_API fonio_status fonio_tensor_item(const fonio_tensor *tensor, double *value);
 
 /* tensor.item() for the integer dtypes and bool, exact (uint64 as its bits). FONIO_TYPE_ERROR for others. */
 FONIO_API fonio_status fonio_tensor_item_int64(const fonio_tensor *tensor, int64_t *value);
 
-/* The element at `index` (`ndim` numbers, negative from the end), converted to double. FONIO_INDEX_ERROR with torch's text. */
+/* The element at `index` (`ndim` numbers, negative from the end), converted to double. FONIO_INDEX_ERROR with torch's
+ * text. */
 FONIO_API fonio_status fonio_tensor_at(const fonio_tensor *tensor, int ndim, const int64_t *index, double *value);
 
 /* tensor.fill_(value), in place. */
 FONIO_API fonio_status fonio_tensor_fill(fonio_tensor *tensor, double value);
 
-/* tensor.copy_(source): copies with conversion and broadcasting, in place. Overlapping memory is allowed. FONIO_RUNTIME_ERROR with torch's text
- * when `source` cannot be broadcast. */
+/* tensor.copy_(source): copies with conversion and broadcasting, in place. Overlapping memory is allowed.
+ * FONIO_RUNTIME_ERROR with torch's text when `source` cannot be broadcast. */
 FONIO_API fonio_status fonio_tensor_copy(fonio_tensor *tensor, const fonio_tensor *source);
 
 /* torch.equal: same shape and same values (NaN differs from everything). FONIO_OK, with the answer in `equal`. */
@@ -118,7 +124,8 @@ FONIO_API fonio_status fonio_tensor_equal(const fonio_tensor *a, const fonio_ten
 /* Same dtype, shape and bits (NaN equals the same NaN; -0 differs from 0). */
 FONIO_API fonio_status fonio_tensor_identical(const fonio_tensor *a, const fonio_tensor *b, bool *identical);
 
-/* torch.allclose: |a - b| <= atol + rtol * |b| everywhere, computed in double; same shape and dtype required (torch's texts). */
+/* torch.allclose: |a - b| <= atol + rtol * |b| everywhere, computed in double; same shape and dtype required (torch's
+ * texts). */
 FONIO_API fonio_status fonio_tensor_allclose(const fonio_tensor *a, const fonio_tensor *b, double rtol, double atol,
                                              bool equal_nan, bool *close);
 
@@ -132,7 +139,8 @@ typedef struct fonio_dict fonio_dict;
 FONIO_NEW fonio_dict *fonio_dict_new(void);
 FONIO_API void fonio_dict_release(fonio_dict *dict);
 
-/* Puts `tensor` (retained by the dictionary) under `name` (copied): a new name at the end, a known one in its old place. */
+/* Puts `tensor` (retained by the dictionary) under `name` (copied): a new name at the end, a known one in its old
+ * place. */
 FONIO_API fonio_status fonio_dict_set(fonio_dict *dict, const char *name, fonio_tensor *tensor);
 
 /* The tensor under `name`, borrowed; NULL if there is none (no failure). */

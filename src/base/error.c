@@ -78,7 +78,8 @@ shape_text shape_to_text(int ndim, const int64_t *sizes) {
   shape_text result = {"["};
   size_t used = 1;
   for (int i = 0; i < ndim && used < sizeof result.text - 24; i++)
-    used += (size_t)snprintf(result.text + used, sizeof result.text - used, "%s%lld", i ? ", " : "", (long long)sizes[i]);
+    used +=
+        (size_t)snprintf(result.text + used, sizeof result.text - used, "%s%lld", i ? ", " : "", (long long)sizes[i]);
   result.text[used] = ']';
   result.text[used + 1] = 0;
   return result;

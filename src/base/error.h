@@ -11,8 +11,8 @@ fonio_status fail(fonio_status status, const char *format, ...) __attribute__((f
 /* The same for functions that return a pointer. */
 #define fail_null(...) (fail(__VA_ARGS__), (void *)0)
 
-/* For a function that was given NULL: the status of the failure that the NULL came from, message kept; if there was none, a TypeError that names
- * the function. */
+/* For a function that was given NULL: the status of the failure that the NULL came from, message kept; if there was
+ * none, a TypeError that names the function. */
 fonio_status fail_given_null(const char *function);
 
 /* Gives a warning to the handler. */

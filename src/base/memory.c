@@ -23,7 +23,8 @@ static _Atomic int64_t live_allocations;
 
 fonio_status fonio_set_allocator(const fonio_allocator *chosen) {
   if (atomic_load(&live_allocations) != 0)
-    return fail(FONIO_RUNTIME_ERROR, "the allocator cannot be changed while %lld blocks of the library's memory are in use",
+    return fail(FONIO_RUNTIME_ERROR,
+                "the allocator cannot be changed while %lld blocks of the library's memory are in use",
                 (long long)atomic_load(&live_allocations));
   if (chosen && (!chosen->allocate || !chosen->release))
     return fail(FONIO_VALUE_ERROR, "an allocator needs both an allocate and a release function");
@@ -36,9 +37,11 @@ int64_t fonio_live_allocations(void) {
 }
 
 void *memory_take(int64_t bytes) {
-  /* A block of 0 bytes still needs an address of its own; and PTRDIFF_MAX bounds what pointers can be subtracted over. */
+  /* A block of 0 bytes still needs an address of its own; and PTRDIFF_MAX bounds what pointers can be subtracted over.
+   */
   void *pointer = NULL;
-  if (bytes >= 0 && bytes < INT64_MAX / 2) pointer = allocator.allocate(MEMORY_ALIGNMENT, bytes ? (size_t)bytes : 1, allocator.user);
+  if (bytes >= 0 && bytes < INT64_MAX / 2)
+    pointer = allocator.allocate(MEMORY_ALIGNMENT, bytes ? (size_t)bytes : 1, allocator.user);
   if (!pointer) return fail_null(FONIO_NO_MEMORY, "not enough memory: %lld bytes were asked for", (long long)bytes);
   atomic_fetch_add(&live_allocations, 1);
   return pointer;

@@ -44,16 +44,17 @@ static fonio_status check_same(const problem_call *call) {
   return FONIO_OK;
 }
 
-/* The pixels that "same" adds along one side: dilation * (kernel - 1) in PyTorch, which knows no strides here; with one, TensorFlow's
- * max((ceil(in / stride) - 1) * stride + dilation * (kernel - 1) + 1 - in, 0), which is the same for a stride of 1. A stride or dilation that the
- * checks are yet to refuse passes through. */
+/* The pixels that "same" adds along one side: dilation * (kernel - 1) in PyTorch, which knows no strides here; with
+ * one, TensorFlow's max((ceil(in / stride) - 1) * stride + dilation * (kernel - 1) + 1 - in, 0), which is the same for
+ * a stride of 1. A stride or dilation that the checks are yet to refuse passes through. */
 static int64_t same_total(int64_t size, int64_t stride, int64_t reach) {
   if (stride <= 1 || reach < 0 || size == 0) return reach;
   int64_t last = (size - 1) / stride * stride;
   return reach > size - 1 - last ? reach - (size - 1 - last) : 0;
 }
 
-/* torch warns once in a process that it will copy the input. Only torch's own "same": what goes beyond it has no warning to give. */
+/* torch warns once in a process that it will copy the input. Only torch's own "same": what goes beyond it has no
+ * warning to give. */
 static void warn_uneven(const problem_call *call, bool lower) {
   static atomic_flag warned = ATOMIC_FLAG_INIT;
   bool torch_knows_it = !lower && call->mode == FONIO_ZEROS && call->args.stride[0] == 1 && call->args.stride[1] == 1;
@@ -93,8 +94,8 @@ static fonio_status resolve_sides(problem_call *call) {
   return FONIO_OK;
 }
 
-/* reflect and circular need enough pixels to read. F.pad looks at the width first. Circular padding may wrap as often as it likes, unless there
- * is nothing to wrap. */
+/* reflect and circular need enough pixels to read. F.pad looks at the width first. Circular padding may wrap as often
+ * as it likes, unless there is nothing to wrap. */
 static fonio_status check_mode(const problem_call *call) {
   for (int i = 1; i >= 0; i--) {
     int64_t size = call->input_shape[2 + i], before = call->padding[2 * i], after = call->padding[2 * i + 1];

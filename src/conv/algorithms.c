@@ -1,0 +1,16 @@
+/* The list of all algorithms: adding one is a file and a line here. */
+#include "conv/plan.h"
+
+const conv_algorithm *const conv_algorithms[] = {
+    &conv_packed_forward,
+    &conv_reference_forward,
+    &conv_reference_input_gradient,
+    &conv_reference_weight_gradient,
+    NULL,
+};
+
+const char *fonio_conv_algorithm_name(int index) {
+  for (int i = 0; i <= index; i++)
+    if (!conv_algorithms[i]) return NULL;
+  return index < 0 ? NULL : conv_algorithms[index]->name;
+}

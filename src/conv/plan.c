@@ -1,0 +1,273 @@
+/* Plans: an algorithm chosen for a problem, its tables made, and its runs. */
+#include "conv/plan.h"
+
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/memory.h"
+
+/* ---- Making ---- */
+
+static bool can_do(const conv_algorithm *algorithm, const fonio_conv_plan *plan) {
+  return algorithm->direction == plan->direction && algorithm->applicable(&plan->problem);
+}
+
+/* The algorithm of that name. */
+static fonio_status take_named(fonio_conv_plan *plan, const char *name) {
+  for (int i = 0; conv_algorithms[i]; i++)
+    if (strcmp(conv_algorithms[i]->name, name) == 0) {
+      if (!can_do(conv_algorithms[i], plan))
+        return fail(FONIO_VALUE_ERROR, "the algorithm '%s' cannot do this problem", name);
+      plan->algorithm = conv_algorithms[i];
+      return FONIO_OK;
+    }
+  return fail(FONIO_VALUE_ERROR, "there is no algorithm '%s'", name);
+}
+
+/* The cheapest one that can do it. */
+static void choose(fonio_conv_plan *plan) {
+  double least = 0;
+  for (int i = 0; conv_algorithms[i]; i++) {
+    if (!can_do(conv_algorithms[i], plan)) continue;
+    double cost = conv_algorithms[i]->cost(plan);
+    if (plan->algorithm && cost >= least) continue;
+    plan->algorithm = conv_algorithms[i];
+    least = cost;
+  }
+}
+
+static fonio_status fill_plan(fonio_conv_plan *plan, const char *algorithm) {
+  plan->kernels = kernel_table_for(plan->problem.dtype, cpu_isa_in_use());
+  fonio_status status = conv_geometry_init(plan);
+  if (status) return status;
+  if (!algorithm)
+    choose(plan);
+  else if ((status = take_named(plan, algorithm)))
+    return status;
+  plan->algorithm->prepare(plan);
+  return FONIO_OK;
+}
+
+fonio_conv_plan *fonio_conv_plan_new(const fonio_conv_problem *problem, const fonio_conv_plan_options *options) {
+  if (!problem) return fail_given_null("fonio_conv_plan_new"), NULL;
+  fonio_conv_direction direction = options ? options->direction : FONIO_CONV_FORWARD;
+  if ((unsigned)direction > FONIO_CONV_WEIGHT_GRADIENT)
+    return fail_null(FONIO_VALUE_ERROR, "there is no direction %d of a convolution", (int)direction);
+  if (problem->dtype != FONIO_FLOAT32 && problem->dtype != FONIO_FLOAT64)
+    return fail_null(FONIO_NOT_IMPLEMENTED, "conv2d of %s is not implemented", fonio_dtype_name(problem->dtype));
+  fonio_conv_plan *plan = memory_take_zeroed(sizeof *plan);
+  if (!plan) return NULL;
+  plan->problem = *problem;
+  plan->direction = direction;
+  if (fill_plan(plan, options ? options->algorithm : NULL)) {
+    fonio_conv_plan_release(plan);
+    return NULL;
+  }
+  return plan;
+}
+
+void fonio_conv_plan_release(fonio_conv_plan *plan) {
+  if (!plan) return;
+  memory_give(plan->tables);
+  memory_give(plan);
+}
+
+const fonio_conv_problem *fonio_conv_plan_problem(const fonio_conv_plan *plan) {
+  return plan ? &plan->problem : NULL;
+}
+
+const char *fonio_conv_plan_algorithm(const fonio_conv_plan *plan) {
+  return plan ? plan->algorithm->name : NULL;
+}
+
+int64_t fonio_conv_plan_workspace_bytes(const fonio_conv_plan *plan) {
+  return plan ? plan->workspace_bytes : 0;
+}
+
+/* ---- Packed weights ---- */
+
+/* The weights as a contiguous copy (K, C / groups, R, S). */
+static void copy_plain(const fonio_conv_plan *plan, const char *weight, char *plain) {
+  const fonio_conv_problem *p = &plan->problem;
+  size_t bytes = fonio_dtype_bytes(p->dtype);
+  for (int64_t k = 0; k < p->out_channels; k++)
+    for (int64_t c = 0; c < plan->geometry.in_channels; c++)
+      for (int64_t r = 0; r < p->kernel_height; r++)
+        for (int64_t s = 0; s < p->kernel_width; s++, plain += bytes)
+          memcpy(plain,
+                 weight + (int64_t)bytes * (k * p->weight_strides[0] + c * p->weight_strides[1] +
+                                            r * p->weight_strides[2] + s * p->weight_strides[3]),
+                 bytes);
+}
+
+static int64_t weight_elements(const fonio_conv_plan *plan) {
+  return plan->problem.out_channels * plan->geometry.in_channels * plan->problem.kernel_height *
+         plan->problem.kernel_width;
+}
+
+static fonio_conv_packed packed_header(const fonio_conv_plan *plan) {
+  const fonio_conv_problem *p = &plan->problem;
+  return (fonio_conv_packed){
+      .algorithm = plan->algorithm,
+      .kernels = plan->kernels,
+      .shape = {p->out_channels, p->in_channels, p->kernel_height, p->kernel_width, p->groups},
+  };
+}
+
+static bool packed_fits(const fonio_conv_plan *plan, const fonio_conv_packed *packed) {
+  fonio_conv_packed wanted = packed_header(plan);
+  return packed->algorithm == wanted.algorithm && packed->kernels == wanted.kernels &&
+         memcmp(packed->shape, wanted.shape, sizeof wanted.shape) == 0;
+}
+
+fonio_conv_packed *fonio_conv_plan_pack(const fonio_conv_plan *plan, const void *weight) {
+  if (!plan || !weight) return fail_given_null("fonio_conv_plan_pack"), NULL;
+  fonio_conv_packed *packed = memory_take_zeroed(sizeof *packed);
+  if (!packed) return NULL;
+  *packed = packed_header(plan);
+  packed->data = memory_take(plan->packed_bytes);
+  packed->finite = packed->data && plan->algorithm->pack && plan->algorithm->pack(plan, weight, packed->data);
+  if (packed->data && !packed->finite) {
+    packed->plain = memory_take(weight_elements(plan) * (int64_t)fonio_dtype_bytes(plan->problem.dtype));
+    if (packed->plain) copy_plain(plan, weight, packed->plain);
+  }
+  if (!packed->data || (!packed->finite && !packed->plain)) {
+    fonio_conv_packed_release(packed);
+    return NULL;
+  }
+  return packed;
+}
+
+void fonio_conv_packed_release(fonio_conv_packed *packed) {
+  if (!packed) return;
+  memory_give(packed->plain);
+  memory_give(packed->data);
+  memory_give(packed);
+}
+
+/* ---- Running ---- */
+
+static fonio_status check_buffers(const fonio_conv_plan *plan, const fonio_conv_buffers *b) {
+  const char *missing = NULL;
+  switch (plan->direction) {
+  case FONIO_CONV_FORWARD:
+    if (!b->input)
+      missing = "input";
+    else if (!b->weight && !b->packed)
+      missing = "weight";
+    else if (plan->problem.has_bias && !b->bias)
+      missing = "bias";
+    else if (!b->output)
+      missing = "output";
+    break;
+  case FONIO_CONV_INPUT_GRADIENT:
+    if (!b->weight)
+      missing = "weight";
+    else if (!b->grad_output)
+      missing = "grad_output";
+    else if (!b->grad_input)
+      missing = "grad_input";
+    break;
+  case FONIO_CONV_WEIGHT_GRADIENT:
+    if (!b->input)
+      missing = "input";
+    else if (!b->grad_output)
+      missing = "grad_output";
+    break;
+  }
+  if (missing) return fail(FONIO_VALUE_ERROR, "the convolution needs its %s, which is NULL", missing);
+  if (b->packed && !packed_fits(plan, b->packed))
+    return fail(FONIO_VALUE_ERROR, "the packed weights were made for another algorithm or another weight shape");
+  return FONIO_OK;
+}
+
+/* Zeros in an array of four dimensions and any strides. */
+static void clear(void *array, const int64_t shape[4], const int64_t strides[4], int64_t bytes) {
+  for (int64_t i = 0; i < shape[0]; i++)
+    for (int64_t j = 0; j < shape[1]; j++)
+      for (int64_t k = 0; k < shape[2]; k++)
+        for (int64_t l = 0; l < shape[3]; l++)
+          memset((char *)array + bytes * (i * strides[0] + j * strides[1] + k * strides[2] + l * strides[3]), 0,
+                 (size_t)bytes);
+}
+
+/* Gradients add up from zero. */
+static void clear_gradients(const fonio_conv_plan *plan, const fonio_conv_buffers *b) {
+  const fonio_conv_problem *p = &plan->problem;
+  int64_t bytes = (int64_t)fonio_dtype_bytes(p->dtype);
+  const int64_t input[4] = {p->batch, p->in_channels, p->in_height, p->in_width};
+  const int64_t weight[4] = {p->out_channels, plan->geometry.in_channels, p->kernel_height, p->kernel_width};
+  const int64_t bias[4] = {1, 1, 1, p->out_channels}, bias_strides[4] = {0, 0, 0, p->bias_stride};
+  if (plan->direction == FONIO_CONV_INPUT_GRADIENT) clear(b->grad_input, input, p->input_strides, bytes);
+  if (plan->direction != FONIO_CONV_WEIGHT_GRADIENT) return;
+  if (b->grad_weight) clear(b->grad_weight, weight, p->weight_strides, bytes);
+  if (b->grad_bias) clear(b->grad_bias, bias, bias_strides, bytes);
+}
+
+static void run_pieces(const conv_run *run, const conv_algorithm *algorithm, void *workspace) {
+  int64_t pieces = algorithm->pieces(run->plan);
+  for (int64_t piece = 0; piece < pieces; piece++)
+    algorithm->run_piece(run, piece, workspace);
+}
+
+/* Weights that are not finite must not meet the zeros of the padding (0 * inf is nan): the plain loops leave padding
+ * out. */
+static void run_plain(const fonio_conv_plan *plan, const fonio_conv_buffers *buffers, const void *plain) {
+  fonio_conv_plan with_plain = *plan;
+  fonio_conv_buffers b = *buffers;
+  if (plain) {
+    kernel_conv *g = &with_plain.geometry;
+    g->weight_strides[3] = 1;
+    g->weight_strides[2] = g->kernel_width;
+    g->weight_strides[1] = g->kernel_width * g->kernel_height;
+    g->weight_strides[0] = g->weight_strides[1] * g->in_channels;
+    memcpy(with_plain.problem.weight_strides, g->weight_strides, sizeof g->weight_strides);
+    b.weight = plain;
+  }
+  conv_run run = {&with_plain, &b, NULL};
+  run_pieces(&run, &conv_reference_forward, NULL);
+}
+
+static bool pads_with_zeros(const fonio_conv_problem *p) {
+  return p->padding_mode == FONIO_ZEROS && (p->padding[0] | p->padding[1] | p->padding[2] | p->padding[3]) != 0;
+}
+
+static void run_with(const fonio_conv_plan *plan, const fonio_conv_buffers *b, const void *packed, void *workspace) {
+  conv_run run = {plan, b, packed};
+  clear_gradients(plan, b);
+  run_pieces(&run, plan->algorithm, workspace);
+}
+
+/* Packs the weights for this run only, beside the workspace. */
+static fonio_status pack_and_run(const fonio_conv_plan *plan, const fonio_conv_buffers *b) {
+  int64_t workspace_bytes = b->workspace ? 0 : conv_round_up(plan->workspace_bytes, MEMORY_ALIGNMENT), bytes;
+  if (!checked_add(workspace_bytes, plan->packed_bytes, &bytes)) bytes = INT64_MAX;
+  char *memory = memory_take(bytes);
+  if (!memory) return FONIO_NO_MEMORY;
+  void *packed = memory + workspace_bytes;
+  if (!plan->algorithm->pack(plan, b->weight, packed) && pads_with_zeros(&plan->problem))
+    run_plain(plan, b, NULL);
+  else
+    run_with(plan, b, packed, b->workspace ? b->workspace : memory);
+  memory_give(memory);
+  return FONIO_OK;
+}
+
+fonio_status fonio_conv_plan_run(const fonio_conv_plan *plan, const fonio_conv_buffers *buffers) {
+  if (!plan || !buffers) return fail_given_null("fonio_conv_plan_run");
+  fonio_status status = check_buffers(plan, buffers);
+  if (status) return status;
+  const fonio_conv_packed *packed = buffers->packed;
+  if (packed && !packed->finite && pads_with_zeros(&plan->problem)) {
+    run_plain(plan, buffers, packed->plain);
+    return FONIO_OK;
+  }
+  if (plan->packed_bytes && !packed) return pack_and_run(plan, buffers);
+  void *own = NULL;
+  if (!buffers->workspace && plan->workspace_bytes && !(own = memory_take(plan->workspace_bytes)))
+    return FONIO_NO_MEMORY;
+  run_with(plan, buffers, packed ? packed->data : NULL, own ? own : buffers->workspace);
+  memory_give(own);
+  return FONIO_OK;
+}

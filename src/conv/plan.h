@@ -1,0 +1,99 @@
+/* A plan from the inside, and what an algorithm is: one file each, all named in algorithms.c. */
+#ifndef CONV_PLAN_H
+#define CONV_PLAN_H
+
+#include <stdatomic.h>
+
+#include "fonio/conv.h"
+#include "kernels/kernels.h"
+
+typedef struct conv_algorithm conv_algorithm;
+
+/* How an algorithm cuts the work; each uses what it needs. */
+typedef struct conv_blocks {
+  int64_t panel;    /* pixels side by side in a packed panel */
+  int64_t terms;    /* terms of the sum that are packed at once */
+  int64_t channels; /* output channels that share a pass over the pixels */
+  int64_t pixels;   /* output pixels of one piece of work */
+} conv_blocks;
+
+struct fonio_conv_plan {
+  fonio_conv_problem problem;
+  fonio_conv_direction direction;
+  const conv_algorithm *algorithm;
+  const kernel_table *kernels;
+  kernel_conv geometry; /* of one image and group; points into `tables` */
+  int64_t *tables;
+  conv_blocks blocks;
+  int64_t packed_bytes;    /* of all groups; 0: the algorithm reads the weights as they are */
+  int64_t workspace_bytes; /* of one piece of work at a time */
+};
+
+struct fonio_conv_packed {
+  const conv_algorithm *algorithm;
+  const kernel_table *kernels;
+  int64_t shape[5]; /* out_channels, in_channels, kernel height and width, groups */
+  bool finite;      /* no weight is Inf or NaN: padding may be multiplied as a zero */
+  void *plain;      /* the weights as they came, contiguous, where they are not finite; or NULL */
+  void *data;
+};
+
+/* One run: the plan with the arrays. */
+typedef struct conv_run {
+  const fonio_conv_plan *plan;
+  const fonio_conv_buffers *buffers;
+  const void *packed;
+} conv_run;
+
+/* An algorithm. Its work falls into pieces that may run in any order and at once, each with a workspace of its own; how
+ * many there are follows from the problem alone. */
+struct conv_algorithm {
+  const char *name;
+  fonio_conv_direction direction;
+  bool (*applicable)(const fonio_conv_problem *problem);
+  /* Expected time in cycles of one core; the planner takes the least. */
+  double (*cost)(const fonio_conv_plan *plan);
+  /* Fills in the blocks, packed_bytes and workspace_bytes of a plan whose other fields are set. */
+  void (*prepare)(fonio_conv_plan *plan);
+  /* Packs all weights; returns whether they are finite. NULL where packed_bytes is 0. */
+  bool (*pack)(const fonio_conv_plan *plan, const void *weight, void *packed);
+  int64_t (*pieces)(const fonio_conv_plan *plan);
+  void (*run_piece)(const conv_run *run, int64_t piece, void *workspace);
+};
+
+/* All algorithms, ended by NULL. */
+extern const conv_algorithm *const conv_algorithms[];
+extern const conv_algorithm conv_reference_forward, conv_reference_input_gradient, conv_reference_weight_gradient;
+extern const conv_algorithm conv_packed_forward;
+
+/* Fills in the geometry and the index maps of a plan. FONIO_NO_MEMORY. */
+fonio_status conv_geometry_init(fonio_conv_plan *plan);
+
+/* Where one image and group of an array begins, in bytes from the array. */
+int64_t conv_input_offset(const fonio_conv_plan *plan, int64_t image, int64_t group);
+int64_t conv_output_offset(const fonio_conv_plan *plan, int64_t image, int64_t group);
+int64_t conv_weight_offset(const fonio_conv_plan *plan, int64_t group);
+int64_t conv_bias_offset(const fonio_conv_plan *plan, int64_t group);
+
+/* `base` moved by `bytes`; NULL stays NULL. */
+static inline const void *conv_at(const void *base, int64_t bytes) {
+  return base ? (const char *)base + bytes : base;
+}
+
+static inline int64_t conv_min(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+
+static inline int64_t conv_max(int64_t a, int64_t b) {
+  return a > b ? a : b;
+}
+
+static inline int64_t conv_ceil_div(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+
+static inline int64_t conv_round_up(int64_t a, int64_t multiple) {
+  return conv_ceil_div(a, multiple) * multiple;
+}
+
+#endif

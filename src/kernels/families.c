@@ -1,0 +1,15 @@
+/* The table of one dtype and instruction set. */
+#include "kernels/families.h"
+
+const kernel_table NAME(kernel_table) = {
+    .lanes = LANES,
+    .tile_rows = TILE_ROWS,
+    .tile_vectors = TILE_VECTORS,
+    .tiles = NAME(tiles),
+    .pack_pixels = NAME(pack_pixels),
+    .pack_weights = NAME(pack_weights),
+    .reference_forward = NAME(reference_forward),
+    .reference_input_gradient = NAME(reference_input_gradient),
+    .reference_weight_gradient = NAME(reference_weight_gradient),
+    .reference_bias_gradient = NAME(reference_bias_gradient),
+};

@@ -1,0 +1,37 @@
+/* What the kernel families offer to the table of their dtype and instruction set; included by each of them. */
+#ifndef KERNELS_FAMILIES_H
+#define KERNELS_FAMILIES_H
+
+#include "kernels/kernels.h"
+#include "kernels/words.h"
+
+/* The largest tile of the matrix product. Its sums take rows x vectors registers, b takes `vectors`, a one. */
+#if defined(KERNEL_ISA_avx512) || defined(KERNEL_ISA_neon)
+#define TILE_ROWS 8
+#else
+#define TILE_ROWS 4
+#endif
+#define TILE_VECTORS 3
+
+/* gemm.c */
+extern const kernel_tile NAME(tiles)[TILE_ROWS * TILE_VECTORS];
+
+/* pack.c */
+void NAME(pack_pixels)(const kernel_conv *conv, const kernel_pixels *part, const void *input, int64_t width,
+                       void *panel);
+bool NAME(pack_weights)(const kernel_conv *conv, const void *weight, void *packed);
+
+/* reference.c */
+void NAME(reference_forward)(const kernel_conv *conv, const void *input, const void *weight, const void *bias,
+                             int64_t bias_stride, void *output);
+void NAME(reference_input_gradient)(const kernel_conv *conv, const void *grad_output, const void *weight,
+                                    void *grad_input);
+void NAME(reference_weight_gradient)(const kernel_conv *conv, const void *input, const void *grad_output,
+                                     void *grad_weight);
+void NAME(reference_bias_gradient)(const kernel_conv *conv, const void *grad_output, void *grad_bias,
+                                   int64_t bias_stride);
+
+/* families.c */
+extern const kernel_table NAME(kernel_table);
+
+#endif

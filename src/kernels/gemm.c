@@ -1,0 +1,60 @@
+/* The tile of a matrix product that everything packed ends in: rows of a in scalars, columns of b in vector lanes, sums
+ * in registers. */
+#include "kernels/families.h"
+
+/* Inlined with constant `rows` and `vectors`, so that every loop over them unrolls and `sum` lives in registers. */
+INLINE void tile(int rows, int vectors, int64_t terms, const real *restrict a, const real *restrict b, int64_t b_stride,
+                 real *restrict c, int64_t c_stride, const real *restrict bias, bool accumulate) {
+  vec sum[TILE_ROWS][TILE_VECTORS];
+#pragma GCC unroll 8
+  for (int m = 0; m < rows; m++)
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++)
+      sum[m][v] = accumulate ? vec_load(c + m * c_stride + v * LANES) : vec_zero();
+  for (int64_t term = 0; term < terms; term++, a += rows, b += b_stride) {
+    vec pixels[TILE_VECTORS];
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++)
+      pixels[v] = vec_load(b + v * LANES);
+#pragma GCC unroll 8
+    for (int m = 0; m < rows; m++) {
+      vec weight = vec_set(a[m]);
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; v++)
+        sum[m][v] = vec_fma(weight, pixels[v], sum[m][v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int m = 0; m < rows; m++) {
+    vec add = bias ? vec_set(bias[m]) : vec_zero();
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++)
+      vec_store(c + m * c_stride + v * LANES, bias ? sum[m][v] + add : sum[m][v]);
+  }
+}
+
+#define TILE(rows, vectors)                                                                                            \
+  static void tile_##rows##x##vectors(int64_t terms, const void *a, const void *b, int64_t b_stride, void *c,          \
+                                      int64_t c_stride, const void *bias, bool accumulate) {                           \
+    tile(rows, vectors, terms, a, b, b_stride, c, c_stride, bias, accumulate);                                         \
+  }
+#define TILES_OF(rows) TILE(rows, 1) TILE(rows, 2) TILE(rows, 3)
+#define NAMES_OF(rows) tile_##rows##x1, tile_##rows##x2, tile_##rows##x3
+
+TILES_OF(1)
+TILES_OF(2)
+TILES_OF(3)
+TILES_OF(4)
+#if TILE_ROWS == 8
+TILES_OF(5)
+TILES_OF(6)
+TILES_OF(7)
+TILES_OF(8)
+#endif
+
+const kernel_tile NAME(tiles)[TILE_ROWS * TILE_VECTORS] = {
+    NAMES_OF(1), NAMES_OF(2), NAMES_OF(3), NAMES_OF(4),
+#if TILE_ROWS == 8
+    NAMES_OF(5), NAMES_OF(6), NAMES_OF(7), NAMES_OF(8),
+#endif
+};

@@ -1,0 +1,153 @@
+/* Pixels and weights into panels: what an implicit matrix product reads in place of an im2col buffer. Padding of every
+ * mode is an index map here, so that no padded image is ever made. */
+#include "kernels/families.h"
+
+/* A stretch of a panel's row that comes from one place: `length` elements from `source` on, `step` apart; or zeros. */
+typedef struct span {
+  int64_t to, length, source; /* source: an offset into a channel of the input; -1: zeros */
+} span;
+
+/* Each pixel may be a span of its own, and one more closes the row. */
+typedef struct span_list {
+  int count;
+  span spans[KERNEL_MAX_PANEL + 1];
+} span_list;
+
+static void add_span(span_list *list, int64_t length, int64_t source) {
+  if (length <= 0) return;
+  int64_t to = list->count ? list->spans[list->count - 1].to + list->spans[list->count - 1].length : 0;
+  list->spans[list->count++] = (span){to, length, source};
+}
+
+/* Output columns [from, to) that some edge touches, one by one. */
+static void add_edge(span_list *list, const kernel_conv *conv, int64_t row, int64_t s, int64_t from, int64_t to) {
+  for (int64_t ow = from; ow < to; ow++) {
+    int64_t column = conv->columns[ow * conv->stride[1] + s * conv->dilation[1]];
+    add_span(list, 1, column < 0 ? -1 : row * conv->input_strides[1] + column * conv->input_strides[2]);
+  }
+}
+
+INLINE int64_t clamp(int64_t x, int64_t low, int64_t high) {
+  return x < low ? low : x > high ? high : x;
+}
+
+/* The spans of output columns [from, to) of one output row, for one tap. */
+static void add_row(span_list *list, const kernel_conv *conv, int64_t oh, int64_t from, int64_t to, int64_t r,
+                    int64_t s) {
+  int64_t row = conv->rows[oh * conv->stride[0] + r * conv->dilation[0]];
+  if (row < 0) {
+    add_span(list, to - from, -1);
+    return;
+  }
+  int64_t inner_from = clamp(conv->interior[2 * s], from, to);
+  int64_t inner_to = clamp(conv->interior[2 * s + 1], inner_from, to);
+  add_edge(list, conv, row, s, from, inner_from);
+  if (inner_to > inner_from) {
+    int64_t column = conv->columns[inner_from * conv->stride[1] + s * conv->dilation[1]];
+    add_span(list, inner_to - inner_from, row * conv->input_strides[1] + column * conv->input_strides[2]);
+  }
+  add_edge(list, conv, row, s, inner_to, to);
+}
+
+static void find_spans(span_list *list, const kernel_conv *conv, const kernel_pixels *part, int64_t width,
+                       int64_t tap) {
+  int64_t r = tap / conv->kernel_width, s = tap % conv->kernel_width;
+  int64_t oh = part->first_pixel / conv->out_width, ow = part->first_pixel % conv->out_width;
+  list->count = 0;
+  for (int64_t left = part->pixels; left > 0; oh++, ow = 0) {
+    int64_t length = conv->out_width - ow < left ? conv->out_width - ow : left;
+    add_row(list, conv, oh, ow, ow + length, r, s);
+    left -= length;
+  }
+  add_span(list, width - part->pixels, -1);
+}
+
+/* The copies below write whole vectors: what is written too much lies in the next span or row and is overwritten by it,
+ * the last aside. */
+INLINE void fill_zero(real *to, int64_t length) {
+  for (int64_t i = 0; i < length; i += LANES)
+    vec_store(to + i, vec_zero());
+}
+
+INLINE void copy_step1(real *to, const real *from, int64_t length) {
+  int64_t i = 0;
+  for (; i + LANES <= length; i += LANES)
+    vec_store(to + i, vec_load(from + i));
+  if (i < length) vec_store(to + i, vec_load_part(from + i, length - i));
+}
+
+INLINE void copy_step2(real *to, const real *from, int64_t length) {
+  int64_t i = 0;
+  for (; i + LANES < length; i += LANES)
+    vec_store(to + i, vec_even(vec_load(from + 2 * i), vec_load(from + 2 * i + LANES)));
+  if (i < length) {
+    int64_t left = 2 * (length - i) - 1; /* the last element's neighbour may lie outside */
+    vec low = vec_load_part(from + 2 * i, left < LANES ? left : LANES);
+    vec high = left > LANES ? vec_load_part(from + 2 * i + LANES, left - LANES) : vec_zero();
+    vec_store(to + i, vec_even(low, high));
+  }
+}
+
+INLINE void copy_step(real *to, const real *from, int64_t length, int64_t step) {
+  for (int64_t i = 0; i < length; i++)
+    to[i] = from[i * step];
+}
+
+/* `step` comes as a constant for the common cases, so that the compiler makes a loop of its own for each. */
+INLINE void pack_channels(const span_list *list, const real *input, int64_t channel_stride, int64_t channels,
+                          int64_t step, int64_t width, real *panel) {
+  for (int64_t c = 0; c < channels; c++, input += channel_stride, panel += width)
+    for (int i = 0; i < list->count; i++) {
+      const span *s = &list->spans[i];
+      if (s->source < 0)
+        fill_zero(panel + s->to, s->length);
+      else if (s->length == 1)
+        panel[s->to] = input[s->source];
+      else if (step == 1)
+        copy_step1(panel + s->to, input + s->source, s->length);
+      else if (step == 2)
+        copy_step2(panel + s->to, input + s->source, s->length);
+      else
+        copy_step(panel + s->to, input + s->source, s->length, step);
+    }
+}
+
+void NAME(pack_pixels)(const kernel_conv *conv, const kernel_pixels *part, const void *input, int64_t width,
+                       void *panel) {
+  span_list list;
+  int64_t step = conv->stride[1] * conv->input_strides[2];
+  for (int64_t term = part->first_term, end = term + part->terms; term < end;) {
+    int64_t tap = term / conv->in_channels, channel = term % conv->in_channels;
+    int64_t channels = clamp(conv->in_channels - channel, 0, end - term);
+    find_spans(&list, conv, part, width, tap);
+    const real *from = (const real *)input + channel * conv->input_strides[0];
+    real *to = (real *)panel + (term - part->first_term) * width;
+    if (step == 1)
+      pack_channels(&list, from, conv->input_strides[0], channels, 1, width, to);
+    else if (step == 2)
+      pack_channels(&list, from, conv->input_strides[0], channels, 2, width, to);
+    else
+      pack_channels(&list, from, conv->input_strides[0], channels, step, width, to);
+    term += channels;
+  }
+}
+
+bool NAME(pack_weights)(const kernel_conv *conv, const void *weight, void *packed) {
+  real *out = packed;
+  real not_finite = 0; /* stays 0 while every weight is finite: inf * 0 and nan * 0 are nan */
+  for (int64_t first = 0; first < conv->out_channels; first += TILE_ROWS) {
+    int64_t rows = conv->out_channels - first < TILE_ROWS ? conv->out_channels - first : TILE_ROWS;
+    for (int64_t r = 0; r < conv->kernel_height; r++)
+      for (int64_t s = 0; s < conv->kernel_width; s++)
+        for (int64_t c = 0; c < conv->in_channels; c++) {
+          const real *w = (const real *)weight + first * conv->weight_strides[0] + c * conv->weight_strides[1] +
+                          r * conv->weight_strides[2] + s * conv->weight_strides[3];
+          for (int64_t m = 0; m < rows; m++) {
+            real x = w[m * conv->weight_strides[0]];
+            not_finite += x * 0;
+            *out++ = x;
+          }
+        }
+  }
+  return not_finite == 0;
+}

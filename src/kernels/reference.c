@@ -1,0 +1,107 @@
+/* The convolution and its gradients as plain loops over their definition. */
+#include "kernels/families.h"
+
+/* a * b + c rounded once, for one number. */
+INLINE real fma_one(real a, real b, real c) {
+#if defined(KERNEL_DTYPE_f32)
+  return __builtin_fmaf(a, b, c);
+#else
+  return __builtin_fma(a, b, c);
+#endif
+}
+
+/* The sum of one output element over the taps that lie on the image; padding is never multiplied. */
+static real sum_of_taps(const kernel_conv *conv, const real *input, const real *weight, int64_t oh, int64_t ow) {
+  real sum = 0;
+  for (int64_t r = 0; r < conv->kernel_height; r++) {
+    int64_t row = conv->rows[oh * conv->stride[0] + r * conv->dilation[0]];
+    if (row < 0) continue;
+    for (int64_t s = 0; s < conv->kernel_width; s++) {
+      int64_t column = conv->columns[ow * conv->stride[1] + s * conv->dilation[1]];
+      if (column < 0) continue;
+      const real *x = input + row * conv->input_strides[1] + column * conv->input_strides[2];
+      const real *w = weight + r * conv->weight_strides[2] + s * conv->weight_strides[3];
+      for (int64_t c = 0; c < conv->in_channels; c++)
+        sum = fma_one(w[c * conv->weight_strides[1]], x[c * conv->input_strides[0]], sum);
+    }
+  }
+  return sum;
+}
+
+void NAME(reference_forward)(const kernel_conv *conv, const void *input, const void *weight, const void *bias,
+                             int64_t bias_stride, void *output) {
+  for (int64_t k = 0; k < conv->out_channels; k++)
+    for (int64_t oh = 0; oh < conv->out_height; oh++)
+      for (int64_t ow = 0; ow < conv->out_width; ow++) {
+        real sum = sum_of_taps(conv, input, (const real *)weight + k * conv->weight_strides[0], oh, ow);
+        if (bias) sum += ((const real *)bias)[k * bias_stride];
+        ((real *)output)[k * conv->output_strides[0] + oh * conv->output_strides[1] + ow * conv->output_strides[2]] =
+            sum;
+      }
+}
+
+void NAME(reference_input_gradient)(const kernel_conv *conv, const void *grad_output, const void *weight,
+                                    void *grad_input) {
+  for (int64_t k = 0; k < conv->out_channels; k++)
+    for (int64_t oh = 0; oh < conv->out_height; oh++)
+      for (int64_t ow = 0; ow < conv->out_width; ow++) {
+        real g = ((const real *)grad_output)[k * conv->output_strides[0] + oh * conv->output_strides[1] +
+                                             ow * conv->output_strides[2]];
+        for (int64_t r = 0; r < conv->kernel_height; r++) {
+          int64_t row = conv->rows[oh * conv->stride[0] + r * conv->dilation[0]];
+          if (row < 0) continue;
+          for (int64_t s = 0; s < conv->kernel_width; s++) {
+            int64_t column = conv->columns[ow * conv->stride[1] + s * conv->dilation[1]];
+            if (column < 0) continue;
+            real *x = (real *)grad_input + row * conv->input_strides[1] + column * conv->input_strides[2];
+            const real *w = (const real *)weight + k * conv->weight_strides[0] + r * conv->weight_strides[2] +
+                            s * conv->weight_strides[3];
+            for (int64_t c = 0; c < conv->in_channels; c++) {
+              real *sum = &x[c * conv->input_strides[0]];
+              *sum = fma_one(w[c * conv->weight_strides[1]], g, *sum);
+            }
+          }
+        }
+      }
+}
+
+/* The sum of one weight's gradient over the output pixels, going on from `sum`. */
+static real sum_of_pixels(const kernel_conv *conv, const real *input, const real *grad_output, int64_t r, int64_t s,
+                          real sum) {
+  for (int64_t oh = 0; oh < conv->out_height; oh++) {
+    int64_t row = conv->rows[oh * conv->stride[0] + r * conv->dilation[0]];
+    if (row < 0) continue;
+    const real *x = input + row * conv->input_strides[1];
+    const real *g = grad_output + oh * conv->output_strides[1];
+    const int64_t *columns = conv->columns + s * conv->dilation[1];
+    for (int64_t ow = 0; ow < conv->out_width; ow++) {
+      int64_t column = columns[ow * conv->stride[1]];
+      if (column >= 0) sum = fma_one(x[column * conv->input_strides[2]], g[ow * conv->output_strides[2]], sum);
+    }
+  }
+  return sum;
+}
+
+void NAME(reference_weight_gradient)(const kernel_conv *conv, const void *input, const void *grad_output,
+                                     void *grad_weight) {
+  for (int64_t k = 0; k < conv->out_channels; k++)
+    for (int64_t c = 0; c < conv->in_channels; c++)
+      for (int64_t r = 0; r < conv->kernel_height; r++)
+        for (int64_t s = 0; s < conv->kernel_width; s++) {
+          real *w = (real *)grad_weight + k * conv->weight_strides[0] + c * conv->weight_strides[1] +
+                    r * conv->weight_strides[2] + s * conv->weight_strides[3];
+          *w = sum_of_pixels(conv, (const real *)input + c * conv->input_strides[0],
+                             (const real *)grad_output + k * conv->output_strides[0], r, s, *w);
+        }
+}
+
+void NAME(reference_bias_gradient)(const kernel_conv *conv, const void *grad_output, void *grad_bias,
+                                   int64_t bias_stride) {
+  for (int64_t k = 0; k < conv->out_channels; k++) {
+    real *sum = (real *)grad_bias + k * bias_stride;
+    for (int64_t oh = 0; oh < conv->out_height; oh++)
+      for (int64_t ow = 0; ow < conv->out_width; ow++)
+        *sum += ((const real *)grad_output)[k * conv->output_strides[0] + oh * conv->output_strides[1] +
+                                            ow * conv->output_strides[2]];
+  }
+}

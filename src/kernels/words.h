@@ -1,0 +1,141 @@
+/* The words that kernels are written in. A kernel source is compiled once for each dtype and instruction set (the build
+ * says which by KERNEL_DTYPE_... and KERNEL_ISA_...), and sees:
+ *
+ *   real, LANES, vec             the element, how many a vector holds, the vector
+ *   NAME(x)                      x with the dtype and the instruction set behind it: x__f32_avx2
+ *   vec_load, vec_store          any address; ..._part: the first n lanes only, touching no memory beyond them
+ *   vec_set                      all lanes the same
+ *   vec_fma(a, b, c)             a * b + c, rounded once; the only way to multiply and add
+ *   vec_even, vec_odd            every second of the 2 * LANES elements of two vectors
+ *   vec_transpose                LANES x LANES elements
+ *
+ * and + - * / and comparisons on vectors, lane by lane. Contraction is off: `a * b + c` would round twice. */
+#ifndef KERNELS_WORDS_H
+#define KERNELS_WORDS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline, unused))
+
+#define JOIN4(a, b, c, d) a##b##c##d
+#define NAME_OF(name, dtype, isa) JOIN4(name##__, dtype, _, isa)
+#define NAME(name) NAME_OF(name, KERNEL_DTYPE, KERNEL_ISA)
+
+#if defined(KERNEL_DTYPE_f32)
+typedef float real;
+typedef int32_t real_bits;
+#define REAL_BYTES 4
+#elif defined(KERNEL_DTYPE_f64)
+typedef double real;
+typedef int64_t real_bits;
+#define REAL_BYTES 8
+#else
+#error "the build must name the dtype: KERNEL_DTYPE_f32 or KERNEL_DTYPE_f64"
+#endif
+
+#if defined(KERNEL_ISA_avx512)
+#include "kernels/words_avx512.h"
+#elif defined(KERNEL_ISA_avx2)
+#include "kernels/words_avx2.h"
+#elif defined(KERNEL_ISA_neon)
+#include "kernels/words_neon.h"
+#elif defined(KERNEL_ISA_scalar)
+#include "kernels/words_scalar.h"
+#else
+#error "the build must name the instruction set: KERNEL_ISA_scalar, ..."
+#endif
+
+/* A vector at any address. */
+typedef vec vec_unaligned __attribute__((aligned(REAL_BYTES), may_alias));
+
+INLINE vec vec_load(const real *p) {
+  return *(const vec_unaligned *)p;
+}
+
+INLINE void vec_store(real *p, vec v) {
+  *(vec_unaligned *)p = v;
+}
+
+INLINE vec vec_zero(void) {
+  return vec_set(0);
+}
+
+/* Shuffles of two vectors, written once for every width: mask numbers count the lanes of a, then those of b. */
+#if LANES == 1
+INLINE vec vec_even(vec a, vec b) {
+  (void)b;
+  return a;
+}
+INLINE vec vec_odd(vec a, vec b) {
+  (void)a;
+  return b;
+}
+#elif LANES == 2
+#define vec_even(a, b) __builtin_shufflevector(a, b, 0, 2)
+#define vec_odd(a, b) __builtin_shufflevector(a, b, 1, 3)
+#elif LANES == 4
+#define vec_even(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6)
+#define vec_odd(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7)
+#elif LANES == 8
+#define vec_even(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14)
+#define vec_odd(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15)
+#elif LANES == 16
+#define vec_even(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)
+#define vec_odd(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)
+#endif
+
+/* One step of the transposition of a square: blocks of `s` x `s` elements change places across the diagonal. Row i and
+ * row i + s, for each i whose bit s is clear. */
+#if LANES == 2
+#define SWAP_LOW_1(a, b) __builtin_shufflevector(a, b, 0, 2)
+#define SWAP_HIGH_1(a, b) __builtin_shufflevector(a, b, 1, 3)
+#elif LANES == 4
+#define SWAP_LOW_1(a, b) __builtin_shufflevector(a, b, 0, 4, 2, 6)
+#define SWAP_HIGH_1(a, b) __builtin_shufflevector(a, b, 1, 5, 3, 7)
+#define SWAP_LOW_2(a, b) __builtin_shufflevector(a, b, 0, 1, 4, 5)
+#define SWAP_HIGH_2(a, b) __builtin_shufflevector(a, b, 2, 3, 6, 7)
+#elif LANES == 8
+#define SWAP_LOW_1(a, b) __builtin_shufflevector(a, b, 0, 8, 2, 10, 4, 12, 6, 14)
+#define SWAP_HIGH_1(a, b) __builtin_shufflevector(a, b, 1, 9, 3, 11, 5, 13, 7, 15)
+#define SWAP_LOW_2(a, b) __builtin_shufflevector(a, b, 0, 1, 8, 9, 4, 5, 12, 13)
+#define SWAP_HIGH_2(a, b) __builtin_shufflevector(a, b, 2, 3, 10, 11, 6, 7, 14, 15)
+#define SWAP_LOW_4(a, b) __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11)
+#define SWAP_HIGH_4(a, b) __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15)
+#elif LANES == 16
+#define SWAP_LOW_1(a, b) __builtin_shufflevector(a, b, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30)
+#define SWAP_HIGH_1(a, b) __builtin_shufflevector(a, b, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31)
+#define SWAP_LOW_2(a, b) __builtin_shufflevector(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29)
+#define SWAP_HIGH_2(a, b) __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31)
+#define SWAP_LOW_4(a, b) __builtin_shufflevector(a, b, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27)
+#define SWAP_HIGH_4(a, b) __builtin_shufflevector(a, b, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31)
+#define SWAP_LOW_8(a, b) __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23)
+#define SWAP_HIGH_8(a, b) __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31)
+#endif
+
+#define TRANSPOSE_STEP(rows, s)                                                                                        \
+  _Pragma("GCC unroll 16")                                                                                             \
+  for (int i = 0; i < LANES; i++)                                                                                      \
+    if (!(i & s)) {                                                                                                    \
+      vec low = SWAP_LOW_##s(rows[i], rows[i + s]), high = SWAP_HIGH_##s(rows[i], rows[i + s]);                        \
+      rows[i] = low, rows[i + s] = high;                                                                               \
+    }
+
+INLINE void vec_transpose(vec rows[LANES]) {
+#if LANES >= 16
+  TRANSPOSE_STEP(rows, 8)
+#endif
+#if LANES >= 8
+  TRANSPOSE_STEP(rows, 4)
+#endif
+#if LANES >= 4
+  TRANSPOSE_STEP(rows, 2)
+#endif
+#if LANES >= 2
+  TRANSPOSE_STEP(rows, 1)
+#endif
+  (void)rows;
+}
+
+#endif
