@@ -1,4 +1,5 @@
-/* A convolution while its arguments are being checked: what fonio_conv_problem_init gathers, step by step, from arrays and arguments. */
+/* A convolution while its arguments are being checked: what fonio_conv_problem_init gathers, step by step, from arrays
+ * and arguments. */
 #ifndef CONV_PROBLEM_H
 #define CONV_PROBLEM_H
 
@@ -16,8 +17,9 @@ typedef struct problem_call {
   int64_t padding[4]; /* top, bottom, left, right, once resolved */
 } problem_call;
 
-/* The input as torch's convolution sees it: with a padding mode, or an uneven "same", torch pads in a step of its own and convolves what comes out
- * of that, so its texts and its choice of a memory format go by the padded sizes. `padding` is what is left for the convolution. */
+/* The input as torch's convolution sees it: with a padding mode, or an uneven "same", torch pads in a step of its own
+ * and convolves what comes out of that, so its texts and its choice of a memory format go by the padded sizes.
+ * `padding` is what is left for the convolution. */
 typedef struct padded_input {
   int64_t shape[4];
   int64_t padding[2];
