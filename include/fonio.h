@@ -8,6 +8,7 @@
 #include <fonio/dtype.h>    /* the element types */
 #include <fonio/conv.h>     /* a convolution on raw pointers: problem, plan, run */
 #include <fonio/tensor.h>   /* tensors: storage, shape, strides */
+#include <fonio/random.h>   /* random numbers, as torch draws them */
 #include <fonio/ops.h>      /* operations on tensors that gradients flow through */
 #include <fonio/autograd.h> /* backward, grad, no_grad, gradcheck */
 

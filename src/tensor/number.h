@@ -1,0 +1,17 @@
+/* Real numbers as text: as printf has them, but with a point in every locale. */
+#ifndef TENSOR_NUMBER_H
+#define TENSOR_NUMBER_H
+
+#include <stddef.h>
+
+/* Writes `value` as "%.<precision><kind>" does, kind 'e', 'f' or 'g'; NaN without a sign, as Python and C++ have it. Returns the length, or what
+ * it would be if `bytes` were enough. */
+int number_to_text(char *text, size_t bytes, char kind, int precision, double value);
+
+/* As a C++ stream, and so torch's messages, shows a double. */
+typedef struct number_text {
+  char text[32];
+} number_text;
+number_text number_for_message(double value);
+
+#endif
