@@ -9,6 +9,7 @@
 #include <fonio/conv.h>     /* a convolution on raw pointers: problem, plan, run */
 #include <fonio/tensor.h>   /* tensors: storage, shape, strides */
 #include <fonio/random.h>   /* random numbers, as torch draws them */
+#include <fonio/print.h>    /* tensors as text, as torch prints them */
 #include <fonio/ops.h>      /* operations on tensors that gradients flow through */
 #include <fonio/autograd.h> /* backward, grad, no_grad, gradcheck */
 

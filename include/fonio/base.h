@@ -20,6 +20,22 @@ extern "C" {
 /* "As the first": the default of the second number of a pair, so that `.stride = 2` means (2, 2). */
 #define FONIO_BOTH INT64_MIN
 
+/* A struct of options from defaults and overriding designators. The pragmas keep the compiler from warning, on the
+ * user's line, of the two things that make it work: an initialiser that is given twice, and `.stride = 2` for an array.
+ */
+#define FONIO_WITH_DEFAULTS(type, defaults, ...)                                                                       \
+  __extension__({                                                                                                      \
+    _Pragma("GCC diagnostic push")                                                                                     \
+    _Pragma("GCC diagnostic ignored \"-Wpragmas\"")                                                                    \
+    _Pragma("GCC diagnostic ignored \"-Woverride-init\"")                                                              \
+    _Pragma("GCC diagnostic ignored \"-Wmissing-braces\"")                                                             \
+    _Pragma("GCC diagnostic ignored \"-Wunknown-warning-option\"")                                                     \
+    _Pragma("GCC diagnostic ignored \"-Winitializer-overrides\"")                                                      \
+    type fonio_options_ = {.struct_bytes = sizeof(type), defaults, __VA_ARGS__};                                       \
+    _Pragma("GCC diagnostic pop")                                                                                      \
+    fonio_options_;                                                                                                    \
+  })
+
 /* ---- Version ---- */
 
 #define FONIO_VERSION_MAJOR 0

@@ -44,22 +44,6 @@ FONIO_API fonio_conv2d_args fonio_conv2d_args_default(void);
   .stride = {1, FONIO_BOTH}, .padding = {0, FONIO_BOTH},                                                               \
   .padding_sides = {FONIO_BOTH, FONIO_BOTH, FONIO_BOTH, FONIO_BOTH}, .dilation = {1, FONIO_BOTH}, .groups = 1
 
-/* A struct of options from defaults and overriding designators. The pragmas keep the compiler from warning, on the
- * user's line, of the two things that make it work: an initialiser that is given twice, and `.stride = 2` for an array.
- */
-#define FONIO_WITH_DEFAULTS(type, defaults, ...)                                                                       \
-  __extension__({                                                                                                      \
-    _Pragma("GCC diagnostic push")                                                                                     \
-    _Pragma("GCC diagnostic ignored \"-Wpragmas\"")                                                                    \
-    _Pragma("GCC diagnostic ignored \"-Woverride-init\"")                                                              \
-    _Pragma("GCC diagnostic ignored \"-Wmissing-braces\"")                                                             \
-    _Pragma("GCC diagnostic ignored \"-Wunknown-warning-option\"")                                                     \
-    _Pragma("GCC diagnostic ignored \"-Winitializer-overrides\"")                                                      \
-    type fonio_options_ = {.struct_bytes = sizeof(type), defaults, __VA_ARGS__};                                       \
-    _Pragma("GCC diagnostic pop")                                                                                      \
-    fonio_options_;                                                                                                    \
-  })
-
 /* ---- The problem ---- */
 
 typedef enum fonio_padding_mode {

@@ -1,5 +1,5 @@
-/* Random numbers: the generator of torch's CPU, draw for draw. The same seed and the same calls give the numbers that PyTorch gives, whatever the
- * instruction set. */
+/* Random numbers: the generator of torch's CPU, draw for draw. The same seed and the same calls give the numbers that
+ * PyTorch gives, whatever the instruction set. */
 #ifndef FONIO_RANDOM_H
 #define FONIO_RANDOM_H
 
@@ -11,7 +11,8 @@ extern "C" {
 
 /* ---- The default generator: one for the whole process, seeded by chance when it is first used ---- */
 
-/* torch.manual_seed(seed). A negative seed of torch's is 2^64 more here, which is what C's conversion makes of it: (uint64_t)-1. */
+/* torch.manual_seed(seed). A negative seed of torch's is 2^64 more here, which is what C's conversion makes of it:
+ * (uint64_t)-1. */
 FONIO_API void fonio_manual_seed(uint64_t seed);
 
 /* torch.seed(): seeds by chance and returns that seed. */
@@ -42,17 +43,18 @@ FONIO_API uint64_t fonio_generator_initial_seed(fonio_generator *generator);
 
 /* ---- New tensors ----
  *
- * Failures: those of fonio_tensor_empty; FONIO_NOT_IMPLEMENTED with torch's text for a dtype that torch does not draw in. */
+ * Failures: those of fonio_tensor_empty; FONIO_NOT_IMPLEMENTED with torch's text for a dtype that torch does not draw
+ * in. */
 
 /* torch.rand(shape, dtype=dtype): uniform in [0, 1). A floating-point or complex dtype; torch's bits. */
 FONIO_NEW fonio_tensor *fonio_tensor_rand(fonio_dtype dtype, int ndim, const int64_t *shape);
 
-/* torch.randn(shape, dtype=dtype): normal, mean 0, standard deviation 1 (complex: of both parts together). What is said of the bits at
- * fonio_tensor_normal holds here. */
+/* torch.randn(shape, dtype=dtype): normal, mean 0, standard deviation 1 (complex: of both parts together). What is said
+ * of the bits at fonio_tensor_normal holds here. */
 FONIO_NEW fonio_tensor *fonio_tensor_randn(fonio_dtype dtype, int ndim, const int64_t *shape);
 
-/* torch.randint(low, high, shape, dtype=dtype): whole numbers in [low, high); torch's bits. FONIO_RUNTIME_ERROR with torch's texts when the range is
- * empty or does not fit the dtype. torch's default dtype is int64. */
+/* torch.randint(low, high, shape, dtype=dtype): whole numbers in [low, high); torch's bits. FONIO_RUNTIME_ERROR with
+ * torch's texts when the range is empty or does not fit the dtype. torch's default dtype is int64. */
 FONIO_NEW fonio_tensor *fonio_tensor_randint(fonio_dtype dtype, int64_t low, int64_t high, int ndim,
                                              const int64_t *shape);
 
@@ -64,16 +66,19 @@ FONIO_NEW fonio_tensor *fonio_generator_randperm(fonio_generator *generator, fon
 
 /* ---- In place, as under torch.no_grad(): any strides, drawn in torch's order ----
  *
- * The order is that of the memory: the dimension with the smallest stride runs fastest, whatever its place in the shape. On failure nothing is drawn
- * and the tensor is as it was. FONIO_RUNTIME_ERROR also when elements share memory (stride 0). */
+ * The order is that of the memory: the dimension with the smallest stride runs fastest, whatever its place in the
+ * shape. On failure nothing is drawn and the tensor is as it was. FONIO_RUNTIME_ERROR also when elements share memory
+ * (stride 0). */
 
-/* tensor.uniform_(from, to): x * (to - from) + from with one rounding, x uniform in [0, 1); a result equal to `to` becomes `from`. torch's bits on
- * AVX2 and AVX-512. FONIO_RUNTIME_ERROR with torch's texts for bounds that are out of order or too large. */
+/* tensor.uniform_(from, to): x * (to - from) + from with one rounding, x uniform in [0, 1); a result equal to `to`
+ * becomes `from`. torch's bits on AVX2 and AVX-512. FONIO_RUNTIME_ERROR with torch's texts for bounds that are out of
+ * order or too large. */
 FONIO_API fonio_status fonio_tensor_uniform(fonio_tensor *tensor, double from, double to);
 
-/* tensor.normal_(mean, std), by Box and Muller. Contiguous tensors of 16 elements and more take torch's vector path: in float32 and the half types
- * its bits on AVX2 and AVX-512. Other tensors, and float64, go through libm's log, log1p, sin and cos: torch's bits where both use the same libm,
- * and within 4 units of float64's last place (before rounding to the dtype) otherwise. FONIO_RUNTIME_ERROR for std < 0. */
+/* tensor.normal_(mean, std), by Box and Muller. Contiguous tensors of 16 elements and more take torch's vector path: in
+ * float32 and the half types its bits on AVX2 and AVX-512. Other tensors, and float64, go through libm's log, log1p,
+ * sin and cos: torch's bits where both use the same libm, and within 4 units of float64's last place (before rounding
+ * to the dtype) otherwise. FONIO_RUNTIME_ERROR for std < 0. */
 FONIO_API fonio_status fonio_tensor_normal(fonio_tensor *tensor, double mean, double std);
 
 /* tensor.random_(from, to): whole numbers in [from, to). As fonio_tensor_randint. */

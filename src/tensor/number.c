@@ -4,13 +4,25 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The decimal point of the locale is what is neither a digit, a sign nor a letter; it may be several bytes. Returns the new length. */
+fonio_dtype number_dtype(fonio_dtype dtype) {
+  switch (dtype) {
+  case FONIO_COMPLEX32: return FONIO_FLOAT16;
+  case FONIO_COMPLEX64: return FONIO_FLOAT32;
+  case FONIO_COMPLEX128: return FONIO_FLOAT64;
+  default: return dtype;
+  }
+}
+
+/* The decimal point of the locale is what is neither a digit, a sign nor a letter; it may be several bytes. Returns the
+ * new length. */
 static int use_point(char *text, int length) {
   char *end = text + length, *point = text;
-  while (point < end && strchr("0123456789+-e", *point)) point++;
+  while (point < end && strchr("0123456789+-e", *point))
+    point++;
   if (point == end) return length;
   char *rest = point;
-  while (rest < end && !strchr("0123456789e", *rest)) rest++;
+  while (rest < end && !strchr("0123456789e", *rest))
+    rest++;
   *point = '.';
   memmove(point + 1, rest, (size_t)(end - rest) + 1);
   return length - (int)(rest - point) + 1;

@@ -40,13 +40,10 @@ static inline double random_next_double(fonio_generator *generator) {
 typedef void random_filler(fonio_generator *generator, const void *how, fonio_dtype dtype, void *row, int64_t step,
                            int64_t count);
 
-/* Calls `fill` for all elements in the order in which torch visits them, under the generator's lock; complex elements are two numbers each.
- * FONIO_RUNTIME_ERROR when elements share their memory by a stride of 0. */
+/* Calls `fill` for all elements in the order in which torch visits them, under the generator's lock; complex elements
+ * are two numbers each. FONIO_RUNTIME_ERROR when elements share their memory by a stride of 0. */
 fonio_status random_fill(fonio_tensor *tensor, fonio_generator *generator, random_filler *fill, const void *how);
 fonio_status random_check_overlap(const fonio_tensor *tensor);
-
-/* The dtype of the numbers in an element: the parts of a complex one, otherwise its own. */
-fonio_dtype random_part_dtype(fonio_dtype dtype);
 
 /* Writes number `index` of a row, converted as C++ does: to the half types by way of float. */
 void random_write(fonio_dtype dtype, void *row, int64_t index, double value);

@@ -1,5 +1,6 @@
-/* The Mersenne Twister mt19937 of Matsumoto and Nishimura ("Mersenne Twister: a 623-dimensionally equidistributed uniform pseudo-random number
- * generator", 1998) with their initialisation of 2002, and the generators that hold its state. */
+/* The Mersenne Twister mt19937 of Matsumoto and Nishimura ("Mersenne Twister: a 623-dimensionally equidistributed
+ * uniform pseudo-random number generator", 1998) with their initialisation of 2002, and the generators that hold its
+ * state. */
 #include <stdlib.h>
 #include <sys/random.h>
 #include <time.h>
@@ -18,10 +19,12 @@ static void set_seed(fonio_generator *generator, uint64_t seed) {
   generator->used = RANDOM_WORDS;
   uint32_t word = (uint32_t)seed;
   generator->words[0] = word;
-  for (uint32_t i = 1; i < RANDOM_WORDS; i++) generator->words[i] = word = 1812433253u * (word ^ word >> 30) + i;
+  for (uint32_t i = 1; i < RANDOM_WORDS; i++)
+    generator->words[i] = word = 1812433253u * (word ^ word >> 30) + i;
 }
 
-/* The next 624 words, in the place of the last. Word i comes from the top bit of i, the other bits of i + 1, and i + 397. */
+/* The next 624 words, in the place of the last. Word i comes from the top bit of i, the other bits of i + 1, and i +
+ * 397. */
 static void renew(uint32_t words[RANDOM_WORDS]) {
   for (int i = 0; i < RANDOM_WORDS; i++) {
     uint32_t joined = (words[i] & 0x80000000u) | (words[(i + 1) % RANDOM_WORDS] & 0x7fffffffu);

@@ -1,16 +1,8 @@
 /* How random numbers get into a tensor. */
 #include "base/error.h"
+#include "tensor/number.h"
 #include "tensor/random.h"
 #include "tensor/walk.h"
-
-fonio_dtype random_part_dtype(fonio_dtype dtype) {
-  switch (dtype) {
-  case FONIO_COMPLEX32: return FONIO_FLOAT16;
-  case FONIO_COMPLEX64: return FONIO_FLOAT32;
-  case FONIO_COMPLEX128: return FONIO_FLOAT64;
-  default: return dtype;
-  }
-}
 
 fonio_status random_check_overlap(const fonio_tensor *tensor) {
   for (int i = 0; i < tensor->ndim; i++)
@@ -24,14 +16,15 @@ fonio_status random_check_overlap(const fonio_tensor *tensor) {
 /* One row: of complex elements that lie apart, each is a row of two numbers. */
 static void fill_row(fonio_generator *generator, random_filler *fill, const void *how, fonio_dtype dtype, void *row,
                      int64_t step, int64_t count) {
-  fonio_dtype part = random_part_dtype(dtype);
+  fonio_dtype part = number_dtype(dtype);
   if (part == dtype) {
     fill(generator, how, part, row, step, count);
   } else if (step == 1) {
     fill(generator, how, part, row, 1, 2 * count);
   } else {
     int64_t step_bytes = step * (int64_t)fonio_dtype_bytes(dtype);
-    for (int64_t i = 0; i < count; i++) fill(generator, how, part, (char *)row + i * step_bytes, 1, 2);
+    for (int64_t i = 0; i < count; i++)
+      fill(generator, how, part, (char *)row + i * step_bytes, 1, 2);
   }
 }
 
@@ -41,7 +34,8 @@ fonio_status random_fill(fonio_tensor *tensor, fonio_generator *generator, rando
   if (walk.row == 0) return FONIO_OK;
   if (random_check_overlap(tensor) != FONIO_OK) return FONIO_RUNTIME_ERROR;
   pthread_mutex_lock(&generator->lock);
-  do fill_row(generator, fill, how, tensor->dtype, walk_row(&walk, 0, tensor), walk.step[0], walk.row);
+  do
+    fill_row(generator, fill, how, tensor->dtype, walk_row(&walk, 0, tensor), walk.step[0], walk.row);
   while (walk_next(&walk));
   pthread_mutex_unlock(&generator->lock);
   return FONIO_OK;
@@ -51,6 +45,6 @@ void random_write(fonio_dtype dtype, void *row, int64_t index, double value) {
   switch (dtype) {
   case FONIO_FLOAT64: ((double *)row)[index] = value; break;
   case FONIO_FLOAT32: ((float *)row)[index] = (float)value; break;
-  default: tensor_write_element(dtype, (uint16_t *)row + index, (double)(float)value);
+  default: tensor_write_element(dtype, (uint16_t *)row + index, value);
   }
 }

@@ -10,9 +10,12 @@
 /* Writes number `index` of a row as a C++ cast from int64_t does. */
 static void write_integer(fonio_dtype dtype, void *row, int64_t index, int64_t number) {
   char *element = (char *)row + index * (int64_t)fonio_dtype_bytes(dtype);
-  if (dtype == FONIO_FLOAT64) random_write(dtype, row, index, (double)number);
-  else if (fonio_dtype_is_floating_point(dtype)) random_write(dtype, row, index, (double)(float)number);
-  else convert_row(1, FONIO_INT64, &number, 1, dtype, element, 1);
+  if (dtype == FONIO_FLOAT64)
+    random_write(dtype, row, index, (double)number);
+  else if (fonio_dtype_is_floating_point(dtype))
+    random_write(dtype, row, index, (double)(float)number);
+  else
+    convert_row(1, FONIO_INT64, &number, 1, dtype, element, 1);
 }
 
 /* What becomes of a number in the dtype. One that then fits no int64_t is the least one, as on x86. */
@@ -34,7 +37,8 @@ typedef struct whole_range {
   int64_t from;
 } whole_range;
 
-/* The bits of the mantissa, with the hidden one; 0 for a dtype that is not floating point or that torch does not draw in. */
+/* The bits of the mantissa, with the hidden one; 0 for a dtype that is not floating point or that torch does not draw
+ * in. */
 static int digits_of(fonio_dtype dtype) {
   switch (dtype) {
   case FONIO_FLOAT32: return 24;
@@ -68,7 +72,8 @@ static void move_bounds(fonio_dtype dtype, int digits, int64_t *from, int64_t *t
   if (to_minus_1 >= *to) *to = to_minus_1 - spacing(*to - 1, digits);
 }
 
-/* The least and the most that the dtype holds, as far as int64_t goes; false for a dtype that torch does not draw in. */
+/* The least and the most that the dtype holds, as far as int64_t goes; false for a dtype that torch does not draw in.
+ */
 static bool bounds_of(fonio_dtype dtype, int64_t *least, int64_t *most) {
   switch (dtype) {
   case FONIO_INT8: *least = INT8_MIN, *most = INT8_MAX; return true;
@@ -111,9 +116,10 @@ static fonio_status adapt_bounds(fonio_dtype dtype, int digits, int64_t *from, i
                 fonio_dtype_scalar_name(dtype));
   move_bounds(dtype, digits, from, to);
   if (*from < *to) return FONIO_OK;
-  return fail(FONIO_RUNTIME_ERROR,
-              "random_ expects 'from' casted to dtype to be less than 'to' casted to dtype, but got from=%lld >= to=%lld",
-              (long long)*from, (long long)*to);
+  return fail(
+      FONIO_RUNTIME_ERROR,
+      "random_ expects 'from' casted to dtype to be less than 'to' casted to dtype, but got from=%lld >= to=%lld",
+      (long long)*from, (long long)*to);
 }
 
 static fonio_status check_range(fonio_dtype dtype, int64_t *from, int64_t *to) {
@@ -216,10 +222,13 @@ fonio_tensor *fonio_generator_randperm(fonio_generator *generator, fonio_dtype d
   }
   char *data = tensor_at_offset(tensor);
   size_t bytes = fonio_dtype_bytes(dtype);
-  for (int64_t i = 0; i < n; i++) write_integer(dtype, data, i, i);
+  for (int64_t i = 0; i < n; i++)
+    write_integer(dtype, data, i, i);
   pthread_mutex_lock(&generator->lock);
-  if (n < UINT32_MAX / 20) shuffle(generator, data, bytes, n);
-  else deal(generator, data, bytes, n);
+  if (n < UINT32_MAX / 20)
+    shuffle(generator, data, bytes, n);
+  else
+    deal(generator, data, bytes, n);
   pthread_mutex_unlock(&generator->lock);
   return tensor;
 }

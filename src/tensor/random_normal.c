@@ -34,10 +34,12 @@ static void fill_singly(fonio_generator *generator, const void *how, fonio_dtype
 
 /* ---- Sixteen by sixteen: 8 distances and 8 angles become 8 cosines and 8 sines ---- */
 
-/* S. L. Moshier's logf of the Cephes library, with the multiply-adds that torch's AVX2 code has. 0 < x <= 1, and normal. */
+/* S. L. Moshier's logf of the Cephes library, with the multiply-adds that torch's AVX2 code has. 0 < x <= 1, and
+ * normal. */
 static float cephes_log(float x) {
-  static const float factors[9] = {7.0376836292e-2f,  -1.1514610310e-1f, 1.1676998740e-1f, -1.2420140846e-1f, 1.4249322787e-1f,
-                                   -1.6668057665e-1f, 2.0000714765e-1f,  -2.4999993993e-1f, 3.3333331174e-1f};
+  static const float factors[9] = {7.0376836292e-2f,  -1.1514610310e-1f, 1.1676998740e-1f,
+                                   -1.2420140846e-1f, 1.4249322787e-1f,  -1.6668057665e-1f,
+                                   2.0000714765e-1f,  -2.4999993993e-1f, 3.3333331174e-1f};
   int exponent;
   x = frexpf(x, &exponent);
   if (x < 0.707106781186547524f) {
@@ -47,7 +49,8 @@ static float cephes_log(float x) {
     x -= 1;
   }
   float power = (float)exponent, square = x * x, sum = factors[0];
-  for (int i = 1; i < 9; i++) sum = fmaf(sum, x, factors[i]);
+  for (int i = 1; i < 9; i++)
+    sum = fmaf(sum, x, factors[i]);
   sum = fmaf(sum * x, square, power * -2.12194440e-4f);
   sum = fmaf(-0.5f, square, sum);
   return fmaf(power, 0.693359375f, x + sum);
@@ -95,26 +98,32 @@ static void fill_sixteen(fonio_generator *generator, const normal_shape *shape, 
   double doubles[16];
   float floats[16];
   if (dtype == FONIO_FLOAT64) {
-    for (int i = 0; i < 16; i++) doubles[i] = random_next_double(generator);
+    for (int i = 0; i < 16; i++)
+      doubles[i] = random_next_double(generator);
     transform_doubles(doubles, shape);
   } else {
-    for (int i = 0; i < 16; i++) floats[i] = random_next_float(generator);
+    for (int i = 0; i < 16; i++)
+      floats[i] = random_next_float(generator);
     transform_floats(floats, shape);
   }
-  for (int i = 0; i < 16; i++) random_write(dtype, row, start + i, dtype == FONIO_FLOAT64 ? doubles[i] : floats[i]);
+  for (int i = 0; i < 16; i++)
+    random_write(dtype, row, start + i, dtype == FONIO_FLOAT64 ? doubles[i] : floats[i]);
 }
 
-/* A row of 16 and more. What is left over at the end is covered by sixteen more, which also overwrite some of those before. In float32 and float64
- * torch has drawn for the left-over ones by then, too. */
+/* A row of 16 and more. What is left over at the end is covered by sixteen more, which also overwrite some of those
+ * before. In float32 and float64 torch has drawn for the left-over ones by then, too. */
 static void fill_by_sixteen(fonio_generator *generator, const void *how, fonio_dtype dtype, void *row, int64_t step,
                             int64_t count) {
   (void)step;
   int64_t left_over = count % 16;
-  for (int64_t i = 0; i < count - left_over; i += 16) fill_sixteen(generator, how, dtype, row, i);
+  for (int64_t i = 0; i < count - left_over; i += 16)
+    fill_sixteen(generator, how, dtype, row, i);
   if (!left_over) return;
   for (int64_t i = 0; i < left_over; i++)
-    if (dtype == FONIO_FLOAT32) random_next(generator);
-    else if (dtype == FONIO_FLOAT64) random_next64(generator);
+    if (dtype == FONIO_FLOAT32)
+      random_next(generator);
+    else if (dtype == FONIO_FLOAT64)
+      random_next64(generator);
   fill_sixteen(generator, how, dtype, row, count - 16);
 }
 
@@ -123,7 +132,7 @@ static void fill_by_sixteen(fonio_generator *generator, const void *how, fonio_d
 static fonio_status check_normal(const fonio_tensor *tensor, double std) {
   if (!(std >= 0))
     return fail(FONIO_RUNTIME_ERROR, "normal expects std >= 0.0, but found std %s", number_for_message(std).text);
-  switch (random_part_dtype(tensor->dtype)) {
+  switch (number_dtype(tensor->dtype)) {
   case FONIO_FLOAT32:
   case FONIO_FLOAT64:
   case FONIO_FLOAT16:

@@ -81,7 +81,7 @@ fonio_status fonio_generator_uniform(fonio_generator *generator, fonio_tensor *t
   if (!generator || !tensor) return fail_given_null("fonio_generator_uniform");
   /* torch looks at the bounds of an empty tensor, unless it is complex. */
   bool looks = tensor->numel > 0 || !fonio_dtype_is_complex(tensor->dtype);
-  fonio_status status = looks ? check_uniform(random_part_dtype(tensor->dtype), from, to) : FONIO_OK;
+  fonio_status status = looks ? check_uniform(number_dtype(tensor->dtype), from, to) : FONIO_OK;
   if (status == FONIO_OK) status = random_fill(tensor, generator, fill_uniform, &(uniform_bounds){from, to});
   if (status == FONIO_OK) tensor_touch(tensor);
   return status;
