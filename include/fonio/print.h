@@ -28,10 +28,6 @@ FONIO_API void fonio_text_release(char *text);
 /* str(value): "True" or "False". Static text. */
 FONIO_API const char *fonio_bool_to_text(bool value);
 
-/* str(list(dict)): the names in order, such as "['conv2d.weight', 'conv2d.bias']", quoted as Python quotes them (what
- * is not ASCII stays as it is). Released with fonio_text_release. */
-FONIO_NEW char *fonio_dict_names_to_text(const fonio_dict *dict);
-
 /* ---- Options: torch.set_printoptions. They hold for the whole process, from the next text on. ---- */
 
 /* -1 leaves an option as it is; only `sci_mode` is set by every call, as in torch. */

@@ -26,6 +26,8 @@ HEADER_ROOM = {
     "fonio/dtype.h": "base",
     "fonio/conv.h": "conv",
     "fonio/tensor.h": "tensor",
+    "fonio/random.h": "tensor",
+    "fonio/print.h": "tensor",
     "fonio/ops.h": "autograd",
     "fonio/autograd.h": "autograd",
     "fonio/nn.h": "nn",

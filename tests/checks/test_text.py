@@ -16,6 +16,7 @@ MEMORY = re.compile(r"\b(malloc|calloc|realloc|aligned_alloc|posix_memalign|strd
 ALLOWED = {
     "src/base/error.c": ({"fprintf", "fputs"}, "the default handler of warnings writes them to stderr"),
     "src/base/memory.c": ({"malloc", "aligned_alloc", "posix_memalign", "free"}, "the default allocator"),
+    "src/tensor/print.c": ({"fputs", "fputc"}, "fonio_print writes to stdout"),
 }
 
 
