@@ -4,9 +4,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-/* Each thread keeps its own last failure, so that threads never see each other's messages. */
+/* Each thread keeps its own last failure, so that threads never see each other's messages. Room for the keys of a whole
+ * network, which load_state_dict lists. */
 static _Thread_local fonio_status last_status;
-static _Thread_local char last_message[4096];
+static _Thread_local char last_message[64 << 10];
 
 fonio_status fail(fonio_status status, const char *format, ...) {
   va_list arguments;

@@ -26,6 +26,9 @@ typedef struct tensor_history {
   const char *(*name)(const void *node); /* as torch prints it in grad_fn=<...> */
 } tensor_history;
 
+/* torch's class of a tensor: torch.Tensor, torch.nn.Parameter, UninitializedParameter. */
+typedef enum tensor_kind { TENSOR_PLAIN, TENSOR_PARAMETER, TENSOR_UNINITIALIZED } tensor_kind;
+
 struct fonio_tensor {
   _Atomic int64_t references;
   tensor_storage *storage;
@@ -35,6 +38,7 @@ struct fonio_tensor {
   int64_t numel;
   int64_t shape[FONIO_MAX_DIMS];
   int64_t strides[FONIO_MAX_DIMS];
+  tensor_kind kind; /* of this tensor alone: what is made from it is plain */
 
   bool requires_grad;            /* of a leaf, as set; of others, true */
   bool retains_grad;             /* keep .grad though not a leaf */
