@@ -170,7 +170,7 @@ static fonio_status check_buffers(const fonio_conv_plan *plan, const fonio_conv_
       missing = "grad_input";
     break;
   case FONIO_CONV_WEIGHT_GRADIENT:
-    if (!b->input)
+    if (!b->input && b->grad_weight)
       missing = "input";
     else if (!b->grad_output)
       missing = "grad_output";

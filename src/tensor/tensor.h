@@ -87,8 +87,12 @@ fonio_tensor *tensor_sum(const fonio_tensor *tensor);
 /* Sums `tensor` down to `shape`, which was broadcast up to the tensor's shape: the gradient of a broadcast. */
 fonio_tensor *tensor_sum_to(const fonio_tensor *tensor, int ndim, const int64_t *shape);
 
-/* target += source, same shape, in place; counts as a write. */
-fonio_status tensor_accumulate(fonio_tensor *target, const fonio_tensor *source);
+/* Whether target += source can be: one dtype that is computed in, one shape, and no element of `target` that stands for
+ * several. FONIO_RUNTIME_ERROR, FONIO_NOT_IMPLEMENTED with torch's texts. */
+fonio_status tensor_check_accumulate(const fonio_tensor *target, const fonio_tensor *source);
+
+/* target += source, in place, after that check. Takes no memory, so that it cannot fail; counts as a write. */
+void tensor_accumulate(fonio_tensor *target, const fonio_tensor *source);
 
 /* Notes a write through the library. */
 static inline void tensor_touch(fonio_tensor *tensor) {

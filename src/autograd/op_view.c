@@ -1,0 +1,156 @@
+/* Views with their gradients: the gradient of a view is laid into zeros, or goes back to the shape that it came from. */
+#include <string.h>
+
+#include "autograd/node.h"
+#include "base/error.h"
+#include "tensor/copy.h"
+
+/* ---- select and slice: a part ---- */
+
+typedef struct part {
+  int dim;
+  int64_t start, end, step;
+} part;
+
+/* Lays `gradient` into zeros of the input's shape, where `view` of them shows; takes `view` over. */
+static fonio_status lay_into(fonio_tensor *zeros, fonio_tensor *view, const fonio_tensor *gradient,
+                             fonio_tensor **gradients) {
+  if (!view) {
+    fonio_tensor_release(zeros);
+    return fonio_last_status();
+  }
+  copy_values(view, gradient);
+  fonio_tensor_release(view);
+  gradients[0] = zeros;
+  return FONIO_OK;
+}
+
+static fonio_tensor *zeros_of(const autograd_shape *shape) {
+  return fonio_tensor_zeros(shape->dtype, shape->ndim, shape->sizes);
+}
+
+static fonio_status select_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
+                                 fonio_tensor **gradients) {
+  (void)wanted;
+  const part *from = node->attributes;
+  fonio_tensor *zeros = zeros_of(&node->shapes[0]);
+  return lay_into(zeros, zeros ? tensor_select(zeros, from->dim, from->start) : NULL, gradient, gradients);
+}
+
+static const autograd_operation select_operation = {"SelectBackward0", true, select_apply};
+
+fonio_tensor *fonio_tensor_select(fonio_tensor *tensor, int dim, int64_t index) {
+  if (!tensor) return fail_given_null("fonio_tensor_select"), NULL;
+  part from = {.dim = dim, .start = index};
+  return autograd_record(tensor_select(tensor, dim, index), &select_operation, 1, &tensor, &from, sizeof from);
+}
+
+static fonio_status slice_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
+                                fonio_tensor **gradients) {
+  (void)wanted;
+  const part *from = node->attributes;
+  fonio_tensor *zeros = zeros_of(&node->shapes[0]);
+  fonio_tensor *view = zeros ? tensor_slice(zeros, from->dim, from->start, from->end, from->step) : NULL;
+  return lay_into(zeros, view, gradient, gradients);
+}
+
+static const autograd_operation slice_operation = {"SliceBackward0", true, slice_apply};
+
+fonio_tensor *fonio_tensor_slice(fonio_tensor *tensor, int dim, int64_t start, int64_t end, int64_t step) {
+  if (!tensor) return fail_given_null("fonio_tensor_slice"), NULL;
+  part from = {dim, start, end, step};
+  return autograd_record(tensor_slice(tensor, dim, start, end, step), &slice_operation, 1, &tensor, &from, sizeof from);
+}
+
+/* ---- index ---- */
+
+static fonio_status alias_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
+                                fonio_tensor **gradients) {
+  (void)node, (void)wanted;
+  gradients[0] = fonio_tensor_retain(gradient);
+  return FONIO_OK;
+}
+
+static const autograd_operation alias_operation = {"AliasBackward0", true, alias_apply};
+
+static fonio_status check_index(const fonio_tensor *tensor, int count, const int64_t *index) {
+  if (count > 0 && tensor->ndim == 0)
+    return fail(FONIO_INDEX_ERROR, "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or "
+                                   "`tensor.item<T>()` in C++ to convert a 0-dim tensor to a number");
+  if (count > tensor->ndim)
+    return fail(FONIO_INDEX_ERROR, "too many indices for tensor of dimension %d", tensor->ndim);
+  for (int i = 0; i < count; i++)
+    if (index[i] < -tensor->shape[i] || index[i] >= tensor->shape[i])
+      return fail(FONIO_INDEX_ERROR, "index %lld is out of bounds for dimension %d with size %lld",
+                  (long long)index[i], i, (long long)tensor->shape[i]);
+  return FONIO_OK;
+}
+
+fonio_tensor *fonio_tensor_index(fonio_tensor *tensor, int count, const int64_t *index) {
+  if (!tensor || (count > 0 && !index)) return fail_given_null("fonio_tensor_index"), NULL;
+  if (check_index(tensor, count, index)) return NULL;
+  if (count <= 0) return autograd_record(fonio_tensor_detach(tensor), &alias_operation, 1, &tensor, NULL, 0);
+  fonio_tensor *result = fonio_tensor_select(tensor, 0, index[0]);
+  for (int i = 1; result && i < count; i++) {
+    fonio_tensor *part_of = result;
+    result = fonio_tensor_select(part_of, 0, index[i]);
+    fonio_tensor_release(part_of);
+  }
+  return result;
+}
+
+/* ---- permute, expand, reshape: all elements ---- */
+
+static fonio_status permute_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
+                                  fonio_tensor **gradients) {
+  (void)wanted;
+  const int64_t *order = node->attributes;
+  int64_t back[FONIO_MAX_DIMS] = {0};
+  for (int i = 0; i < gradient->ndim; i++) back[order[i] < 0 ? order[i] + gradient->ndim : order[i]] = i;
+  gradients[0] = tensor_permute(gradient, gradient->ndim, back);
+  return gradients[0] ? FONIO_OK : fonio_last_status();
+}
+
+static const autograd_operation permute_operation = {"PermuteBackward0", true, permute_apply};
+
+fonio_tensor *fonio_tensor_permute(fonio_tensor *tensor, int ndim, const int64_t *order) {
+  if (!tensor || (ndim > 0 && !order)) return fail_given_null("fonio_tensor_permute"), NULL;
+  return autograd_record(tensor_permute(tensor, ndim, order), &permute_operation, 1, &tensor, order,
+                         tensor->ndim * (int64_t)sizeof *order);
+}
+
+static fonio_status expand_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
+                                 fonio_tensor **gradients) {
+  (void)wanted;
+  gradients[0] = tensor_sum_to(gradient, node->shapes[0].ndim, node->shapes[0].sizes);
+  return gradients[0] ? FONIO_OK : fonio_last_status();
+}
+
+static const autograd_operation expand_operation = {"ExpandBackward0", true, expand_apply};
+
+fonio_tensor *fonio_tensor_expand(fonio_tensor *tensor, int ndim, const int64_t *shape) {
+  if (!tensor || (ndim > 0 && !shape)) return fail_given_null("fonio_tensor_expand"), NULL;
+  return autograd_record(tensor_expand(tensor, ndim, shape), &expand_operation, 1, &tensor, NULL, 0);
+}
+
+static fonio_status reshape_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
+                                  fonio_tensor **gradients) {
+  (void)wanted;
+  gradients[0] = tensor_reshape(gradient, node->shapes[0].ndim, node->shapes[0].sizes);
+  return gradients[0] ? FONIO_OK : fonio_last_status();
+}
+
+/* torch reshapes in one of three ways, and grad_fn tells which. */
+static const autograd_operation view_operation = {"ViewBackward0", true, reshape_apply};
+static const autograd_operation reshape_alias_operation = {"ReshapeAliasBackward0", true, reshape_apply};
+static const autograd_operation unsafe_view_operation = {"UnsafeViewBackward0", false, reshape_apply};
+
+fonio_tensor *fonio_tensor_reshape(fonio_tensor *tensor, int ndim, const int64_t *shape) {
+  if (!tensor || (ndim > 0 && !shape)) return fail_given_null("fonio_tensor_reshape"), NULL;
+  fonio_tensor *result = tensor_reshape(tensor, ndim, shape);
+  bool copied = result && result->storage != tensor->storage;
+  const autograd_operation *operation = copied                                 ? &unsafe_view_operation
+                                        : fonio_tensor_is_contiguous(tensor) ? &view_operation
+                                                                               : &reshape_alias_operation;
+  return autograd_record(result, operation, 1, &tensor, NULL, 0);
+}
