@@ -71,6 +71,19 @@ FONIO_NEW fonio_tensor *fonio_tensor_clone(fonio_tensor *tensor);
 /* tensor.to(dtype): the tensor itself (one more reference) when it has that dtype already. */
 FONIO_NEW fonio_tensor *fonio_tensor_to(fonio_tensor *tensor, fonio_dtype dtype);
 
+/* ---- In place ----
+ *
+ * A leaf that requires a gradient, or a view of one, may be written to only where gradients are off (autograd.h):
+ * FONIO_RUNTIME_ERROR with torch's texts. FONIO_NOT_IMPLEMENTED where torch would note the write in the history of
+ * `tensor`. */
+
+/* tensor.fill_(value). */
+FONIO_API fonio_status fonio_tensor_fill(fonio_tensor *tensor, double value);
+
+/* tensor.copy_(source): copies with conversion and broadcasting. Overlapping memory is allowed. FONIO_RUNTIME_ERROR
+ * with torch's text when `source` cannot be broadcast. */
+FONIO_API fonio_status fonio_tensor_copy(fonio_tensor *tensor, const fonio_tensor *source);
+
 #ifdef __cplusplus
 }
 #endif

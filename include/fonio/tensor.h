@@ -111,13 +111,6 @@ FONIO_API fonio_status fonio_tensor_item_int64(const fonio_tensor *tensor, int64
  * text. */
 FONIO_API fonio_status fonio_tensor_at(const fonio_tensor *tensor, int ndim, const int64_t *index, double *value);
 
-/* tensor.fill_(value), in place. */
-FONIO_API fonio_status fonio_tensor_fill(fonio_tensor *tensor, double value);
-
-/* tensor.copy_(source): copies with conversion and broadcasting, in place. Overlapping memory is allowed.
- * FONIO_RUNTIME_ERROR with torch's text when `source` cannot be broadcast. */
-FONIO_API fonio_status fonio_tensor_copy(fonio_tensor *tensor, const fonio_tensor *source);
-
 /* torch.equal: same shape and same values (NaN differs from everything). FONIO_OK, with the answer in `equal`. */
 FONIO_API fonio_status fonio_tensor_equal(const fonio_tensor *a, const fonio_tensor *b, bool *equal);
 

@@ -12,7 +12,8 @@
 
 static fonio_status check_given(const fonio_tensor *output, const fonio_tensor *given) {
   bool same = output->ndim == given->ndim;
-  for (int i = 0; same && i < output->ndim; i++) same = output->shape[i] == given->shape[i];
+  for (int i = 0; same && i < output->ndim; i++)
+    same = output->shape[i] == given->shape[i];
   if (!same)
     return fail(FONIO_RUNTIME_ERROR,
                 "Mismatch in shape: grad_output[0] has a shape of torch.Size(%s) and output[0] has a shape of "
@@ -29,8 +30,7 @@ static fonio_status check_given(const fonio_tensor *output, const fonio_tensor *
 
 static fonio_status check_implicit(const fonio_tensor *output) {
   if (!output->requires_grad) return FONIO_OK;
-  if (output->numel != 1)
-    return fail(FONIO_RUNTIME_ERROR, "grad can be implicitly created only for scalar outputs");
+  if (output->numel != 1) return fail(FONIO_RUNTIME_ERROR, "grad can be implicitly created only for scalar outputs");
   if (!fonio_dtype_is_floating_point(output->dtype))
     return fail(FONIO_RUNTIME_ERROR, "grad can be implicitly created only for real scalar outputs but got torch.%s",
                 fonio_dtype_name(output->dtype));
@@ -57,7 +57,8 @@ static fonio_status run_from(autograd_pass *pass, const fonio_tensor *output, fo
 
 /* ---- Into .grad ----
  *
- * First all is made that can fail, then all is put in place, under one lock: another thread may be adding to the same leaves. */
+ * First all is made that can fail, then all is put in place, under one lock: another thread may be adding to the same
+ * leaves. */
 
 /* The strides that torch gives to a leaf's .grad: the leaf's own if it is dense, otherwise contiguous ones. */
 static bool grad_strides(const fonio_tensor *leaf, int64_t strides[FONIO_MAX_DIMS]) {
@@ -83,10 +84,11 @@ static fonio_tensor *first_grad(const fonio_tensor *leaf, fonio_tensor *gradient
   return copy;
 }
 
-/* Makes sure that nothing but the adding is left to do. A gradient that lies in the memory of .grad is copied: it is read while .grad is written. */
+/* Makes sure that nothing but the adding is left to do. A gradient that lies in the memory of .grad is copied: it is
+ * read while .grad is written. */
 static fonio_status prepare_addition(pass_target *target) {
   const fonio_tensor *grad = target->keeper->grad;
-  fonio_status status = tensor_check_accumulate(grad, target->gradient);
+  fonio_status status = tensor_check_accumulate(grad);
   if (status || grad->storage != target->gradient->storage) return status;
   fonio_tensor *copy = tensor_copy_contiguous(target->gradient);
   if (!copy) return fonio_last_status();

@@ -23,14 +23,16 @@ static autograd_node *node_retain(autograd_node *node) {
   return node;
 }
 
-/* The nodes of this thread that are about to go. A graph can be deep: if each node released the next from within, the stack would grow with it. */
+/* The nodes of this thread that are about to go. A graph can be deep: if each node released the next from within, the
+ * stack would grow with it. */
 static _Thread_local autograd_node *doomed;
 static _Thread_local bool burying;
 
 static void node_release(autograd_node *node);
 
 static void bury(autograd_node *node) {
-  for (int i = 0; i < AUTOGRAD_MOST_SAVED; i++) fonio_tensor_release(node->saved[i].tensor);
+  for (int i = 0; i < AUTOGRAD_MOST_SAVED; i++)
+    fonio_tensor_release(node->saved[i].tensor);
   for (int i = 0; i < node->inputs; i++) {
     node_release(node->edges[i].node);
     fonio_tensor_release(node->edges[i].leaf);
@@ -82,8 +84,10 @@ static bool is_recorded(const fonio_tensor *result, int inputs, fonio_tensor *co
 static autograd_edge edge_to(fonio_tensor *tensor) {
   autograd_edge edge = {NULL, NULL};
   if (!tensor || !tensor->requires_grad) return edge;
-  if (tensor->node) edge.node = node_retain(tensor->node);
-  else edge.leaf = fonio_tensor_retain(tensor);
+  if (tensor->node)
+    edge.node = node_retain(tensor->node);
+  else
+    edge.leaf = fonio_tensor_retain(tensor);
   return edge;
 }
 
@@ -149,7 +153,8 @@ static void fail_freed(void) {
        "saved tensors after calling backward.");
 }
 
-/* torch says which operation made the tensor, without the "Backward0" of its name; of a view that was written to it has only strides left. */
+/* torch says which operation made the tensor, without the "Backward0" of its name; of a view that was written to it has
+ * only strides left. */
 static void fail_modified(const fonio_tensor *tensor, int64_t expected) {
   const autograd_node *node = tensor->node;
   const char *name = !node ? "" : node->operation->is_view ? "AsStrided" : node->operation->name;
@@ -182,9 +187,11 @@ void autograd_node_free_saved(autograd_node *node) {
   autograd_lock();
   memcpy(saved, node->saved, sizeof saved);
   memset(node->saved, 0, sizeof node->saved);
-  for (int i = 0; i < AUTOGRAD_MOST_SAVED; i++) node->freed = node->freed || saved[i].tensor;
+  for (int i = 0; i < AUTOGRAD_MOST_SAVED; i++)
+    node->freed = node->freed || saved[i].tensor;
   autograd_unlock();
-  for (int i = 0; i < AUTOGRAD_MOST_SAVED; i++) fonio_tensor_release(saved[i].tensor);
+  for (int i = 0; i < AUTOGRAD_MOST_SAVED; i++)
+    fonio_tensor_release(saved[i].tensor);
 }
 
 /* ---- A tensor that keeps its gradient though it is no leaf ---- */
@@ -200,7 +207,8 @@ fonio_tensor *autograd_node_output(autograd_node *node) {
   fonio_tensor *tensor = node->output;
   /* The last reference may be gone and the tensor on its way to release_of_tensor(), where it waits for the lock. */
   int64_t references = tensor ? atomic_load(&tensor->references) : 0;
-  while (references > 0 && !atomic_compare_exchange_weak(&tensor->references, &references, references + 1)) continue;
+  while (references > 0 && !atomic_compare_exchange_weak(&tensor->references, &references, references + 1))
+    continue;
   autograd_unlock();
   return references > 0 ? tensor : NULL;
 }

@@ -1,7 +1,8 @@
 /* The tape: a node for each operation that remembers how its result came about, and the way from there to its inputs.
  *
- * A tensor owns its node, a node owns the nodes of its inputs and the leaves among them, and the tensors that its gradient needs. Nothing owns
- * the other way round, so that there are no cycles: with the last tensor of a graph all of it goes. */
+ * A tensor owns its node, a node owns the nodes of its inputs and the leaves among them, and the tensors that its
+ * gradient needs. Nothing owns the other way round, so that there are no cycles: with the last tensor of a graph all of
+ * it goes. */
 #ifndef AUTOGRAD_NODE_H
 #define AUTOGRAD_NODE_H
 
@@ -13,7 +14,8 @@
 
 typedef struct autograd_node autograd_node;
 
-/* Where the gradient of an input goes: to the node that made the input or, when it is a leaf, to the leaf. Both NULL: it needs none. */
+/* Where the gradient of an input goes: to the node that made the input or, when it is a leaf, to the leaf. Both NULL:
+ * it needs none. */
 typedef struct autograd_edge {
   autograd_node *node;
   fonio_tensor *leaf;
@@ -31,8 +33,8 @@ typedef struct autograd_operation {
   const char *name; /* as torch prints it in grad_fn=<...> */
   bool is_view;     /* its result shares the storage of its first input */
 
-  /* From the gradient of the result to those of the inputs: writes a tensor that the caller releases to gradients[i] for each i that is
-   * wanted. On failure what was written before is released by the caller, too. */
+  /* From the gradient of the result to those of the inputs: writes a tensor that the caller releases to gradients[i]
+   * for each i that is wanted. On failure what was written before is released by the caller, too. */
   fonio_status (*apply)(autograd_node *node, fonio_tensor *gradient, const bool *wanted, fonio_tensor **gradients);
 } autograd_operation;
 
@@ -50,25 +52,29 @@ struct autograd_node {
   autograd_shape shapes[AUTOGRAD_MOST_INPUTS];
   autograd_saved saved[AUTOGRAD_MOST_SAVED]; /* the lock guards them */
   bool freed;                                /* so does it this: a backward has given them back */
-  fonio_tensor *output; /* the node's tensor when that keeps its gradient; not owned, cleared when it goes; the lock guards it */
+  fonio_tensor
+      *output; /* the node's tensor when that keeps its gradient; not owned, cleared when it goes; the lock guards it */
   autograd_node *next_doomed;
   const void *attributes; /* the operation's own numbers, behind the node in one block */
 };
 
 /* ---- Making: for the operations ---- */
 
-/* Gives `result`, new and without a history, its history: that `operation` made it from `inputs`. Nothing is noted when gradients are off or no input
- * requires one. The attributes are copied. Returns `result`; NULL for NULL; on failure `result` is released. */
+/* Gives `result`, new and without a history, its history: that `operation` made it from `inputs`. Nothing is noted when
+ * gradients are off or no input requires one. The attributes are copied. Returns `result`; NULL for NULL; on failure
+ * `result` is released. */
 fonio_tensor *autograd_record(fonio_tensor *result, const autograd_operation *operation, int inputs,
                               fonio_tensor *const *tensors, const void *attributes, int64_t attribute_bytes);
 
 /* Whether the history of `result` (may be NULL) goes on to input `input`. */
 bool autograd_needs(const fonio_tensor *result, int input);
 
-/* Saves `tensor` (retained) in place `place` for the gradient of `result`; without a history (or `result`) does nothing. */
+/* Saves `tensor` (retained) in place `place` for the gradient of `result`; without a history (or `result`) does
+ * nothing. */
 void autograd_save(fonio_tensor *result, int place, fonio_tensor *tensor);
 
-/* The saved tensor, retained; NULL after fail() with torch's text when a backward has freed it, or when its memory has been written to since. */
+/* The saved tensor, retained; NULL after fail() with torch's text when a backward has freed it, or when its memory has
+ * been written to since. */
 fonio_tensor *autograd_saved_tensor(autograd_node *node, int place);
 
 /* ---- For the way back ---- */
@@ -82,8 +88,8 @@ void autograd_node_keep_output(autograd_node *node, fonio_tensor *tensor);
 /* The tensor that keeps the node's gradient, retained; NULL if there is none (any more). */
 fonio_tensor *autograd_node_output(autograd_node *node);
 
-/* One lock for what several threads may touch in graphs that they share: saved tensors, and .grad. Nothing is released while it is held: releasing a
- * tensor may take it. */
+/* One lock for what several threads may touch in graphs that they share: saved tensors, and .grad. Nothing is released
+ * while it is held: releasing a tensor may take it. */
 void autograd_lock(void);
 void autograd_unlock(void);
 

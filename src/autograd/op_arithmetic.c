@@ -6,7 +6,8 @@
 
 static bool has_shape(const fonio_tensor *tensor, const autograd_shape *shape) {
   bool same = tensor->ndim == shape->ndim;
-  for (int i = 0; same && i < shape->ndim; i++) same = tensor->shape[i] == shape->sizes[i];
+  for (int i = 0; same && i < shape->ndim; i++)
+    same = tensor->shape[i] == shape->sizes[i];
   return same;
 }
 

@@ -40,7 +40,8 @@ static fonio_status plan_and_run(const fonio_conv_problem *problem, fonio_conv_d
 
 /* ---- Gradients ---- */
 
-/* A tensor for the gradient of the input or the weight, and its strides: the array's own if it is dense, otherwise those of the output's memory format. */
+/* A tensor for the gradient of the input or the weight, and its strides: the array's own if it is dense, otherwise
+ * those of the output's memory format. */
 static fonio_tensor *empty_gradient(const autograd_node *node, int place, int64_t strides[4]) {
   const convolution *conv = node->attributes;
   const autograd_shape *shape = &node->shapes[place];
@@ -48,8 +49,8 @@ static fonio_tensor *empty_gradient(const autograd_node *node, int place, int64_
   int64_t sizes[4] = {1};
   memcpy(sizes + first, shape->sizes, (size_t)shape->ndim * sizeof *sizes);
   if (!conv->is_dense[place]) {
-    bool fits = conv->channels_last ? shape_channels_last_strides(sizes, strides)
-                                    : shape_contiguous_strides(4, sizes, strides);
+    bool fits =
+        conv->channels_last ? shape_channels_last_strides(sizes, strides) : shape_contiguous_strides(4, sizes, strides);
     if (!fits) return fail_null(FONIO_RUNTIME_ERROR, "Stride calculation overflowed");
   }
   return tensor_empty_strided(shape->dtype, shape->ndim, sizes + first, strides + first);
@@ -116,8 +117,7 @@ static fonio_status conv2d_apply(autograd_node *node, fonio_tensor *gradient, co
   fonio_tensor *input = saves_input(node) ? autograd_saved_tensor(node, INPUT) : NULL;
   if (saves_input(node) && !input) return fonio_last_status();
   fonio_tensor *weight = autograd_saved_tensor(node, WEIGHT);
-  fonio_status status =
-      weight ? gradients_of(node, gradient, input, weight, wanted, gradients) : fonio_last_status();
+  fonio_status status = weight ? gradients_of(node, gradient, input, weight, wanted, gradients) : fonio_last_status();
   fonio_tensor_release(weight);
   fonio_tensor_release(input);
   return status;
@@ -164,12 +164,13 @@ fonio_tensor *fonio_tensor_conv2d_with(fonio_tensor *input, fonio_tensor *weight
   if (!input || !weight) return fail_given_null("fonio_tensor_conv2d"), NULL;
   fonio_array arrays[] = {array_of(input), array_of(weight), bias ? array_of(bias) : (fonio_array){0}};
   fonio_conv_problem problem;
-  if (fonio_conv_problem_init(&problem, &arrays[INPUT], &arrays[WEIGHT], bias ? &arrays[BIAS] : NULL, args)) return NULL;
+  if (fonio_conv_problem_init(&problem, &arrays[INPUT], &arrays[WEIGHT], bias ? &arrays[BIAS] : NULL, args))
+    return NULL;
   convolution conv = describe(&problem, input, weight);
   fonio_tensor *inputs[] = {input, weight, bias};
-  fonio_tensor *result = autograd_record(forward(&problem, input, weight, bias),
-                                         problem.batched ? &conv2d_operation : &unbatched_operation, 3, inputs, &conv,
-                                         sizeof conv);
+  fonio_tensor *result =
+      autograd_record(forward(&problem, input, weight, bias),
+                      problem.batched ? &conv2d_operation : &unbatched_operation, 3, inputs, &conv, sizeof conv);
   if (autograd_needs(result, WEIGHT)) autograd_save(result, INPUT, input);
   autograd_save(result, WEIGHT, weight);
   return result;

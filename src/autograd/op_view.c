@@ -1,4 +1,5 @@
-/* Views with their gradients: the gradient of a view is laid into zeros, or goes back to the shape that it came from. */
+/* Views with their gradients: the gradient of a view is laid into zeros, or goes back to the shape that it came from.
+ */
 #include <string.h>
 
 #include "autograd/node.h"
@@ -77,12 +78,11 @@ static fonio_status check_index(const fonio_tensor *tensor, int count, const int
   if (count > 0 && tensor->ndim == 0)
     return fail(FONIO_INDEX_ERROR, "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or "
                                    "`tensor.item<T>()` in C++ to convert a 0-dim tensor to a number");
-  if (count > tensor->ndim)
-    return fail(FONIO_INDEX_ERROR, "too many indices for tensor of dimension %d", tensor->ndim);
+  if (count > tensor->ndim) return fail(FONIO_INDEX_ERROR, "too many indices for tensor of dimension %d", tensor->ndim);
   for (int i = 0; i < count; i++)
     if (index[i] < -tensor->shape[i] || index[i] >= tensor->shape[i])
-      return fail(FONIO_INDEX_ERROR, "index %lld is out of bounds for dimension %d with size %lld",
-                  (long long)index[i], i, (long long)tensor->shape[i]);
+      return fail(FONIO_INDEX_ERROR, "index %lld is out of bounds for dimension %d with size %lld", (long long)index[i],
+                  i, (long long)tensor->shape[i]);
   return FONIO_OK;
 }
 
@@ -106,7 +106,8 @@ static fonio_status permute_apply(autograd_node *node, fonio_tensor *gradient, c
   (void)wanted;
   const int64_t *order = node->attributes;
   int64_t back[FONIO_MAX_DIMS] = {0};
-  for (int i = 0; i < gradient->ndim; i++) back[order[i] < 0 ? order[i] + gradient->ndim : order[i]] = i;
+  for (int i = 0; i < gradient->ndim; i++)
+    back[order[i] < 0 ? order[i] + gradient->ndim : order[i]] = i;
   gradients[0] = tensor_permute(gradient, gradient->ndim, back);
   return gradients[0] ? FONIO_OK : fonio_last_status();
 }
@@ -149,8 +150,8 @@ fonio_tensor *fonio_tensor_reshape(fonio_tensor *tensor, int ndim, const int64_t
   if (!tensor || (ndim > 0 && !shape)) return fail_given_null("fonio_tensor_reshape"), NULL;
   fonio_tensor *result = tensor_reshape(tensor, ndim, shape);
   bool copied = result && result->storage != tensor->storage;
-  const autograd_operation *operation = copied                                 ? &unsafe_view_operation
+  const autograd_operation *operation = copied                               ? &unsafe_view_operation
                                         : fonio_tensor_is_contiguous(tensor) ? &view_operation
-                                                                               : &reshape_alias_operation;
+                                                                             : &reshape_alias_operation;
   return autograd_record(result, operation, 1, &tensor, NULL, 0);
 }

@@ -24,7 +24,8 @@ static int64_t *place_of(const autograd_pass *pass, const void *key) {
 
 static void fill_places(autograd_pass *pass) {
   memset(pass->places, 0, (size_t)pass->capacity * 2 * sizeof *pass->places);
-  for (int64_t i = 0; i < pass->count; i++) *place_of(pass, key_of(&pass->targets[i])) = i + 1;
+  for (int64_t i = 0; i < pass->count; i++)
+    *place_of(pass, key_of(&pass->targets[i])) = i + 1;
 }
 
 static fonio_status grow(autograd_pass *pass) {
@@ -82,7 +83,8 @@ fonio_status pass_begin(autograd_pass *pass, const fonio_tensor *output) {
   fonio_status status = add(pass, start);
   for (int64_t i = 0; !status && i < pass->count; i++) {
     const autograd_node *node = pass->targets[i].node;
-    for (int j = 0; node && !status && j < node->inputs; j++) status = add(pass, node->edges[j]);
+    for (int j = 0; node && !status && j < node->inputs; j++)
+      status = add(pass, node->edges[j]);
   }
   if (status) return status;
   qsort(pass->targets, (size_t)pass->count, sizeof *pass->targets, by_age);
@@ -137,7 +139,7 @@ static fonio_status add_gradient(pass_target *target, fonio_tensor *gradient) {
   }
   if (!is_own(before))
     sum = tensor_add(before, gradient);
-  else if (!(status = tensor_check_accumulate(before, gradient)))
+  else if (!(status = tensor_check_accumulate(before)))
     tensor_accumulate(before, gradient);
   fonio_tensor_release(gradient);
   if (!sum) return fonio_last_status();
@@ -157,8 +159,10 @@ static fonio_status apply(autograd_pass *pass, pass_target *from) {
   }
   fonio_status status = node->operation->apply(node, from->gradient, wanted, gradients);
   for (int i = 0; i < node->inputs; i++)
-    if (status || !wanted[i]) fonio_tensor_release(gradients[i]);
-    else status = add_gradient(to[i], gradients[i]);
+    if (status || !wanted[i])
+      fonio_tensor_release(gradients[i]);
+    else
+      status = add_gradient(to[i], gradients[i]);
   return status;
 }
 
@@ -177,6 +181,7 @@ static fonio_status visit(autograd_pass *pass, pass_target *target, bool retain_
 fonio_status pass_run(autograd_pass *pass, const fonio_tensor *output, fonio_tensor *gradient, bool retain_graph) {
   pass_find(pass, output)->gradient = gradient;
   fonio_status status = FONIO_OK;
-  for (int64_t i = pass->count - 1; !status && i >= 0; i--) status = visit(pass, &pass->targets[i], retain_graph);
+  for (int64_t i = pass->count - 1; !status && i >= 0; i--)
+    status = visit(pass, &pass->targets[i], retain_graph);
   return status;
 }

@@ -1,5 +1,5 @@
-/* One way back along a graph: every node that the output came from and every leaf, each with the gradient that has reached it. It lives outside of the
- * graph, so that several threads can go back along the same nodes at once. */
+/* One way back along a graph: every node that the output came from and every leaf, each with the gradient that has
+ * reached it. It lives outside of the graph, so that several threads can go back along the same nodes at once. */
 #ifndef AUTOGRAD_PASS_H
 #define AUTOGRAD_PASS_H
 
@@ -34,7 +34,8 @@ pass_target *pass_find(const autograd_pass *pass, const fonio_tensor *tensor);
 void pass_want_all(autograd_pass *pass);
 void pass_want_asked(autograd_pass *pass);
 
-/* Goes back from `output` with `gradient` (taken over, also on failure). Without `retain_graph` frees what the nodes on the way have saved. */
+/* Goes back from `output` with `gradient` (taken over, also on failure). Without `retain_graph` frees what the nodes on
+ * the way have saved. */
 fonio_status pass_run(autograd_pass *pass, const fonio_tensor *output, fonio_tensor *gradient, bool retain_graph);
 
 #endif

@@ -45,7 +45,8 @@ fonio_tensor *fonio_tensor_grad(const fonio_tensor *tensor) {
 
 static bool same_shape(const fonio_tensor *a, const fonio_tensor *b) {
   bool same = a->ndim == b->ndim;
-  for (int i = 0; same && i < a->ndim; i++) same = a->shape[i] == b->shape[i];
+  for (int i = 0; same && i < a->ndim; i++)
+    same = a->shape[i] == b->shape[i];
   return same;
 }
 

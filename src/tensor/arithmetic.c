@@ -83,12 +83,12 @@ fonio_tensor *tensor_mul(const fonio_tensor *a, const fonio_tensor *b) {
   return elementwise(&product, a, b);
 }
 
-fonio_status tensor_accumulate(fonio_tensor *target, const fonio_tensor *source) {
-  if (check_dtype(&addition, target->dtype) || check_dtype(&addition, source->dtype)) return fonio_last_status();
-  fonio_tensor *addend = with_dtype(source, target->dtype);
-  if (!addend) return fonio_last_status();
-  apply(&addition, target, target, addend);
+fonio_status tensor_check_accumulate(const fonio_tensor *target) {
+  fonio_status status = check_dtype(&addition, target->dtype);
+  return status ? status : tensor_check_not_expanded(target);
+}
+
+void tensor_accumulate(fonio_tensor *target, const fonio_tensor *source) {
+  apply(&addition, target, target, source);
   tensor_touch(target);
-  fonio_tensor_release(addend);
-  return FONIO_OK;
 }

@@ -15,8 +15,8 @@ static fonio_status check_fits(const fonio_tensor *tensor, const fonio_tensor *s
               shape_to_text(tensor->ndim, tensor->shape).text, shape_to_text(ndim, shape).text);
 }
 
-/* Elements that share their memory cannot all be written. As in torch, only what is plain to see is refused. */
-static fonio_status check_not_expanded(const fonio_tensor *tensor) {
+/* As in torch, only what is plain to see is refused. */
+fonio_status tensor_check_not_expanded(const fonio_tensor *tensor) {
   for (int i = 0; i < tensor->ndim; i++)
     if (tensor->shape[i] > 1 && tensor->strides[i] == 0)
       return fail(FONIO_RUNTIME_ERROR,
@@ -48,10 +48,9 @@ static fonio_status copy_through_another(fonio_tensor *tensor, const fonio_tenso
   return FONIO_OK;
 }
 
-fonio_status fonio_tensor_copy(fonio_tensor *tensor, const fonio_tensor *source) {
-  if (!tensor || !source) return fail_given_null("fonio_tensor_copy");
+fonio_status tensor_copy(fonio_tensor *tensor, const fonio_tensor *source) {
   if (tensor == source) return FONIO_OK;
-  if (check_not_expanded(tensor) || check_fits(tensor, source)) return fonio_last_status();
+  if (tensor_check_not_expanded(tensor) || check_fits(tensor, source)) return fonio_last_status();
   if (overlap(tensor, source)) {
     if (copy_through_another(tensor, source)) return fonio_last_status();
   } else {

@@ -1,6 +1,5 @@
 #include <string.h>
 
-#include "base/error.h"
 #include "tensor/copy.h"
 #include "tensor/walk.h"
 
@@ -30,11 +29,4 @@ void fill_values(fonio_tensor *tensor, double value) {
   do
     fill_row(walk.row, fonio_dtype_bytes(tensor->dtype), element, walk_row(&walk, 0, tensor), walk.step[0]);
   while (walk_next(&walk));
-}
-
-fonio_status fonio_tensor_fill(fonio_tensor *tensor, double value) {
-  if (!tensor) return fail_given_null("fonio_tensor_fill");
-  fill_values(tensor, value);
-  tensor_touch(tensor);
-  return FONIO_OK;
 }

@@ -87,11 +87,17 @@ fonio_tensor *tensor_sum(const fonio_tensor *tensor);
 /* Sums `tensor` down to `shape`, which was broadcast up to the tensor's shape: the gradient of a broadcast. */
 fonio_tensor *tensor_sum_to(const fonio_tensor *tensor, int ndim, const int64_t *shape);
 
-/* Whether target += source can be: one dtype that is computed in, one shape, and no element of `target` that stands for
- * several. FONIO_RUNTIME_ERROR, FONIO_NOT_IMPLEMENTED with torch's texts. */
-fonio_status tensor_check_accumulate(const fonio_tensor *target, const fonio_tensor *source);
+/* tensor.copy_(source), with torch's texts; counts as a write. */
+fonio_status tensor_copy(fonio_tensor *tensor, const fonio_tensor *source);
 
-/* target += source, in place, after that check. Takes no memory, so that it cannot fail; counts as a write. */
+/* Fails with torch's text when elements of the tensor share their memory, so that they cannot all be written. */
+fonio_status tensor_check_not_expanded(const fonio_tensor *tensor);
+
+/* Whether something can be added to `target` in place: its dtype is computed in, and it is not expanded. */
+fonio_status tensor_check_accumulate(const fonio_tensor *target);
+
+/* target += source, of the same shape and dtype, after that check. Takes no memory and cannot fail; counts as a write.
+ */
 void tensor_accumulate(fonio_tensor *target, const fonio_tensor *source);
 
 /* Notes a write through the library. */
