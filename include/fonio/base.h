@@ -79,6 +79,14 @@ FONIO_API void fonio_clear_error(void);
 /* The name of a status: "ValueError", "RuntimeError", ... as Python has it; "Ok"; "Unknown" for any other number. */
 FONIO_API const char *fonio_status_name(fonio_status status);
 
+/* Notes a failure of the calling thread, as printf does, and returns `status`: for libraries that stand on this one, so
+ * that a user meets one kind of error only:  return fonio_fail(FONIO_IO_ERROR, "%s: no picture", path); */
+FONIO_API fonio_status fonio_fail(fonio_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* For a function that was given NULL where it needs an object: keeps the failure that the NULL came from and returns
+ * its status; if there was none, notes a TypeError that names `function`. */
+FONIO_API fonio_status fonio_fail_given_null(const char *function);
+
 /* ---- Warnings ---- */
 
 /* Called with each warning that PyTorch would give. */
@@ -100,6 +108,13 @@ typedef struct fonio_allocator {
 /* Makes the library take all its memory from `allocator` (copied); NULL brings the default back. FONIO_RUNTIME_ERROR
  * while any memory of the library is in use. Not to be called while another thread uses the library. */
 FONIO_API fonio_status fonio_set_allocator(const fonio_allocator *allocator);
+
+/* `bytes` bytes of the library's memory, aligned to 64; NULL with FONIO_NO_MEMORY. For libraries that stand on this
+ * one: what they take is counted and comes from the host's allocator, too. Given back by fonio_memory_give. */
+FONIO_NEW void *fonio_memory_take(size_t bytes);
+
+/* Gives memory back; NULL is ignored. */
+FONIO_API void fonio_memory_give(void *pointer);
 
 /* How many blocks of memory the library holds in the whole process: 0 when everything made has been released. */
 FONIO_API int64_t fonio_live_allocations(void);

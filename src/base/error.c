@@ -3,24 +3,45 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 /* Each thread keeps its own last failure, so that threads never see each other's messages. Room for the keys of a whole
  * network, which load_state_dict lists. */
 static _Thread_local fonio_status last_status;
 static _Thread_local char last_message[64 << 10];
 
+/* The message is written aside first: an argument may be the message before it. */
+static fonio_status note(fonio_status status, const char *format, va_list arguments) {
+  char message[sizeof last_message];
+  vsnprintf(message, sizeof message, format, arguments);
+  memcpy(last_message, message, sizeof message);
+  last_status = status;
+  return status;
+}
+
 fonio_status fail(fonio_status status, const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
-  vsnprintf(last_message, sizeof last_message, format, arguments);
+  note(status, format, arguments);
   va_end(arguments);
-  last_status = status;
+  return status;
+}
+
+fonio_status fonio_fail(fonio_status status, const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  note(status, format, arguments);
+  va_end(arguments);
   return status;
 }
 
 fonio_status fail_given_null(const char *function) {
   if (last_status != FONIO_OK) return last_status;
   return fail(FONIO_TYPE_ERROR, "%s() was given NULL where it needs an object", function);
+}
+
+fonio_status fonio_fail_given_null(const char *function) {
+  return fail_given_null(function);
 }
 
 const char *fonio_last_error(void) {

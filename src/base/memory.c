@@ -65,3 +65,11 @@ void memory_give(void *pointer) {
   allocator.release(pointer, allocator.user);
   atomic_fetch_sub(&live_allocations, 1);
 }
+
+void *fonio_memory_take(size_t bytes) {
+  return memory_take(bytes < INT64_MAX ? (int64_t)bytes : INT64_MAX);
+}
+
+void fonio_memory_give(void *pointer) {
+  memory_give(pointer);
+}
