@@ -63,13 +63,30 @@ static fonio_status check_arrays(const problem_call *call) {
   return status;
 }
 
+/* Whether the bytes from the first element to every other can be counted in 64 bits: then no arithmetic on addresses
+ * can overflow later. */
+static bool can_be_addressed(const fonio_array *array, const int64_t *strides) {
+  int64_t reach = (int64_t)fonio_dtype_bytes(array->dtype);
+  for (int i = 0; i < array->ndim; i++) {
+    int64_t part;
+    if (array->shape[i] == 0) return true;
+    if (strides[i] == INT64_MIN ||
+        !checked_mul(array->shape[i] - 1, strides[i] < 0 ? -strides[i] : strides[i], &part) ||
+        !checked_mul(part, (int64_t)fonio_dtype_bytes(array->dtype), &part) || !checked_add(reach, part, &reach))
+      return false;
+  }
+  return true;
+}
+
 static fonio_status read_strides(const char *name, const fonio_array *array, int64_t *strides) {
+  bool fits = true;
   if (array->strides)
     memcpy(strides, array->strides, (size_t)array->ndim * sizeof *strides);
-  else if (!shape_contiguous_strides(array->ndim, array->shape, strides))
-    return fail(FONIO_RUNTIME_ERROR, "Stride calculation overflowed for %s of size %s", name,
-                shape_to_text(array->ndim, array->shape).text);
-  return FONIO_OK;
+  else
+    fits = shape_contiguous_strides(array->ndim, array->shape, strides);
+  if (fits && can_be_addressed(array, strides)) return FONIO_OK;
+  return fail(FONIO_RUNTIME_ERROR, "%s of size %s is larger than memory can be", name,
+              shape_to_text(array->ndim, array->shape).text);
 }
 
 /* torch: batchify. An unbatched image gets the strides that unsqueeze(0) gives it. */
@@ -85,52 +102,25 @@ static fonio_status read_input(problem_call *call) {
   memcpy(call->input_shape + first, input->shape, (size_t)input->ndim * sizeof(int64_t));
   fonio_status status = read_strides("input", input, call->input_strides + first);
   if (!status && !call->batched && !checked_mul(call->input_shape[1], call->input_strides[1], &call->input_strides[0]))
-    status = fail(FONIO_RUNTIME_ERROR, "Stride calculation overflowed for input of size %s",
+    status = fail(FONIO_RUNTIME_ERROR, "input of size %s is larger than memory can be",
                   shape_to_text(input->ndim, input->shape).text);
   return status;
 }
 
-/* conv2d looks at the bias first, but only where the padding is given in numbers. */
-static fonio_status check_bias_dtype(const problem_call *call) {
-  if (!call->bias || call->bias->dtype == call->input->dtype) return FONIO_OK;
-  return fail(FONIO_RUNTIME_ERROR, "Input type (%s) and bias type (%s) should be the same",
-              fonio_dtype_cpp_name(call->input->dtype), fonio_dtype_cpp_name(call->bias->dtype));
-}
-
-static fonio_status check_weight_dtype(const problem_call *call) {
-  if (call->weight->dtype == call->input->dtype) return FONIO_OK;
-  return fail(FONIO_RUNTIME_ERROR, "expected scalar type %s but found %s", fonio_dtype_scalar_name(call->input->dtype),
-              fonio_dtype_scalar_name(call->weight->dtype));
-}
-
-/* What torch does not compute either it says in its own words; what it does and Fonio not yet, in ours. */
-static fonio_status check_computable(const problem_call *call) {
-  switch (call->input->dtype) {
-  case FONIO_FLOAT32:
-  case FONIO_FLOAT64: return FONIO_OK;
-  case FONIO_UINT16:
-  case FONIO_UINT32:
-  case FONIO_UINT64:
-  case FONIO_BOOL:
-  case FONIO_FLOAT8_E4M3FN:
-  case FONIO_FLOAT8_E5M2:
-    return fail(FONIO_NOT_IMPLEMENTED, "\"slow_conv2d_cpu\" not implemented for '%s'",
-                fonio_dtype_scalar_name(call->input->dtype));
-  default: return fail(FONIO_NOT_IMPLEMENTED, "conv2d of %s is not implemented", fonio_dtype_name(call->input->dtype));
-  }
-}
-
+/* conv2d looks at the dtype of the bias first, but only where the padding is given in numbers; after the padding of a
+ * mode, which is a step of its own. */
 static fonio_status check(problem_call *call, padded_input *padded) {
+  bool pads_first = call->mode != FONIO_ZEROS;
   fonio_status status = check_arrays(call);
-  if (!status && call->mode != FONIO_ZEROS) status = problem_check_padding_input(call);
-  if (!status && call->mode == FONIO_ZEROS && !call->by_name) status = check_bias_dtype(call);
+  if (!status && pads_first) status = problem_check_padding_input(call);
+  if (!status && !pads_first && !call->by_name) status = problem_check_bias_dtype(call);
   if (!status) status = read_input(call);
+  if (!status && !pads_first) status = problem_check_complex_dtype(call);
   if (!status) status = problem_resolve_padding(call, padded);
-  if (!status && call->mode != FONIO_ZEROS) status = check_bias_dtype(call);
+  if (!status && pads_first) status = problem_check_bias_dtype(call);
+  if (!status && pads_first) status = problem_check_complex_dtype(call);
   if (!status) status = problem_check_convolution(call, padded);
-  if (!status) status = check_bias_dtype(call);
-  if (!status) status = check_weight_dtype(call);
-  if (!status) status = check_computable(call);
+  if (!status) status = problem_check_dtypes(call);
   if (!status) status = read_strides("weight", call->weight, call->weight_strides);
   return status;
 }

@@ -28,6 +28,18 @@ typedef struct padded_input {
 /* F.pad's checks that need no padding: rank and empty dimensions, for the modes other than zeros. */
 fonio_status problem_check_padding_input(const problem_call *call);
 
+/* That F.pad computes the dtype in this mode. */
+fonio_status problem_check_padding_dtype(const problem_call *call);
+
+/* That the bias has the input's dtype. */
+fonio_status problem_check_bias_dtype(const problem_call *call);
+
+/* That weight and bias have the dtype of a complex input: torch asks this before anything else of the convolution. */
+fonio_status problem_check_complex_dtype(const problem_call *call);
+
+/* That all dtypes are the same, and one that is computed: the last checks of all. */
+fonio_status problem_check_dtypes(const problem_call *call);
+
 /* Resolves call->padding, with the checks that torch makes before the convolution itself. */
 fonio_status problem_resolve_padding(problem_call *call, padded_input *padded);
 

@@ -10,6 +10,11 @@
 /* nn.Conv2d pads with F.pad, which takes four numbers for images only. reflect and replicate need something to read. */
 fonio_status problem_check_padding_input(const problem_call *call) {
   const fonio_array *input = call->input;
+  if (input->ndim < 2)
+    return fail(FONIO_RUNTIME_ERROR,
+                "Padding length should be less than or equal to two times the input dimension but got padding length 4 "
+                "and input of dimension %d",
+                input->ndim);
   if (input->ndim != 3 && input->ndim != 4)
     return fail(FONIO_NOT_IMPLEMENTED, "Padding size 4 is not supported for %dD input tensor.", input->ndim);
   if (call->mode == FONIO_CIRCULAR) return FONIO_OK;
@@ -47,7 +52,8 @@ static fonio_status check_same(const problem_call *call) {
 /* The pixels that "same" adds along one side: dilation * (kernel - 1) in PyTorch, which knows no strides here; with
  * one, TensorFlow's max((ceil(in / stride) - 1) * stride + dilation * (kernel - 1) + 1 - in, 0), which is the same for
  * a stride of 1. A stride or dilation that the checks are yet to refuse passes through. */
-static int64_t same_total(int64_t size, int64_t stride, int64_t reach) {
+static int64_t same_total(int64_t size, int64_t kernel, int64_t stride, int64_t reach) {
+  if (kernel == 0) return 0;
   if (stride <= 1 || reach < 0 || size == 0) return reach;
   int64_t last = (size - 1) / stride * stride;
   return reach > size - 1 - last ? reach - (size - 1 - last) : 0;
@@ -70,7 +76,7 @@ static fonio_status resolve_same(problem_call *call, bool lower) {
   if (!status) status = problem_kernel_reach(call, reach);
   if (status) return status;
   for (int i = 0; i < 2; i++) {
-    int64_t total = same_total(call->input_shape[2 + i], call->args.stride[i], reach[i]);
+    int64_t total = same_total(call->input_shape[2 + i], call->weight->shape[2 + i], call->args.stride[i], reach[i]);
     call->padding[2 * i + lower] = total / 2;
     call->padding[2 * i + !lower] = total - total / 2;
   }
@@ -109,7 +115,7 @@ static fonio_status check_mode(const problem_call *call) {
     if (call->mode == FONIO_CIRCULAR && size == 0 && (before > 0 || after > 0))
       return fail(FONIO_RUNTIME_ERROR, "Padding value causes wrapping around more than once.");
   }
-  return FONIO_OK;
+  return problem_check_padding_dtype(call);
 }
 
 static fonio_status fail_padding(const problem_call *call) {

@@ -129,112 +129,51 @@ static void refuses_what_no_torch_call_can_say(void **state) {
   assert_int_not_equal(fonio_conv_problem_init(NULL, &input, &weight, NULL, NULL), FONIO_OK);
 }
 
-/* ---- Problem strings ---- */
+/* ---- Sizes beyond 64 bits ---- */
 
-static fonio_conv_problem parsed(const char *text) {
-  fonio_conv_problem problem;
-  if (fonio_conv_problem_parse(&problem, text)) fail_msg("%s", fonio_last_error());
-  return problem;
-}
+#define HUGE_SIZE ((int64_t)1 << 62)
 
-static void assert_prints(const fonio_conv_problem *problem, const char *expected) {
-  char text[256];
-  assert_int_equal(fonio_conv_problem_print(problem, text, sizeof text), strlen(expected));
-  assert_string_equal(text, expected);
-}
-
-static void strings_come_back_as_they_were(void **state) {
+static void sizes_beyond_64_bits_are_refused(void **state) {
   (void)state;
-  static const char *const texts[] = {"n1c3h256w256k64r4s4u2p1",
-                                      "n2c8h9w9k6r3s3u2,1p1,0,2,1d1,2g2mreflectb0tf64lnhwc",
-                                      "c3h8w8k4r3s3",
-                                      "n0c3h8w8k4r3s3",
-                                      "n1c4h5w5k4r1s1g4mcircular",
-                                      "n2c4h5w6k8r2s3p9,7mreplicate",
-                                      "n3c0h5w6k2r2s3g2"};
-  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
-    fonio_conv_problem problem = parsed(texts[i]);
-    assert_prints(&problem, texts[i]);
-  }
+  fonio_array many = {FONIO_FLOAT32, 4, SIZES(HUGE_SIZE, 3, 8, 9), NULL};
+  fonio_array spread = {FONIO_FLOAT32, 4, SIZES(2, 3, 8, 9), SIZES(HUGE_SIZE, 72, 9, 1)};
+  fonio_array image = {FONIO_FLOAT32, 3, SIZES(3, 8, 9), SIZES(INT64_MAX, 9, 1)};
+  const char *too_large = "input of size [2, 3, 8, 9] is larger than memory can be";
+  refused(&many, &weight, NULL, FONIO_CONV2D_ARGS(), FONIO_RUNTIME_ERROR,
+          "input of size [4611686018427387904, 3, 8, 9] is larger than memory can be");
+  refused(&spread, &weight, NULL, FONIO_CONV2D_ARGS(), FONIO_RUNTIME_ERROR, too_large);
+  refused(&image, &weight, NULL, FONIO_CONV2D_ARGS(), FONIO_RUNTIME_ERROR,
+          "input of size [3, 8, 9] is larger than memory can be");
+  spread.strides = SIZES(INT64_MIN, 72, 9, 1);
+  refused(&spread, &weight, NULL, FONIO_CONV2D_ARGS(), FONIO_RUNTIME_ERROR, too_large);
 }
 
-static void a_string_says_all_of_a_problem(void **state) {
+static void numbers_beyond_64_bits_are_refused(void **state) {
   (void)state;
-  fonio_conv_problem problem = parsed("n2c8h9w10k6r3s4u2,1p1,0,2,1d1,2g2mreflectb0tf64lnhwc");
-  assert_int_equal(problem.dtype, FONIO_FLOAT64);
-  assert_int_equal(problem.padding_mode, FONIO_REFLECT);
-  assert_int_equal(problem.groups, 2);
-  assert_false(problem.has_bias);
-  assert_sizes(problem.stride, SIZES(2, 1), 2);
-  assert_sizes(problem.dilation, SIZES(1, 2), 2);
-  assert_sizes(problem.padding, SIZES(1, 0, 2, 1), 4);
-  assert_sizes(problem.input_strides, SIZES(720, 1, 80, 8), 4);
-  assert_sizes(problem.weight_strides, SIZES(48, 1, 16, 4), 4);
-  assert_sizes(problem.output_strides, SIZES(168, 1, 42, 6), 4);
+  refused(&input, &weight, NULL, FONIO_CONV2D_ARGS(.padding = HUGE_SIZE), FONIO_RUNTIME_ERROR,
+          "Given padding=4611686018427387904 at dimension 0 , expected padding to be at most 4611686018427387903");
+  refused(&input, &weight, NULL, FONIO_CONV2D_ARGS(.padding = {0, HUGE_SIZE - 1}), FONIO_RUNTIME_ERROR,
+          "padding [0, 4611686018427387903] is too large for an input of size [2, 3, 8, 9]");
+  refused(&input, &weight, NULL, FONIO_CONV2D_ARGS(.padding = HUGE_SIZE / 2), FONIO_RUNTIME_ERROR,
+          "Storage size calculation overflowed with sizes=[2, 6, 4611686018427387910, 4611686018427387910]");
+  refused(&input, &weight, NULL, FONIO_CONV2D_ARGS(.padding_sides = {1, INT64_MAX, 0, 0}), FONIO_RUNTIME_ERROR,
+          "padding [1, 9223372036854775807, 0, 0] is too large for an input of size [2, 3, 8, 9]");
+  refused(&input, &weight, NULL, FONIO_CONV2D_ARGS(.dilation = {1, INT64_MAX}), FONIO_RUNTIME_ERROR,
+          "dilation [1, 9223372036854775807] is too large for a weight of size [6, 3, 3, 4]");
+  refused(
+      &input, &weight, NULL, FONIO_CONV2D_ARGS(.padding = HUGE_SIZE, .padding_mode = "circular"), FONIO_RUNTIME_ERROR,
+      "padding [4611686018427387904, 4611686018427387904, 4611686018427387904, 4611686018427387904] is too large for "
+      "an input of size [2, 3, 8, 9]");
 }
 
-static void names_of_paddings_are_read(void **state) {
+static void large_numbers_that_fit_are_taken(void **state) {
   (void)state;
-  fonio_conv_problem problem = parsed("c3h8w8k4r2s4psamelnchw");
-  assert_sizes(problem.padding, SIZES(0, 1, 1, 2), 4);
-  problem = parsed("psame_lowerc3h8w8k4r2s4b1");
-  assert_sizes(problem.padding, SIZES(1, 0, 2, 1), 4);
-  problem = parsed("c3h8w8k4r2s4pvalid");
-  assert_sizes(problem.padding, SIZES(0, 0, 0, 0), 4);
-}
-
-static void other_strides_are_named_and_refused(void **state) {
-  (void)state;
-  fonio_conv_problem problem = parsed("c3h8w8k4r2s4");
-  problem.output_strides[2]++;
-  assert_prints(&problem, "c3h8w8k4r2s4lstrided");
-  assert_int_equal(fonio_conv_problem_parse(&problem, "c3h8w8k4r2s4lstrided"), FONIO_VALUE_ERROR);
-}
-
-static void a_short_buffer_cuts(void **state) {
-  (void)state;
-  fonio_conv_problem problem = parsed("n1c3h256w256k64r4s4u2p1");
-  char text[8] = "?????";
-  assert_int_equal(fonio_conv_problem_print(&problem, text, 6), 23);
-  assert_string_equal(text, "n1c3h");
-  assert_int_equal(fonio_conv_problem_print(&problem, text, 1), 23);
-  assert_string_equal(text, "");
-  assert_int_equal(fonio_conv_problem_print(&problem, NULL, 0), 23);
-}
-
-static void wrong_strings_say_where(void **state) {
-  (void)state;
-  static const char *const wrong[][2] = {
-      {"", "problem string '': 'c' is missing; c, h, w, k, r and s are needed"},
-      {"c3h8w8k4r3", "problem string 'c3h8w8k4r3': 's' is missing; c, h, w, k, r and s are needed"},
-      {"c3h8w8k4r3s", "problem string 'c3h8w8k4r3s': expected a number at ''"},
-      {"c3h8w8k4r3s3x", "problem string 'c3h8w8k4r3s3x': expected one of the letters nchwkrsupdgmbtl at 'x'"},
-      {"c3c3", "problem string 'c3c3': expected each letter once at 'c3'"},
-      {"c3p1,2,3k", "problem string 'c3p1,2,3k': expected one, two or four numbers at '1,2,3k'"},
-      {"c3u1,2,3", "problem string 'c3u1,2,3': expected one of the letters nchwkrsupdgmbtl at ',3'"},
-      {"c3pfull", "problem string 'c3pfull': expected a number at 'full'"},
-      {"c3b2", "problem string 'c3b2': expected 0 or 1 at '2'"},
-      {"c3tf16", "problem string 'c3tf16': expected f32 or f64 at 'f16'"},
-      {"c9223372036854775808", "problem string 'c9223372036854775808': expected a number that fits 64 bits at "
-                               "'9223372036854775808'"}};
-  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-    fonio_conv_problem problem, before;
-    memset(&problem, 0x5a, sizeof problem);
-    before = problem;
-    assert_int_equal(fonio_conv_problem_parse(&problem, wrong[i][0]), FONIO_VALUE_ERROR);
-    assert_string_equal(fonio_last_error(), wrong[i][1]);
-    assert_memory_equal(&problem, &before, sizeof problem);
-  }
-}
-
-static void strings_of_impossible_problems_get_torch_s_words(void **state) {
-  (void)state;
-  fonio_conv_problem problem;
-  assert_int_equal(fonio_conv_problem_parse(&problem, "c3h8w8k4r3s3g0"), FONIO_RUNTIME_ERROR);
-  assert_string_equal(fonio_last_error(), "non-positive groups is not supported");
-  assert_int_equal(fonio_conv_problem_parse(&problem, "c3h2w8k4r3s3"), FONIO_RUNTIME_ERROR);
-  assert_string_equal(fonio_last_error(), "Calculated padded input size per channel: (2 x 8). Kernel size: (3 x 3). "
-                                          "Kernel size can't be greater than actual input size");
+  fonio_conv_problem problem = resolved(FONIO_CONV2D_ARGS(.stride = INT64_MAX));
+  assert_int_equal(problem.out_height, 1);
+  problem = resolved(FONIO_CONV2D_ARGS(.stride = HUGE_SIZE, .padding = {HUGE_SIZE / 2, 0}));
+  assert_int_equal(problem.out_height, 2);
+  problem = resolved(FONIO_CONV2D_ARGS(.padding_name = "same", .stride = {HUGE_SIZE, 1}));
+  assert_sizes(problem.padding, SIZES(0, 0, 1, 2), 4);
 }
 
 int main(void) {
@@ -246,13 +185,9 @@ int main(void) {
       cmocka_unit_test(keeps_the_strides_of_an_unbatched_image),
       cmocka_unit_test(refuses_what_torch_refuses),
       cmocka_unit_test(refuses_what_no_torch_call_can_say),
-      cmocka_unit_test(strings_come_back_as_they_were),
-      cmocka_unit_test(a_string_says_all_of_a_problem),
-      cmocka_unit_test(names_of_paddings_are_read),
-      cmocka_unit_test(other_strides_are_named_and_refused),
-      cmocka_unit_test(a_short_buffer_cuts),
-      cmocka_unit_test(wrong_strings_say_where),
-      cmocka_unit_test(strings_of_impossible_problems_get_torch_s_words),
+      cmocka_unit_test(sizes_beyond_64_bits_are_refused),
+      cmocka_unit_test(numbers_beyond_64_bits_are_refused),
+      cmocka_unit_test(large_numbers_that_fit_are_taken),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
