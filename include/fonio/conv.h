@@ -120,11 +120,29 @@ typedef enum fonio_conv_direction {
   FONIO_CONV_WEIGHT_GRADIENT = 2 /* input, grad_output -> grad_weight, grad_bias */
 } fonio_conv_direction;
 
+/* How exact results must be. The errors that were measured are in docs/numerics.md. */
+typedef enum fonio_accuracy {
+  FONIO_ACCURACY_UNSET = 0, /* in options: what is set for the process */
+  FONIO_ACCURACY_STRICT =
+      1, /* each output one chain of fused multiply-adds in one order: the same bits on every processor */
+  FONIO_ACCURACY_DEFAULT = 2, /* any algorithm whose rms error is at most 2.5 times that of a plain float32 sum */
+  FONIO_ACCURACY_FAST = 3     /* any algorithm */
+} fonio_accuracy;
+
+/* Sets the accuracy for plans made from now on, in the whole process; FONIO_ACCURACY_UNSET goes back to the
+ * environment's FONIO_ACCURACY ("strict", "default" or "fast"), without which it is FONIO_ACCURACY_DEFAULT.
+ * FONIO_VALUE_ERROR for another number. Thread-safe. */
+FONIO_API fonio_status fonio_set_accuracy(fonio_accuracy accuracy);
+
+/* What is set: never FONIO_ACCURACY_UNSET. */
+FONIO_API fonio_accuracy fonio_get_accuracy(void);
+
 /* Options of a plan; NULL or zeros are the defaults. */
 typedef struct fonio_conv_plan_options {
   size_t struct_bytes;
   fonio_conv_direction direction;
-  const char *algorithm; /* the name of one from the list, such as "reference"; NULL: the planner chooses */
+  const char *algorithm;   /* the name of one from the list, such as "reference"; NULL: the planner chooses */
+  fonio_accuracy accuracy; /* for the planner's choice */
 } fonio_conv_plan_options;
 
 /* A convolution with its algorithm chosen and its tables made. Immutable, so that many threads may run one plan at

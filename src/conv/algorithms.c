@@ -3,6 +3,8 @@
 
 const conv_algorithm *const conv_algorithms[] = {
     &conv_packed_forward,
+    &conv_winograd4_forward,
+    &conv_winograd2_forward,
     &conv_reference_forward,
     &conv_reference_input_gradient,
     &conv_reference_weight_gradient,

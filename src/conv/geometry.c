@@ -1,4 +1,6 @@
 /* The geometry of a plan: index maps in place of a padded image, and the offsets of images and groups. */
+#include <string.h>
+
 #include "base/checked.h"
 #include "base/memory.h"
 #include "conv/plan.h"
@@ -55,6 +57,10 @@ fonio_status conv_geometry_init(fonio_conv_plan *plan) {
   int64_t *interior = plan->tables + rows + columns;
   for (int64_t s = 0; s < p->kernel_width; s++)
     find_interior(interior + 2 * s, p, s);
+  g->padded_height = rows;
+  g->padded_width = columns;
+  g->image_column = p->padding[2];
+  g->in_width = p->in_width;
   g->rows = plan->tables;
   g->columns = plan->tables + rows;
   g->interior = interior;
@@ -81,4 +87,11 @@ int64_t conv_weight_offset(const fonio_conv_plan *plan, int64_t group) {
 
 int64_t conv_bias_offset(const fonio_conv_plan *plan, int64_t group) {
   return to_bytes(plan, group * plan->geometry.out_channels * plan->problem.bias_stride);
+}
+
+void conv_copy_biases(const fonio_conv_plan *plan, const void *bias, int64_t channel, int64_t count, void *to) {
+  size_t bytes = fonio_dtype_bytes(plan->problem.dtype);
+  for (int64_t i = 0; bias && i < count; i++)
+    memcpy((char *)to + (size_t)i * bytes, conv_at(bias, (channel + i) * plan->problem.bias_stride * (int64_t)bytes),
+           bytes);
 }

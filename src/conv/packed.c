@@ -105,13 +105,8 @@ static void run_tile(const panel_work *w, int64_t channel, int64_t rows) {
   bool accumulate = w->part.first_term > 0;
   /* The kernel reads the biases of a tile side by side. */
   double biases[16];
-  const void *bias = NULL;
-  if (w->last && w->bias) {
-    for (int64_t m = 0; m < rows; m++)
-      memcpy((char *)biases + m * w->bytes, w->bias + w->bytes * (channel + m) * plan->problem.bias_stride,
-             (size_t)w->bytes);
-    bias = biases;
-  }
+  const void *bias = w->last && w->bias ? biases : NULL;
+  if (bias) conv_copy_biases(plan, w->bias, channel, rows, biases);
   bool in_place = g->output_strides[2] == 1 && g->output_strides[1] == g->out_width && w->width == w->part.pixels;
   if (in_place) {
     void *c = w->output + w->bytes * (channel * g->output_strides[0] + w->part.first_pixel);
@@ -166,6 +161,7 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
 const conv_algorithm conv_packed_forward = {
     .name = "packed",
     .direction = FONIO_CONV_FORWARD,
+    .accuracy = FONIO_ACCURACY_STRICT,
     .applicable = applicable,
     .cost = cost,
     .prepare = prepare,

@@ -25,11 +25,11 @@ static fonio_status take_named(fonio_conv_plan *plan, const char *name) {
   return fail(FONIO_VALUE_ERROR, "there is no algorithm '%s'", name);
 }
 
-/* The cheapest one that can do it. */
-static void choose(fonio_conv_plan *plan) {
+/* The cheapest one that can do it and is exact enough. */
+static void choose(fonio_conv_plan *plan, fonio_accuracy accuracy) {
   double least = 0;
   for (int i = 0; conv_algorithms[i]; i++) {
-    if (!can_do(conv_algorithms[i], plan)) continue;
+    if (!can_do(conv_algorithms[i], plan) || conv_algorithms[i]->accuracy > accuracy) continue;
     double cost = conv_algorithms[i]->cost(plan);
     if (plan->algorithm && cost >= least) continue;
     plan->algorithm = conv_algorithms[i];
@@ -37,12 +37,12 @@ static void choose(fonio_conv_plan *plan) {
   }
 }
 
-static fonio_status fill_plan(fonio_conv_plan *plan, const char *algorithm) {
+static fonio_status fill_plan(fonio_conv_plan *plan, const char *algorithm, fonio_accuracy accuracy) {
   plan->kernels = kernel_table_for(plan->problem.dtype, cpu_isa_in_use());
   fonio_status status = conv_geometry_init(plan);
   if (status) return status;
   if (!algorithm)
-    choose(plan);
+    choose(plan, accuracy ? accuracy : fonio_get_accuracy());
   else if ((status = take_named(plan, algorithm)))
     return status;
   plan->algorithm->prepare(plan);
@@ -52,6 +52,9 @@ static fonio_status fill_plan(fonio_conv_plan *plan, const char *algorithm) {
 fonio_conv_plan *fonio_conv_plan_new(const fonio_conv_problem *problem, const fonio_conv_plan_options *options) {
   if (!problem) return fail_given_null("fonio_conv_plan_new"), NULL;
   fonio_conv_direction direction = options ? options->direction : FONIO_CONV_FORWARD;
+  fonio_accuracy accuracy = options ? options->accuracy : FONIO_ACCURACY_UNSET;
+  if ((unsigned)accuracy > FONIO_ACCURACY_FAST)
+    return fail_null(FONIO_VALUE_ERROR, "there is no accuracy %d", (int)accuracy);
   if ((unsigned)direction > FONIO_CONV_WEIGHT_GRADIENT)
     return fail_null(FONIO_VALUE_ERROR, "there is no direction %d of a convolution", (int)direction);
   if (problem->dtype != FONIO_FLOAT32 && problem->dtype != FONIO_FLOAT64)
@@ -60,7 +63,7 @@ fonio_conv_plan *fonio_conv_plan_new(const fonio_conv_problem *problem, const fo
   if (!plan) return NULL;
   plan->problem = *problem;
   plan->direction = direction;
-  if (fill_plan(plan, options ? options->algorithm : NULL)) {
+  if (fill_plan(plan, options ? options->algorithm : NULL, accuracy)) {
     fonio_conv_plan_release(plan);
     return NULL;
   }

@@ -50,6 +50,7 @@ typedef struct conv_run {
 struct conv_algorithm {
   const char *name;
   fonio_conv_direction direction;
+  fonio_accuracy accuracy; /* the strictest class that it may serve */
   bool (*applicable)(const fonio_conv_problem *problem);
   /* Expected time in cycles of one core; the planner takes the least. */
   double (*cost)(const fonio_conv_plan *plan);
@@ -64,7 +65,7 @@ struct conv_algorithm {
 /* All algorithms, ended by NULL. */
 extern const conv_algorithm *const conv_algorithms[];
 extern const conv_algorithm conv_reference_forward, conv_reference_input_gradient, conv_reference_weight_gradient;
-extern const conv_algorithm conv_packed_forward;
+extern const conv_algorithm conv_packed_forward, conv_winograd4_forward, conv_winograd2_forward;
 
 /* Fills in the geometry and the index maps of a plan. FONIO_NO_MEMORY. */
 fonio_status conv_geometry_init(fonio_conv_plan *plan);
@@ -74,6 +75,9 @@ int64_t conv_input_offset(const fonio_conv_plan *plan, int64_t image, int64_t gr
 int64_t conv_output_offset(const fonio_conv_plan *plan, int64_t image, int64_t group);
 int64_t conv_weight_offset(const fonio_conv_plan *plan, int64_t group);
 int64_t conv_bias_offset(const fonio_conv_plan *plan, int64_t group);
+
+/* The biases of `count` channels from `channel` on, side by side; nothing without a bias. */
+void conv_copy_biases(const fonio_conv_plan *plan, const void *bias, int64_t channel, int64_t count, void *to);
 
 /* `base` moved by `bytes`; NULL stays NULL. */
 static inline const void *conv_at(const void *base, int64_t bytes) {

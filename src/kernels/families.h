@@ -13,6 +13,15 @@
 #endif
 #define TILE_VECTORS 3
 
+/* The largest tile with rows behind pointers: as many pointers as there are general registers for. */
+#if defined(KERNEL_ISA_avx512) || defined(KERNEL_ISA_neon)
+#define ROWS_TILE_ROWS 7
+#define ROWS_TILE_VECTORS 4
+#else
+#define ROWS_TILE_ROWS 6
+#define ROWS_TILE_VECTORS 2
+#endif
+
 /* gemm.c */
 extern const kernel_tile NAME(tiles)[TILE_ROWS * TILE_VECTORS];
 
@@ -20,6 +29,21 @@ extern const kernel_tile NAME(tiles)[TILE_ROWS * TILE_VECTORS];
 void NAME(pack_pixels)(const kernel_conv *conv, const kernel_pixels *part, const void *input, int64_t width,
                        void *panel);
 bool NAME(pack_weights)(const kernel_conv *conv, const void *weight, void *packed);
+
+/* rows.c */
+extern const kernel_rows_tile NAME(rows_tiles)[ROWS_TILE_ROWS * ROWS_TILE_VECTORS];
+
+/* strip.c */
+void NAME(gather_strip)(const kernel_conv *conv, const kernel_strip *strip, int64_t channel, const void *input,
+                        void *to);
+void NAME(scatter_strip)(const kernel_conv *conv, const kernel_strip *strip, int64_t channel, const void *from,
+                         void *output);
+
+/* winograd.c */
+void NAME(winograd_input)(int m, const kernel_winograd *job, const void *strip, void *to);
+void NAME(winograd_output)(int m, const kernel_winograd *job, const void *from, const void *bias, int64_t channels,
+                           void *strip);
+bool NAME(winograd_weights)(int m, const kernel_conv *conv, const void *weight, void *packed);
 
 /* reference.c */
 void NAME(reference_forward)(const kernel_conv *conv, const void *input, const void *weight, const void *bias,

@@ -24,9 +24,11 @@ typedef struct kernel_conv {
   /* For each kernel column two output columns [from, to) between which columns[] rises by the stride: no edge touches
    * them. */
   const int64_t *interior;
-  int64_t input_strides[3];  /* channel, row, column */
-  int64_t weight_strides[4]; /* output channel, input channel, kernel row, kernel column */
-  int64_t output_strides[3]; /* channel, row, column */
+  int64_t padded_height, padded_width; /* entries of rows[] and columns[] */
+  int64_t image_column, in_width;      /* columns[image_column ...] are the image's own, in_width of them */
+  int64_t input_strides[3];            /* channel, row, column */
+  int64_t weight_strides[4];           /* output channel, input channel, kernel row, kernel column */
+  int64_t output_strides[3];           /* channel, row, column */
 } kernel_conv;
 
 /* Pixels of the output, counted row by row, and what they need of the input for a part of the sum. */
@@ -45,6 +47,36 @@ typedef struct kernel_pixels {
 typedef void (*kernel_tile)(int64_t terms, const void *a, const void *b, int64_t b_stride, void *c, int64_t c_stride,
                             const void *bias, bool accumulate);
 
+/* One tile of a matrix product, `c (rows x vectors) = a (rows x segments * terms) * b (segments * terms x vectors *
+ * lanes)`, where each row of a comes in segments behind pointers of their own. */
+typedef struct kernel_rows {
+  int64_t segments, terms; /* terms in each segment */
+  const void *const *rows; /* [segment][rows_tile_rows]: where the segment of each row begins */
+  const void *b;           /* packed [segment * terms + term][vectors * lanes] */
+  int64_t c_stride;        /* between rows of c; its columns lie side by side */
+  int64_t last;            /* how many lanes of the last vector c has */
+  const void *bias;        /* one number a column, added at the end; or NULL */
+  bool accumulate;         /* the sum goes on from what c holds */
+} kernel_rows;
+typedef void (*kernel_rows_tile)(const kernel_rows *job, void *c);
+
+/* A strip of an image: rows x columns pixels of `lanes` channels each, [row][column][lane]. Positions are padded ones
+ * of the input, or the output's. */
+typedef struct kernel_strip {
+  int64_t row, column; /* of the first pixel */
+  int64_t rows, columns;
+  int64_t step[2]; /* between rows and between columns, in the image */
+  int64_t pitch;   /* elements from one row of the strip to the next */
+} kernel_strip;
+
+/* Winograd tiles side by side: where they lie in a strip and in the transformed domain. */
+typedef struct kernel_winograd {
+  int64_t tiles;
+  int64_t pitch;          /* of the strip */
+  int64_t element_stride; /* between the elements of one transformed tile */
+  int64_t tile_stride;    /* between transformed tiles */
+} kernel_winograd;
+
 typedef struct kernel_table {
   int lanes;
   int tile_rows, tile_vectors; /* of the largest tile */
@@ -58,6 +90,23 @@ typedef struct kernel_table {
   /* Packs the weights of a group as [block of tile_rows output channels][term][channel of the block]. Returns whether
    * all are finite. */
   bool (*pack_weights)(const kernel_conv *conv, const void *weight, void *packed);
+
+  int rows_tile_rows, rows_tile_vectors; /* of the largest tile with rows behind pointers */
+  const kernel_rows_tile *rows_tiles;    /* [(rows - 1) * rows_tile_vectors + vectors - 1] */
+
+  /* Copies between an image and a strip of `lanes` channels from `channel` on; what lies outside is zero, or not
+   * written. */
+  void (*gather_strip)(const kernel_conv *conv, const kernel_strip *strip, int64_t channel, const void *input,
+                       void *to);
+  void (*scatter_strip)(const kernel_conv *conv, const kernel_strip *strip, int64_t channel, const void *from,
+                        void *output);
+
+  /* F(m x m, 3 x 3): transforms of one vector of channels; of weights, packed [element][block of output channels][input
+   * channel][channel of the block] with output channels rounded up to whole vectors. Returns whether all are finite. */
+  void (*winograd_input)(int m, const kernel_winograd *job, const void *strip, void *to);
+  void (*winograd_output)(int m, const kernel_winograd *job, const void *from, const void *bias, int64_t channels,
+                          void *strip);
+  bool (*winograd_weights)(int m, const kernel_conv *conv, const void *weight, void *packed);
 
   /* The plain loops: the oracle, and the last resort. One image and one group; gradients add to what is there. */
   void (*reference_forward)(const kernel_conv *conv, const void *input, const void *weight, const void *bias,

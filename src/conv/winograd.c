@@ -1,0 +1,278 @@
+/* Winograd's F(4x4, 3x3) and F(2x2, 3x3) for kernels of 3 x 3 and stride 1, of any dilation: a dilated convolution is
+ * dilation^2 undilated ones on interleaved images.
+ *
+ * One piece of work: a block of tiles of one image, group and interleaved image, and a block of output channels. Its
+ * inputs are transformed into V[element][tile][channel], each element is one matrix product M = V U, and M is
+ * transformed back, all in a workspace that a core's caches hold. Channels are the vector lanes; images of either
+ * layout come and go through strips. */
+#include "base/cpu.h"
+#include "conv/plan.h"
+
+static bool applicable(const fonio_conv_problem *p) {
+  return p->kernel_height == 3 && p->kernel_width == 3 && p->stride[0] == 1 && p->stride[1] == 1;
+}
+
+/* The numbers that follow from a plan; m outputs a side, m + 2 inputs. */
+typedef struct winograd {
+  int m;
+  int64_t elements;                  /* (m + 2)^2 */
+  int64_t rows, columns;             /* tiles of the largest interleaved image */
+  int64_t in_pitch, out_pitch;       /* of a row of V and of M: one tile's channels */
+  int64_t in_channels, out_channels; /* of the group, rounded up to whole vectors */
+  int64_t strip_pitch;
+  int64_t v_elements, m_elements, strip_elements;
+} winograd;
+
+/* Rows a power of two apart fall into the same sets of a cache: a vector more keeps them out of step. */
+static int64_t pitch_of(int64_t channels, int64_t lanes) {
+  return channels % 128 == 0 ? channels + conv_max(lanes, 8) : channels;
+}
+
+static winograd numbers_of(const fonio_conv_plan *plan, int m) {
+  const kernel_conv *g = &plan->geometry;
+  int64_t lanes = plan->kernels->lanes, tiles = plan->blocks.pixels;
+  winograd w = {.m = m, .elements = (m + 2) * (m + 2)};
+  w.rows = conv_ceil_div(conv_ceil_div(g->out_height, g->dilation[0]), m);
+  w.columns = conv_ceil_div(conv_ceil_div(g->out_width, g->dilation[1]), m);
+  w.in_channels = conv_round_up(g->in_channels, lanes);
+  w.out_channels = conv_round_up(g->out_channels, lanes);
+  w.in_pitch = pitch_of(w.in_channels, lanes);
+  w.out_pitch = pitch_of(conv_min(plan->blocks.channels, w.out_channels), lanes);
+  w.strip_pitch = conv_round_up(m * conv_min(tiles, w.columns) + 2, lanes) * lanes;
+  w.v_elements = w.elements * tiles * w.in_pitch;
+  w.m_elements = w.elements * tiles * w.out_pitch;
+  w.strip_elements = (m + 2) * w.strip_pitch;
+  return w;
+}
+
+static int tile_side(const fonio_conv_plan *plan) {
+  return plan->algorithm == &conv_winograd4_forward ? 4 : 2;
+}
+
+/* Blocks: so many tiles that the transformed weights, which pass once for each block, are worth their way, yet V and M
+ * stay near. */
+static void prepare(fonio_conv_plan *plan) {
+  int m = tile_side(plan);
+  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), lanes = plan->kernels->lanes;
+  plan->blocks.pixels = 1;
+  plan->blocks.channels = INT64_MAX;
+  winograd w = numbers_of(plan, m);
+  int64_t tiles = w.rows * w.columns, a_tile = w.elements * (w.in_channels + w.out_channels) * bytes;
+  int64_t weights = w.elements * w.in_channels * w.out_channels * bytes;
+  int64_t near = cpu_cache_sizes()->l2_bytes * 3 / 4 / a_tile;
+  int64_t most = conv_max(8, (8192 * (w.in_channels + w.out_channels)) / a_tile);
+  int64_t block = weights > cpu_cache_sizes()->l2_bytes ? most : conv_min(most, conv_max(near, 12));
+  block = conv_ceil_div(tiles, conv_ceil_div(tiles, conv_max(1, block))); /* blocks of the same size */
+  plan->blocks.pixels = block;
+  /* Few tiles and many channels: cut the output channels, too, so that there is work for several threads. */
+  int64_t panel = lanes * plan->kernels->rows_tile_vectors, parts = 1;
+  while (parts < 8 && conv_ceil_div(tiles, block) * parts < 4 && w.out_channels / (parts * 2) >= 2 * panel)
+    parts *= 2;
+  plan->blocks.channels = conv_round_up(conv_ceil_div(w.out_channels, parts), panel);
+  plan->blocks.panel = panel;
+  plan->blocks.terms = conv_max(16, cpu_cache_sizes()->l1_bytes / 2 / (panel * bytes));
+  w = numbers_of(plan, m);
+  plan->packed_bytes = plan->problem.groups * weights / w.in_channels * plan->geometry.in_channels;
+  plan->workspace_bytes = conv_round_up((w.v_elements + w.m_elements + w.strip_elements) * bytes, 64) + 4 * 64;
+}
+
+static double cost_of(const fonio_conv_plan *plan, int m) {
+  const kernel_conv *g = &plan->geometry;
+  fonio_conv_plan probe = *plan;
+  probe.blocks = (conv_blocks){.pixels = 1, .channels = INT64_MAX};
+  winograd w = numbers_of(&probe, m);
+  double lanes = plan->kernels->lanes;
+  double tiles = (double)(w.rows * w.columns * g->dilation[0] * g->dilation[1]);
+  double products = tiles * (double)w.elements * (double)g->in_channels * (double)w.out_channels / (2 * lanes);
+  double transforms = tiles * (double)(w.in_channels + w.out_channels) / lanes * (m == 4 ? 260 : 110);
+  double weights =
+      (double)(w.elements * g->in_channels * w.out_channels) * (double)fonio_dtype_bytes(plan->problem.dtype);
+  return (double)plan->problem.groups * ((products > weights / 8 ? products : weights / 8) + transforms) + 2000;
+}
+
+static double cost4(const fonio_conv_plan *plan) {
+  return cost_of(plan, 4);
+}
+
+static double cost2(const fonio_conv_plan *plan) {
+  return cost_of(plan, 2);
+}
+
+static bool pack(const fonio_conv_plan *plan, const void *weight, void *packed) {
+  int64_t group_bytes = plan->packed_bytes / plan->problem.groups;
+  bool finite = true;
+  for (int64_t group = 0; group < plan->problem.groups; group++)
+    finite &= plan->kernels->winograd_weights(tile_side(plan), &plan->geometry,
+                                              conv_at(weight, conv_weight_offset(plan, group)),
+                                              (char *)packed + group * group_bytes);
+  return finite;
+}
+
+/* ---- One piece ---- */
+
+typedef struct winograd_work {
+  const fonio_conv_plan *plan;
+  winograd numbers;
+  int64_t bytes; /* of an element */
+  const char *input, *weights, *bias;
+  char *output, *v, *m, *strip;
+  int64_t phase[2];                /* which interleaved image */
+  int64_t first_tile, tiles;       /* counted row by row */
+  int64_t first_channel, channels; /* output channels, whole vectors */
+} winograd_work;
+
+/* Tiles of the block side by side in one row of tiles: the strip under them, and where they begin in the block. */
+typedef struct tile_run {
+  int64_t row, column, tiles, from;
+} tile_run;
+
+static tile_run run_at(const winograd_work *w, int64_t from) {
+  int64_t tile = w->first_tile + from, columns = w->numbers.columns;
+  return (tile_run){tile / columns, tile % columns, conv_min(columns - tile % columns, w->tiles - from), from};
+}
+
+static kernel_strip strip_of(const winograd_work *w, tile_run run, int64_t side) {
+  const int64_t *dilation = w->plan->geometry.dilation;
+  int64_t m = w->numbers.m;
+  return (kernel_strip){
+      .row = w->phase[0] + run.row * m * dilation[0],
+      .column = w->phase[1] + run.column * m * dilation[1],
+      .rows = side,
+      .columns = run.tiles * m + side - m,
+      .step = {dilation[0], dilation[1]},
+      .pitch = w->numbers.strip_pitch,
+  };
+}
+
+static void transform_inputs(const winograd_work *w, tile_run run) {
+  const kernel_table *k = w->plan->kernels;
+  kernel_strip strip = strip_of(w, run, w->numbers.m + 2);
+  kernel_winograd job = {run.tiles, strip.pitch, w->plan->blocks.pixels * w->numbers.in_pitch, w->numbers.in_pitch};
+  for (int64_t channel = 0; channel < w->numbers.in_channels; channel += k->lanes) {
+    k->gather_strip(&w->plan->geometry, &strip, channel, w->input, w->strip);
+    k->winograd_input(w->numbers.m, &job, w->strip, w->v + w->bytes * (run.from * w->numbers.in_pitch + channel));
+  }
+}
+
+static void transform_outputs(const winograd_work *w, tile_run run) {
+  const kernel_table *k = w->plan->kernels;
+  kernel_strip strip = strip_of(w, run, w->numbers.m);
+  kernel_winograd job = {run.tiles, strip.pitch, w->plan->blocks.pixels * w->numbers.out_pitch, w->numbers.out_pitch};
+  for (int64_t c = 0; c < w->channels; c += k->lanes) {
+    int64_t channel = w->first_channel + c, left = w->plan->geometry.out_channels - channel;
+    char biases[16 * sizeof(double)];
+    conv_copy_biases(w->plan, w->bias, channel, conv_min(left, k->lanes), biases);
+    k->winograd_output(w->numbers.m, &job, w->m + w->bytes * (run.from * w->numbers.out_pitch + c),
+                       w->bias ? biases : NULL, left, w->strip);
+    k->scatter_strip(&w->plan->geometry, &strip, channel, w->strip, w->output);
+  }
+}
+
+/* One block of columns of one element's product: all tiles, `terms` input channels from `first` on. */
+static void multiply_panel(const winograd_work *w, const char *v, const char *u, char *m, int64_t columns,
+                           int64_t first, int64_t terms) {
+  const kernel_table *k = w->plan->kernels;
+  int64_t vectors = conv_ceil_div(columns, k->lanes), blocks = conv_ceil_div(w->tiles, k->rows_tile_rows);
+  const void *rows[16];
+  kernel_rows job = {1, terms, rows, u, w->numbers.out_pitch, k->lanes, NULL, first > 0};
+  for (int64_t block = 0, tile = 0; block < blocks; block++) {
+    int64_t count = (w->tiles - tile + blocks - block - 1) / (blocks - block); /* blocks of nearly the same size */
+    for (int64_t i = 0; i < count; i++)
+      rows[i] = v + w->bytes * ((tile + i) * w->numbers.in_pitch + first);
+    k->rows_tiles[(count - 1) * k->rows_tile_vectors + vectors - 1](&job, m + w->bytes * tile * w->numbers.out_pitch);
+    tile += count;
+  }
+}
+
+static void multiply(const winograd_work *w) {
+  const winograd *n = &w->numbers;
+  const conv_blocks *b = &w->plan->blocks;
+  int64_t in_channels = w->plan->geometry.in_channels;
+  for (int64_t e = 0; e < n->elements; e++)
+    for (int64_t c = 0; c < w->channels; c += b->panel)
+      for (int64_t term = 0; term < in_channels; term += b->terms) {
+        int64_t columns = conv_min(b->panel, w->channels - c);
+        const char *u =
+            w->weights + w->bytes * ((e * n->out_channels + w->first_channel + c) * in_channels + term * columns);
+        multiply_panel(w, w->v + w->bytes * e * b->pixels * n->in_pitch, u,
+                       w->m + w->bytes * (e * b->pixels * n->out_pitch + c), columns, term,
+                       conv_min(b->terms, in_channels - term));
+      }
+}
+
+static int64_t blocks_of_tiles(const fonio_conv_plan *plan, const winograd *w) {
+  return conv_ceil_div(w->rows * w->columns, plan->blocks.pixels);
+}
+
+static int64_t blocks_of_channels(const fonio_conv_plan *plan, const winograd *w) {
+  return conv_ceil_div(w->out_channels, plan->blocks.channels);
+}
+
+static int64_t pieces(const fonio_conv_plan *plan) {
+  winograd w = numbers_of(plan, tile_side(plan));
+  return plan->problem.batch * plan->problem.groups * plan->problem.dilation[0] * plan->problem.dilation[1] *
+         blocks_of_tiles(plan, &w) * blocks_of_channels(plan, &w);
+}
+
+/* Takes `piece` modulo `count` and leaves the rest. */
+static int64_t take(int64_t *piece, int64_t count) {
+  int64_t part = *piece % count;
+  *piece /= count;
+  return part;
+}
+
+static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
+  const fonio_conv_plan *plan = run->plan;
+  winograd n = numbers_of(plan, tile_side(plan));
+  int64_t channels = take(&piece, blocks_of_channels(plan, &n)) * plan->blocks.channels;
+  int64_t tile = take(&piece, blocks_of_tiles(plan, &n)) * plan->blocks.pixels;
+  int64_t across = take(&piece, plan->problem.dilation[1]), down = take(&piece, plan->problem.dilation[0]);
+  int64_t group = take(&piece, plan->problem.groups), image = piece;
+  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+  winograd_work w = {
+      .plan = plan,
+      .numbers = n,
+      .bytes = bytes,
+      .input = conv_at(run->buffers->input, conv_input_offset(plan, image, group)),
+      .weights = conv_at(run->packed, group * (plan->packed_bytes / plan->problem.groups)),
+      .bias = conv_at(run->buffers->bias, conv_bias_offset(plan, group)),
+      .output = (char *)run->buffers->output + conv_output_offset(plan, image, group),
+      .v = workspace,
+      .m = (char *)workspace + conv_round_up(n.v_elements * bytes, 64),
+      .strip = (char *)workspace + conv_round_up(n.v_elements * bytes, 64) + conv_round_up(n.m_elements * bytes, 64),
+      .phase = {down, across},
+      .first_tile = tile,
+      .tiles = conv_min(plan->blocks.pixels, n.rows * n.columns - tile),
+      .first_channel = channels,
+      .channels = conv_min(plan->blocks.channels, n.out_channels - channels),
+  };
+  for (int64_t from = 0; from < w.tiles; from += run_at(&w, from).tiles)
+    transform_inputs(&w, run_at(&w, from));
+  multiply(&w);
+  for (int64_t from = 0; from < w.tiles; from += run_at(&w, from).tiles)
+    transform_outputs(&w, run_at(&w, from));
+}
+
+const conv_algorithm conv_winograd4_forward = {
+    .name = "winograd4",
+    .direction = FONIO_CONV_FORWARD,
+    .accuracy = FONIO_ACCURACY_DEFAULT,
+    .applicable = applicable,
+    .cost = cost4,
+    .prepare = prepare,
+    .pack = pack,
+    .pieces = pieces,
+    .run_piece = run_piece,
+};
+
+const conv_algorithm conv_winograd2_forward = {
+    .name = "winograd2",
+    .direction = FONIO_CONV_FORWARD,
+    .accuracy = FONIO_ACCURACY_DEFAULT,
+    .applicable = applicable,
+    .cost = cost2,
+    .prepare = prepare,
+    .pack = pack,
+    .pieces = pieces,
+    .run_piece = run_piece,
+};

@@ -1,0 +1,178 @@
+/* Winograd's minimal filtering F(m x m, 3 x 3), m = 2 and 4: a tile of m x m outputs from (m+2) x (m+2) inputs with
+ * (m+2)^2 multiplications instead of 9 m^2 (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015).
+ *
+ * F(4) stands on the points 0, +-1/sqrt(2), +-sqrt(2) and infinity, with less than half the rounding error of the usual
+ * 0, +-1, +-2. F(2) stands on 0, +-1 and infinity. The rows of the matrices are written out as sums; weights are
+ * transformed in double and rounded once. */
+#include <math.h>
+
+#include "kernels/families.h"
+
+#define MAX_ALPHA 6
+
+#define ROOT2 1.41421356237309504880
+
+/* One column of B^T d: `stride` apart in, `stride` apart out. */
+INLINE void input_4(const vec *d, vec *out, int stride) {
+  vec d0 = d[0], d1 = d[stride], d2 = d[2 * stride], d3 = d[3 * stride], d4 = d[4 * stride], d5 = d[5 * stride];
+  vec minus_5_2 = vec_set((real)-2.5), root2 = vec_set((real)ROOT2), half_root2 = vec_set((real)(ROOT2 / 2));
+  vec even = vec_fma(vec_set(-2), d2, d4), odd = vec_fma(vec_set(-2), d1, d3) * half_root2;
+  vec even2 = vec_fma(vec_set((real)-0.5), d2, d4), odd2 = vec_fma(vec_set((real)-0.5), d1, d3) * root2;
+  out[0] = vec_fma(minus_5_2, d2, d0 + d4);
+  out[stride] = even + odd;
+  out[2 * stride] = even - odd;
+  out[3 * stride] = even2 + odd2;
+  out[4 * stride] = even2 - odd2;
+  out[5 * stride] = vec_fma(minus_5_2, d3, d1 + d5);
+}
+
+INLINE void input_2(const vec *d, vec *out, int stride) {
+  vec d0 = d[0], d1 = d[stride], d2 = d[2 * stride], d3 = d[3 * stride];
+  out[0] = d0 - d2;
+  out[stride] = d1 + d2;
+  out[2 * stride] = d2 - d1;
+  out[3 * stride] = d3 - d1;
+}
+
+/* One column of A^T m. */
+INLINE void output_4(const vec *m, vec *out, int stride, int out_stride) {
+  vec root2 = vec_set((real)ROOT2), half_root2 = vec_set((real)(ROOT2 / 2));
+  vec sum = m[stride] + m[2 * stride], difference = m[stride] - m[2 * stride];
+  vec sum2 = m[3 * stride] + m[4 * stride], difference2 = m[3 * stride] - m[4 * stride];
+  out[0] = m[0] + sum + sum2;
+  out[out_stride] = vec_fma(half_root2, difference, root2 * difference2);
+  out[2 * out_stride] = vec_fma(vec_set((real)0.5), sum, sum2 + sum2);
+  out[3 * out_stride] =
+      vec_fma(half_root2, vec_fma(vec_set(4), difference2, difference * vec_set((real)0.5)), m[5 * stride]);
+}
+
+INLINE void output_2(const vec *m, vec *out, int stride, int out_stride) {
+  out[0] = m[0] + m[stride] + m[2 * stride];
+  out[out_stride] = m[stride] - m[2 * stride] + m[3 * stride];
+}
+
+/* V = B^T d B of each tile of a strip; alpha = m + 2 is a constant where this is inlined. */
+INLINE void transform_input(int m, const kernel_winograd *job, const real *strip, real *to) {
+  int alpha = m + 2;
+  for (int64_t tile = 0; tile < job->tiles; tile++, strip += m * LANES, to += job->tile_stride) {
+    vec d[MAX_ALPHA * MAX_ALPHA], t[MAX_ALPHA * MAX_ALPHA];
+#pragma GCC unroll 6
+    for (int j = 0; j < alpha; j++) {
+#pragma GCC unroll 6
+      for (int i = 0; i < alpha; i++)
+        d[i] = vec_load(strip + i * job->pitch + j * LANES);
+      if (m == 4)
+        input_4(d, t + j * alpha, 1);
+      else
+        input_2(d, t + j * alpha, 1);
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < alpha; i++) {
+      if (m == 4)
+        input_4(t + i, d + i, alpha);
+      else
+        input_2(t + i, d + i, alpha);
+#pragma GCC unroll 6
+      for (int j = 0; j < alpha; j++)
+        vec_store(to + (i * alpha + j) * job->element_stride, d[j * alpha + i]);
+    }
+  }
+}
+
+/* Y = A^T M A of each tile, plus the bias, into a strip. */
+INLINE void transform_output(int m, const kernel_winograd *job, const real *from, vec bias, real *strip) {
+  int alpha = m + 2;
+  for (int64_t tile = 0; tile < job->tiles; tile++, strip += m * LANES, from += job->tile_stride) {
+    vec d[MAX_ALPHA], t[4 * MAX_ALPHA], y[4];
+#pragma GCC unroll 6
+    for (int i = 0; i < alpha; i++) {
+#pragma GCC unroll 6
+      for (int j = 0; j < alpha; j++)
+        d[j] = vec_load(from + (i * alpha + j) * job->element_stride);
+      if (m == 4)
+        output_4(d, t + i, 1, alpha);
+      else
+        output_2(d, t + i, 1, alpha);
+    }
+#pragma GCC unroll 4
+    for (int j = 0; j < m; j++) {
+      if (m == 4)
+        output_4(t + j * alpha, y, 1, 1);
+      else
+        output_2(t + j * alpha, y, 1, 1);
+#pragma GCC unroll 4
+      for (int i = 0; i < m; i++)
+        vec_store(strip + i * job->pitch + j * LANES, y[i] + bias);
+    }
+  }
+}
+
+void NAME(winograd_input)(int m, const kernel_winograd *job, const void *strip, void *to) {
+  if (m == 4)
+    transform_input(4, job, strip, to);
+  else
+    transform_input(2, job, strip, to);
+}
+
+void NAME(winograd_output)(int m, const kernel_winograd *job, const void *from, const void *bias, int64_t channels,
+                           void *strip) {
+  vec add = bias ? vec_load_part(bias, channels < LANES ? channels : LANES) : vec_zero();
+  if (m == 4)
+    transform_output(4, job, from, add, strip);
+  else
+    transform_output(2, job, from, add, strip);
+}
+
+/* One column of G g, three numbers to m + 2. */
+static void weight_1d(int m, const double *g, int stride, double *out, int out_stride) {
+  double g0 = g[0], g1 = g[stride], g2 = g[2 * stride];
+  if (m == 2) {
+    out[0] = g0;
+    out[out_stride] = (g0 + g1 + g2) / 2;
+    out[2 * out_stride] = (g0 - g1 + g2) / 2;
+    out[3 * out_stride] = g2;
+    return;
+  }
+  /* Point p: (g0 + p g1 + p^2 g2) over the derivative of x (x^2 - 1/2) (x^2 - 2) at p: -3/2 at +-1/sqrt(2), 6 at
+   * +-sqrt(2). */
+  double near = g0 + g2 / 2, far = g0 + 2 * g2;
+  out[0] = g0;
+  out[out_stride] = (near + g1 * (ROOT2 / 2)) / -1.5;
+  out[2 * out_stride] = (near - g1 * (ROOT2 / 2)) / -1.5;
+  out[3 * out_stride] = (far + g1 * ROOT2) / 6;
+  out[4 * out_stride] = (far - g1 * ROOT2) / 6;
+  out[5 * out_stride] = g2;
+}
+
+/* U = G g G^T. */
+static void transform_weight(int m, const double g[9], double *u) {
+  int alpha = m + 2;
+  double t[MAX_ALPHA * 3];
+  for (int j = 0; j < 3; j++)
+    weight_1d(m, g + j, 3, t + j, 3);
+  for (int i = 0; i < alpha; i++)
+    weight_1d(m, t + 3 * i, 1, u + alpha * i, 1);
+}
+
+bool NAME(winograd_weights)(int m, const kernel_conv *conv, const void *weight, void *packed) {
+  const int64_t *strides = conv->weight_strides;
+  int64_t width = ROWS_TILE_VECTORS * LANES, elements = (m + 2) * (m + 2);
+  int64_t out_channels = (conv->out_channels + LANES - 1) / LANES * LANES;
+  double not_finite = 0;
+  for (int64_t k = 0; k < out_channels; k++) {
+    /* The block of `width` output channels that k lies in may be narrower at the end. */
+    int64_t first = k / width * width, block = out_channels - first < width ? out_channels - first : width;
+    for (int64_t c = 0; c < conv->in_channels; c++) {
+      double g[9] = {0}, u[MAX_ALPHA * MAX_ALPHA];
+      for (int i = 0; i < 9 && k < conv->out_channels; i++)
+        g[i] =
+            (double)((const real *)weight)[k * strides[0] + c * strides[1] + i / 3 * strides[2] + i % 3 * strides[3]];
+      for (int i = 0; i < 9; i++)
+        not_finite += g[i] * 0;
+      transform_weight(m, g, u);
+      for (int64_t e = 0; e < elements; e++)
+        ((real *)packed)[(e * out_channels + first) * conv->in_channels + c * block + (k - first)] = (real)u[e];
+    }
+  }
+  return not_finite == 0;
+}

@@ -1,0 +1,196 @@
+/* Every forward algorithm against the plain loops, on random problems: the direct ones bit for bit. Around each output
+ * lie canaries. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "fonio.h"
+
+static uint64_t random_state;
+
+static int64_t pick(int64_t low, int64_t high) {
+  random_state = random_state * 6364136223846793005u + 1442695040888963407u;
+  return low + (int64_t)((random_state >> 33) % (uint64_t)(high - low + 1));
+}
+
+/* A random problem string; the sizes are such that no check refuses it. */
+static void random_problem(char *text, size_t bytes) {
+  int64_t groups = pick(0, 3) ? 1 : pick(2, 5), c = groups * pick(1, pick(0, 3) ? 9 : 70),
+          k = groups * pick(1, pick(0, 3) ? 9 : 70);
+  if (pick(0, 5) == 0) groups = c = pick(1, 40), k = c * pick(1, 2); /* depthwise */
+  int64_t r = pick(1, 5), s = pick(0, 2) ? r : pick(1, 5), d = pick(0, 3) ? 1 : pick(2, 3);
+  int64_t h = d * (r - 1) + pick(1, 30), w = d * (s - 1) + pick(1, 30);
+  static const char *const modes[] = {"zeros", "zeros", "reflect", "replicate", "circular"};
+  static const char *const dtypes[] = {"f32", "f64"}, *const layouts[] = {"nchw", "nhwc"};
+  int64_t p[4];
+  for (int i = 0; i < 4; i++)
+    p[i] = pick(0, i < 2 ? r / 2 : s / 2);
+  snprintf(text, bytes, "n%dc%dh%dw%dk%dr%ds%du%d,%dp%d,%d,%d,%dd%dg%dm%sb%dt%sl%s", (int)pick(1, 2), (int)c, (int)h,
+           (int)w, (int)k, (int)r, (int)s, (int)pick(1, 3), (int)pick(1, 3), (int)p[0], (int)p[1], (int)p[2], (int)p[3],
+           (int)d, (int)groups, modes[pick(0, 4)], (int)pick(0, 1), dtypes[pick(0, 1)], layouts[pick(0, 1)]);
+}
+
+static double element(const void *array, fonio_dtype dtype, int64_t i) {
+  return dtype == FONIO_FLOAT32 ? (double)((const float *)array)[i] : ((const double *)array)[i];
+}
+
+static void *random_array(int64_t elements, fonio_dtype dtype) {
+  void *array = malloc((size_t)(elements ? elements : 1) * fonio_dtype_bytes(dtype));
+  for (int64_t i = 0; i < elements; i++) {
+    double x = (double)pick(-1000000, 1000000) * 1e-6;
+    if (dtype == FONIO_FLOAT32)
+      ((float *)array)[i] = (float)x;
+    else
+      ((double *)array)[i] = x;
+  }
+  return array;
+}
+
+enum { CANARY_BYTES = 256, CANARY = 0xA5 };
+
+/* Runs one plan into a fresh array between two canaries; the caller frees the result's block. */
+static char *run(const fonio_conv_problem *p, const char *algorithm, fonio_conv_buffers b, size_t bytes,
+                 bool prepacked) {
+  fonio_conv_plan_options options = {.struct_bytes = sizeof options, .algorithm = algorithm};
+  fonio_conv_plan *plan = fonio_conv_plan_new(p, &options);
+  if (!plan) return NULL;
+  char *block = malloc(bytes + 2 * CANARY_BYTES);
+  memset(block, CANARY, bytes + 2 * CANARY_BYTES);
+  b.output = block + CANARY_BYTES;
+  fonio_conv_packed *packed = prepacked ? fonio_conv_plan_pack(plan, b.weight) : NULL;
+  b.packed = packed;
+  assert_int_equal(fonio_conv_plan_run(plan, &b), FONIO_OK);
+  for (size_t i = 0; i < CANARY_BYTES; i++)
+    if ((unsigned char)block[i] != CANARY || (unsigned char)block[CANARY_BYTES + bytes + i] != CANARY)
+      fail_msg("%s wrote outside of its output", algorithm);
+  fonio_conv_packed_release(packed);
+  fonio_conv_plan_release(plan);
+  return block;
+}
+
+/* Winograd's tiles share their error: a bound for the whole array. The direct algorithms owe the same bits. */
+static void compare(const char *algorithm, const char *problem, const char *expected, const char *got, size_t bytes,
+                    const fonio_conv_problem *p) {
+  if (strncmp(algorithm, "winograd", 8) != 0) {
+    if (memcmp(expected, got, bytes + 2 * CANARY_BYTES) != 0)
+      fail_msg("%s differs from the plain loops: %s", algorithm, problem);
+    return;
+  }
+  double largest = 0, error = 0, epsilon = p->dtype == FONIO_FLOAT32 ? 0x1p-24 : 0x1p-53;
+  for (int64_t i = 0; i < (int64_t)(bytes / fonio_dtype_bytes(p->dtype)); i++) {
+    largest = fmax(largest, fabs(element(expected + CANARY_BYTES, p->dtype, i)));
+    error = fmax(error, fabs(element(expected + CANARY_BYTES, p->dtype, i) - element(got + CANARY_BYTES, p->dtype, i)));
+  }
+  if (!(error <= 200 * epsilon * (largest + 1)))
+    fail_msg("%s is off by %g of %g: %s", algorithm, error, largest, problem);
+}
+
+static void check_problem(const char *text) {
+  fonio_conv_problem p;
+  if (fonio_conv_problem_parse(&p, text) != FONIO_OK) fail_msg("%s: %s", text, fonio_last_error());
+  int64_t outputs = p.batch * p.out_channels * p.out_height * p.out_width;
+  void *x = random_array(p.batch * p.in_channels * p.in_height * p.in_width, p.dtype);
+  void *w = random_array(p.out_channels * (p.in_channels / p.groups) * p.kernel_height * p.kernel_width, p.dtype);
+  void *bias = random_array(p.out_channels, p.dtype);
+  fonio_conv_buffers b = {.input = x, .weight = w, .bias = p.has_bias ? bias : NULL};
+  size_t bytes = (size_t)outputs * fonio_dtype_bytes(p.dtype);
+  char *expected = run(&p, "reference", b, bytes, false);
+  assert_non_null(expected);
+  const char *algorithm;
+  for (int i = 0; (algorithm = fonio_conv_algorithm_name(i)); i++) {
+    char *got = run(&p, algorithm, b, bytes, i % 2);
+    if (got) compare(algorithm, text, expected, got, bytes, &p);
+    free(got);
+  }
+  free(expected), free(x), free(w), free(bias);
+}
+
+static void algorithms_agree_with_the_plain_loops(void **state) {
+  (void)state;
+  const char *seed = getenv("FONIO_TEST_SEED"), *count = getenv("FONIO_TEST_COUNT");
+  random_state = seed ? strtoull(seed, NULL, 0) : 20260101;
+  print_message("isa %s, FONIO_TEST_SEED=%llu\n", fonio_isa(), (unsigned long long)random_state);
+  for (int i = 0, n = count ? atoi(count) : 600; i < n; i++) {
+    char text[256];
+    random_problem(text, sizeof text);
+    check_problem(text);
+  }
+  assert_int_equal(fonio_live_allocations(), 0);
+}
+
+/* Sizes around every block boundary, which small random problems seldom reach. */
+static void large_sums_are_cut_and_joined(void **state) {
+  (void)state;
+  random_state = 7;
+  check_problem("n1c300h5w7k70r3s3p1");
+  check_problem("n1c530h9w9k300r1s1");
+  check_problem("n2c128h14w14k33r3s3p1lnhwc");
+  check_problem("n1c700h3w3k17r3s3p1tf64");
+  check_problem("n1c64h30w31k48r3s3p1");
+  check_problem("n1c70h23w50k40r3s3p0");
+}
+
+/* 0 * inf is nan: where weights are not finite, padding must be left out rather than multiplied. */
+static void padding_is_never_multiplied(void **state) {
+  (void)state;
+  fonio_conv_problem p;
+  assert_int_equal(fonio_conv_problem_parse(&p, "n1c1h3w3k1r3s3p1b0"), FONIO_OK);
+  float x[9], w[9] = {INFINITY, 0, 0, 0, 1, 0, 0, 0, 0}, y[9];
+  for (int i = 0; i < 9; i++)
+    x[i] = 1;
+  fonio_conv_plan *plan = fonio_conv_plan_new(&p, NULL);
+  for (int prepacked = 0; prepacked < 2; prepacked++) {
+    fonio_conv_packed *packed = prepacked ? fonio_conv_plan_pack(plan, w) : NULL;
+    fonio_conv_buffers b = {.input = x, .weight = prepacked ? NULL : w, .packed = packed, .output = y};
+    assert_int_equal(fonio_conv_plan_run(plan, &b), FONIO_OK);
+    for (int i = 0; i < 9; i++)
+      assert_true(i / 3 == 0 || i % 3 == 0 ? y[i] == 1 : isinf(y[i]));
+    fonio_conv_packed_release(packed);
+  }
+  fonio_conv_plan_release(plan);
+}
+
+static void bad_calls_are_refused(void **state) {
+  (void)state;
+  fonio_conv_problem p;
+  assert_int_equal(fonio_conv_problem_parse(&p, "n1c4h5w5k8r3s3"), FONIO_OK);
+  assert_null(fonio_conv_plan_new(&p, &(fonio_conv_plan_options){.algorithm = "magic"}));
+  assert_int_equal(fonio_last_status(), FONIO_VALUE_ERROR);
+  assert_string_equal(fonio_last_error(), "there is no algorithm 'magic'");
+  fonio_conv_plan *plan = fonio_conv_plan_new(&p, NULL);
+  float x[100] = {0}, w[288] = {0}, y[72];
+  memset(y, 1, sizeof y);
+  float before[72];
+  memcpy(before, y, sizeof y);
+  assert_int_equal(fonio_conv_plan_run(plan, &(fonio_conv_buffers){.input = x, .weight = w, .output = y}),
+                   FONIO_VALUE_ERROR);
+  assert_string_equal(fonio_last_error(), "the convolution needs its bias, which is NULL");
+  fonio_conv_problem other;
+  assert_int_equal(fonio_conv_problem_parse(&other, "n1c4h5w5k9r3s3"), FONIO_OK);
+  fonio_conv_plan *another = fonio_conv_plan_new(&other, NULL);
+  float w2[324] = {0}, bias[9] = {0};
+  fonio_conv_packed *packed = fonio_conv_plan_pack(another, w2);
+  fonio_conv_buffers b = {.input = x, .packed = packed, .bias = bias, .output = y};
+  assert_int_equal(fonio_conv_plan_run(plan, &b), FONIO_VALUE_ERROR);
+  assert_memory_equal(y, before, sizeof y);
+  fonio_conv_packed_release(packed);
+  fonio_conv_plan_release(another);
+  fonio_conv_plan_release(plan);
+  assert_int_equal(fonio_live_allocations(), 0);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(algorithms_agree_with_the_plain_loops),
+      cmocka_unit_test(large_sums_are_cut_and_joined),
+      cmocka_unit_test(padding_is_never_multiplied),
+      cmocka_unit_test(bad_calls_are_refused),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
