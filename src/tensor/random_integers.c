@@ -158,19 +158,20 @@ fonio_status fonio_tensor_random(fonio_tensor *tensor, int64_t from, int64_t to)
 static int64_t most_numbers(fonio_dtype dtype) {
   int digits = digits_of(dtype);
   int64_t least, most;
+  if (dtype == FONIO_COMPLEX32) return 65505;
   if (digits) return dtype == FONIO_BFLOAT16 ? INT64_MAX : ((int64_t)1 << digits) + 1;
-  return dtype != FONIO_BOOL && bounds_of(dtype, &least, &most) ? most : INT64_MAX;
+  return dtype != FONIO_BOOL && bounds_of(dtype, &least, &most) && most < INT64_MAX ? most + 1 : INT64_MAX;
 }
 
-/* The name of an integer type in the message about a number that does not fit it. */
-static const char *fixed_width_name(fonio_dtype dtype) {
+/* The name of a type in the message about a number that does not fit it. */
+static const char *name_for_overflow(fonio_dtype dtype) {
   switch (dtype) {
   case FONIO_INT8: return "int8_t";
   case FONIO_INT16: return "int16_t";
   case FONIO_UINT8: return "uint8_t";
   case FONIO_UINT16: return "uint16_t";
   case FONIO_UINT32: return "uint32_t";
-  default: return "int";
+  default: return fonio_dtype_cpp_name(dtype);
   }
 }
 
@@ -182,7 +183,7 @@ static fonio_status check_randperm(fonio_dtype dtype, int64_t n) {
     return fail(FONIO_RUNTIME_ERROR, "n cannot be greater than 2^%d+1 for %s type.", digits,
                 fonio_dtype_scalar_name(dtype));
   if (n > most)
-    return fail(FONIO_RUNTIME_ERROR, "value cannot be converted to type %s without overflow", fixed_width_name(dtype));
+    return fail(FONIO_RUNTIME_ERROR, "value cannot be converted to type %s without overflow", name_for_overflow(dtype));
   bool drawn = digits || (dtype >= FONIO_INT8 && dtype <= FONIO_UINT8);
   if (drawn) return FONIO_OK;
   return fail(FONIO_NOT_IMPLEMENTED, "\"randperm\" not implemented for '%s'", fonio_dtype_scalar_name(dtype));

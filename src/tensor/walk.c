@@ -1,11 +1,11 @@
 #include "tensor/walk.h"
 
 /* Whether dimension `a` should lie outside of dimension `b`: larger strides outside, the first operand's before the
- * others'. */
+ * others'. Strides are equal only where elements overlap: torch then has the larger size outside. */
 static bool outside(const tensor_walk *walk, int a, int b) {
   for (int i = 0; i < walk->operands; i++)
     if (walk->strides[i][a] != walk->strides[i][b]) return walk->strides[i][a] > walk->strides[i][b];
-  return true;
+  return walk->shape[a] >= walk->shape[b];
 }
 
 static void swap(tensor_walk *walk, int a, int b) {

@@ -13,7 +13,7 @@ import ctypes
 import itertools
 import os
 import pathlib
-from ctypes import POINTER, c_bool, c_char_p, c_double, c_int, c_int64, c_size_t, c_void_p
+from ctypes import POINTER, c_bool, c_char_p, c_double, c_int, c_int64, c_size_t, c_uint64, c_void_p
 
 import torch
 
@@ -73,6 +73,20 @@ class PlanOptions(ctypes.Structure):
     _fields_ = [("struct_bytes", c_size_t), ("direction", c_int), ("algorithm", c_char_p)]
 
 
+class PrintOptions(ctypes.Structure):
+    """fonio_printoptions."""
+
+    _fields_ = [
+        ("struct_bytes", c_size_t),
+        ("precision", c_int64),
+        ("threshold", c_double),
+        ("edgeitems", c_int64),
+        ("linewidth", c_int64),
+        ("profile", c_char_p),
+        ("sci_mode", c_int),
+    ]
+
+
 class Buffers(ctypes.Structure):
     """fonio_conv_buffers."""
 
@@ -125,6 +139,33 @@ SIGNATURES = {
     "tensor_grad": (handle, [handle]),
     "tensor_grad_fn_name": (c_char_p, [handle]),
     "tensor_backward_with": (c_int, [handle, handle, c_bool]),
+    "manual_seed": (None, [c_uint64]),
+    "seed": (c_uint64, []),
+    "initial_seed": (c_uint64, []),
+    "generator_new": (handle, []),
+    "generator_release": (None, [handle]),
+    "generator_default": (handle, []),
+    "generator_manual_seed": (c_int, [handle, c_uint64]),
+    "generator_seed": (c_uint64, [handle]),
+    "generator_initial_seed": (c_uint64, [handle]),
+    "generator_randperm": (handle, [handle, c_int, c_int64]),
+    "generator_uniform": (c_int, [handle, handle, c_double, c_double]),
+    "generator_normal": (c_int, [handle, handle, c_double, c_double]),
+    "generator_random": (c_int, [handle, handle, c_int64, c_int64]),
+    "tensor_rand": (handle, [c_int, c_int, sizes]),
+    "tensor_randn": (handle, [c_int, c_int, sizes]),
+    "tensor_randint": (handle, [c_int, c_int64, c_int64, c_int, sizes]),
+    "tensor_randperm": (handle, [c_int, c_int64]),
+    "tensor_uniform": (c_int, [handle, c_double, c_double]),
+    "tensor_normal": (c_int, [handle, c_double, c_double]),
+    "tensor_random": (c_int, [handle, c_int64, c_int64]),
+    "print": (c_int, [handle]),
+    "tensor_to_text": (c_void_p, [handle]),
+    "tensor_size_to_text": (c_void_p, [handle]),
+    "text_release": (None, [c_void_p]),
+    "set_printoptions_with": (c_int, [POINTER(PrintOptions)]),
+    "get_printoptions": (PrintOptions, []),
+    "printoptions_default": (PrintOptions, []),
     "grad": (c_int, [handle, c_int, POINTER(handle), handle, c_bool, c_bool, POINTER(handle)]),
 }
 
