@@ -5,7 +5,7 @@
 #define FONIO_OPS_H
 
 #include <fonio/conv.h>
-#include <fonio/tensor.h>
+#include <fonio/random.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -83,6 +83,35 @@ FONIO_API fonio_status fonio_tensor_fill(fonio_tensor *tensor, double value);
 /* tensor.copy_(source): copies with conversion and broadcasting. Overlapping memory is allowed. FONIO_RUNTIME_ERROR
  * with torch's text when `source` cannot be broadcast. */
 FONIO_API fonio_status fonio_tensor_copy(fonio_tensor *tensor, const fonio_tensor *source);
+
+/* ---- Random numbers in place ----
+ *
+ * Any strides. The numbers are drawn in torch's order, which is that of the memory: the dimension with the smallest
+ * stride runs fastest, whatever its place in the shape. On failure nothing is drawn and the tensor is as it was. The
+ * failures of fonio_tensor_fill, and FONIO_RUNTIME_ERROR with torch's texts when elements share their memory by a
+ * stride of 0, FONIO_NOT_IMPLEMENTED for a dtype that torch does not draw in. */
+
+/* tensor.uniform_(from, to): x * (to - from) + from with one rounding, x uniform in [0, 1); a result equal to `to`
+ * becomes `from`. The bits of torch on AVX2 and AVX-512. FONIO_RUNTIME_ERROR with torch's texts for bounds that are out
+ * of order or too large. */
+FONIO_API fonio_status fonio_tensor_uniform(fonio_tensor *tensor, double from, double to);
+
+/* tensor.normal_(mean, std), by Box and Muller. Contiguous tensors of 16 numbers and more take torch's vector path, in
+ * float32 and the half types with its bits on AVX2 and AVX-512. Other tensors, and float64, go through libm's log,
+ * log1p, sin and cos: the bits of a torch that uses the same libm, otherwise a few units of float64's last place from
+ * them. FONIO_RUNTIME_ERROR for std < 0. */
+FONIO_API fonio_status fonio_tensor_normal(fonio_tensor *tensor, double mean, double std);
+
+/* tensor.random_(from, to): whole numbers in [from, to); torch's bits. FONIO_RUNTIME_ERROR as fonio_tensor_randint. */
+FONIO_API fonio_status fonio_tensor_random(fonio_tensor *tensor, int64_t from, int64_t to);
+
+/* The same three with torch's `generator=generator`. */
+FONIO_API fonio_status fonio_generator_uniform(fonio_generator *generator, fonio_tensor *tensor, double from,
+                                               double to);
+FONIO_API fonio_status fonio_generator_normal(fonio_generator *generator, fonio_tensor *tensor, double mean,
+                                              double std);
+FONIO_API fonio_status fonio_generator_random(fonio_generator *generator, fonio_tensor *tensor, int64_t from,
+                                              int64_t to);
 
 #ifdef __cplusplus
 }

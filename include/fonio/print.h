@@ -14,7 +14,8 @@ extern "C" {
  * FONIO_IO_ERROR when stdout does not take it. */
 FONIO_API fonio_status fonio_print(const fonio_tensor *tensor);
 
-/* str(tensor), such as "tensor([0.0000, 0.5000], grad_fn=<AddBackward0>)". Released with fonio_text_release. */
+/* str(tensor), such as "tensor([0.0000, 0.5000], grad_fn=<AddBackward0>)"; of a parameter, "Parameter
+ * containing:\ntensor(...)". Released with fonio_text_release. */
 FONIO_NEW char *fonio_tensor_to_text(const fonio_tensor *tensor);
 
 /* str(tensor.shape), such as "torch.Size([1, 64, 4, 4])". Released with fonio_text_release. */
@@ -27,6 +28,10 @@ FONIO_API void fonio_text_release(char *text);
 
 /* str(value): "True" or "False". Static text. */
 FONIO_API const char *fonio_bool_to_text(bool value);
+
+/* str(list(dict)): the names in order, such as "['conv2d.weight', 'conv2d.bias']", quoted as Python quotes them (what
+ * is not ASCII stays as it is). Released with fonio_text_release. */
+FONIO_NEW char *fonio_dict_names_to_text(const fonio_dict *dict);
 
 /* ---- Options: torch.set_printoptions. They hold for the whole process, from the next text on. ---- */
 

@@ -64,34 +64,6 @@ FONIO_NEW fonio_tensor *fonio_tensor_randperm(fonio_dtype dtype, int64_t n);
 /* torch.randperm(n, generator=generator, dtype=dtype). */
 FONIO_NEW fonio_tensor *fonio_generator_randperm(fonio_generator *generator, fonio_dtype dtype, int64_t n);
 
-/* ---- In place, as under torch.no_grad(): any strides, drawn in torch's order ----
- *
- * The order is that of the memory: the dimension with the smallest stride runs fastest, whatever its place in the
- * shape. On failure nothing is drawn and the tensor is as it was. FONIO_RUNTIME_ERROR also when elements share memory
- * (stride 0). */
-
-/* tensor.uniform_(from, to): x * (to - from) + from with one rounding, x uniform in [0, 1); a result equal to `to`
- * becomes `from`. torch's bits on AVX2 and AVX-512. FONIO_RUNTIME_ERROR with torch's texts for bounds that are out of
- * order or too large. */
-FONIO_API fonio_status fonio_tensor_uniform(fonio_tensor *tensor, double from, double to);
-
-/* tensor.normal_(mean, std), by Box and Muller. Contiguous tensors of 16 elements and more take torch's vector path: in
- * float32 and the half types its bits on AVX2 and AVX-512. Other tensors, and float64, go through libm's log, log1p,
- * sin and cos: torch's bits where both use the same libm, and within 4 units of float64's last place (before rounding
- * to the dtype) otherwise. FONIO_RUNTIME_ERROR for std < 0. */
-FONIO_API fonio_status fonio_tensor_normal(fonio_tensor *tensor, double mean, double std);
-
-/* tensor.random_(from, to): whole numbers in [from, to). As fonio_tensor_randint. */
-FONIO_API fonio_status fonio_tensor_random(fonio_tensor *tensor, int64_t from, int64_t to);
-
-/* The same three with torch's `generator=generator`. */
-FONIO_API fonio_status fonio_generator_uniform(fonio_generator *generator, fonio_tensor *tensor, double from,
-                                               double to);
-FONIO_API fonio_status fonio_generator_normal(fonio_generator *generator, fonio_tensor *tensor, double mean,
-                                              double std);
-FONIO_API fonio_status fonio_generator_random(fonio_generator *generator, fonio_tensor *tensor, int64_t from,
-                                              int64_t to);
-
 #ifdef __cplusplus
 }
 #endif

@@ -77,6 +77,12 @@ void autograd_save(fonio_tensor *result, int place, fonio_tensor *tensor);
  * been written to since. */
 fonio_tensor *autograd_saved_tensor(autograd_node *node, int place);
 
+/* ---- For writing in place ---- */
+
+/* Fails with torch's texts where a write would have to be in a history, or would change a leaf that requires a
+ * gradient. */
+fonio_status autograd_check_writable(const fonio_tensor *tensor);
+
 /* ---- For the way back ---- */
 
 /* Gives the saved tensors back; afterwards the node cannot be passed again, if it had any. */

@@ -12,7 +12,7 @@ static bool is_view_of_leaf(const autograd_node *node) {
   return false;
 }
 
-static fonio_status check_writable(const fonio_tensor *tensor) {
+fonio_status autograd_check_writable(const fonio_tensor *tensor) {
   if (!tensor->requires_grad || !fonio_grad_enabled()) return FONIO_OK;
   if (!tensor->node)
     return fail(FONIO_RUNTIME_ERROR, "a leaf Variable that requires grad is being used in an in-place operation.");
@@ -31,7 +31,7 @@ static fonio_status check_source(const fonio_tensor *tensor, const fonio_tensor 
 
 fonio_status fonio_tensor_fill(fonio_tensor *tensor, double value) {
   if (!tensor) return fail_given_null("fonio_tensor_fill");
-  fonio_status status = check_writable(tensor);
+  fonio_status status = autograd_check_writable(tensor);
   if (status) return status;
   fill_values(tensor, value);
   tensor_touch(tensor);
@@ -40,7 +40,7 @@ fonio_status fonio_tensor_fill(fonio_tensor *tensor, double value) {
 
 fonio_status fonio_tensor_copy(fonio_tensor *tensor, const fonio_tensor *source) {
   if (!tensor || !source) return fail_given_null("fonio_tensor_copy");
-  fonio_status status = check_writable(tensor);
+  fonio_status status = autograd_check_writable(tensor);
   if (!status) status = check_source(tensor, source);
   return status ? status : tensor_copy(tensor, source);
 }

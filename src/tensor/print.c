@@ -201,18 +201,27 @@ static void add_suffixes(tensor_printer *printer) {
 
 /* ---- The functions ---- */
 
-char *print_to_text(const char *prefix, const fonio_tensor *tensor) {
-  tensor_printer printer = printer_of(tensor);
-  text_add(&printer.text, prefix);
-  text_add(&printer.text, opening);
+static void add_tensor(tensor_printer *printer) {
+  const fonio_tensor *tensor = printer->tensor;
+  text_add(&printer->text, opening);
   if (tensor->numel == 0) {
-    text_add(&printer.text, "[]");
+    text_add(&printer->text, "[]");
   } else {
-    find_format(&printer);
-    add_block(&printer, 0, tensor_at_offset(tensor), INDENT);
+    find_format(printer);
+    add_block(printer, 0, tensor_at_offset(tensor), INDENT);
   }
-  add_suffixes(&printer);
-  text_add(&printer.text, ")");
+  add_suffixes(printer);
+  text_add(&printer->text, ")");
+}
+
+char *fonio_tensor_to_text(const fonio_tensor *tensor) {
+  if (!tensor) return fail_given_null("fonio_tensor_to_text"), NULL;
+  tensor_printer printer = printer_of(tensor);
+  if (tensor->kind == TENSOR_PARAMETER) text_add(&printer.text, "Parameter containing:\n");
+  if (tensor->kind == TENSOR_UNINITIALIZED)
+    text_add(&printer.text, "<UninitializedParameter>");
+  else
+    add_tensor(&printer);
   return text_take(&printer.text);
 }
 
@@ -225,10 +234,5 @@ fonio_status print_text(char *text) {
 
 fonio_status fonio_print(const fonio_tensor *tensor) {
   if (!tensor) return fail_given_null("fonio_print");
-  return print_text(print_to_text("", tensor));
-}
-
-char *fonio_tensor_to_text(const fonio_tensor *tensor) {
-  if (!tensor) return fail_given_null("fonio_tensor_to_text"), NULL;
-  return print_to_text("", tensor);
+  return print_text(fonio_tensor_to_text(tensor));
 }

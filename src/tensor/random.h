@@ -43,9 +43,15 @@ typedef void random_filler(fonio_generator *generator, const void *how, fonio_dt
 /* Calls `fill` for all elements in the order in which torch visits them, under the generator's lock; complex elements
  * are two numbers each. FONIO_RUNTIME_ERROR when elements share their memory by a stride of 0. */
 fonio_status random_fill(fonio_tensor *tensor, fonio_generator *generator, random_filler *fill, const void *how);
-fonio_status random_check_overlap(const fonio_tensor *tensor);
 
 /* Writes number `index` of a row, converted as C++ does: to the half types by way of float. */
 void random_write(fonio_dtype dtype, void *row, int64_t index, double value);
+
+/* ---- What fonio_generator_uniform, _normal and _random stand on: without a look at gradients, and not counted as a
+ * write ---- */
+
+fonio_status random_uniform(fonio_generator *generator, fonio_tensor *tensor, double from, double to);
+fonio_status random_normal(fonio_generator *generator, fonio_tensor *tensor, double mean, double std);
+fonio_status random_integers(fonio_generator *generator, fonio_tensor *tensor, int64_t from, int64_t to);
 
 #endif

@@ -1,17 +1,7 @@
 /* How random numbers get into a tensor. */
-#include "base/error.h"
 #include "tensor/number.h"
 #include "tensor/random.h"
 #include "tensor/walk.h"
-
-fonio_status random_check_overlap(const fonio_tensor *tensor) {
-  for (int i = 0; i < tensor->ndim; i++)
-    if (tensor->strides[i] == 0 && tensor->shape[i] > 1)
-      return fail(FONIO_RUNTIME_ERROR,
-                  "unsupported operation: more than one element of the written-to tensor refers to a single memory "
-                  "location. Please clone() the tensor before performing the operation.");
-  return FONIO_OK;
-}
 
 /* One row: of complex elements that lie apart, each is a row of two numbers. */
 static void fill_row(fonio_generator *generator, random_filler *fill, const void *how, fonio_dtype dtype, void *row,
@@ -32,7 +22,7 @@ fonio_status random_fill(fonio_tensor *tensor, fonio_generator *generator, rando
   const fonio_tensor *operands[] = {tensor};
   tensor_walk walk = walk_over(tensor->ndim, tensor->shape, 1, operands);
   if (walk.row == 0) return FONIO_OK;
-  if (random_check_overlap(tensor) != FONIO_OK) return FONIO_RUNTIME_ERROR;
+  if (tensor_check_not_expanded(tensor) != FONIO_OK) return FONIO_RUNTIME_ERROR;
   pthread_mutex_lock(&generator->lock);
   do
     fill_row(generator, fill, how, tensor->dtype, walk_row(&walk, 0, tensor), walk.step[0], walk.row);

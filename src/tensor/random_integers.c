@@ -137,19 +137,11 @@ static fonio_status check_range(fonio_dtype dtype, int64_t *from, int64_t *to) {
   return FONIO_OK;
 }
 
-fonio_status fonio_generator_random(fonio_generator *generator, fonio_tensor *tensor, int64_t from, int64_t to) {
-  if (!generator || !tensor) return fail_given_null("fonio_generator_random");
-  fonio_status status = random_check_overlap(tensor);
-  if (status == FONIO_OK) status = check_range(tensor->dtype, &from, &to);
+fonio_status random_integers(fonio_generator *generator, fonio_tensor *tensor, int64_t from, int64_t to) {
+  fonio_status status = tensor_check_not_expanded(tensor);
+  if (!status) status = check_range(tensor->dtype, &from, &to);
   whole_range range = {.size = (uint64_t)to - (uint64_t)from, .from = from};
-  if (status == FONIO_OK) status = random_fill(tensor, generator, fill_range, &range);
-  if (status == FONIO_OK) tensor_touch(tensor);
-  return status;
-}
-
-fonio_status fonio_tensor_random(fonio_tensor *tensor, int64_t from, int64_t to) {
-  if (!tensor) return fail_given_null("fonio_tensor_random");
-  return fonio_generator_random(fonio_generator_default(), tensor, from, to);
+  return status ? status : random_fill(tensor, generator, fill_range, &range);
 }
 
 /* ---- randperm ---- */

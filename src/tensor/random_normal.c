@@ -144,20 +144,12 @@ static fonio_status check_normal(const fonio_tensor *tensor, double std) {
   }
 }
 
-fonio_status fonio_generator_normal(fonio_generator *generator, fonio_tensor *tensor, double mean, double std) {
-  if (!generator || !tensor) return fail_given_null("fonio_generator_normal");
+fonio_status random_normal(fonio_generator *generator, fonio_tensor *tensor, double mean, double std) {
   fonio_status status = check_normal(tensor, std);
-  if (status != FONIO_OK) return status;
+  if (status) return status;
   bool complex = fonio_dtype_is_complex(tensor->dtype);
   int64_t numbers = complex ? 2 * tensor->numel : tensor->numel;
   bool by_sixteen = numbers >= 16 && fonio_tensor_is_contiguous(tensor);
   normal_shape shape = {mean, complex ? std / sqrt(2) : std};
-  status = random_fill(tensor, generator, by_sixteen ? fill_by_sixteen : fill_singly, &shape);
-  if (status == FONIO_OK) tensor_touch(tensor);
-  return status;
-}
-
-fonio_status fonio_tensor_normal(fonio_tensor *tensor, double mean, double std) {
-  if (!tensor) return fail_given_null("fonio_tensor_normal");
-  return fonio_generator_normal(fonio_generator_default(), tensor, mean, std);
+  return random_fill(tensor, generator, by_sixteen ? fill_by_sixteen : fill_singly, &shape);
 }

@@ -77,17 +77,9 @@ static fonio_status check_uniform(fonio_dtype dtype, double from, double to) {
   return FONIO_OK;
 }
 
-fonio_status fonio_generator_uniform(fonio_generator *generator, fonio_tensor *tensor, double from, double to) {
-  if (!generator || !tensor) return fail_given_null("fonio_generator_uniform");
+fonio_status random_uniform(fonio_generator *generator, fonio_tensor *tensor, double from, double to) {
   /* torch looks at the bounds of an empty tensor, unless it is complex. */
   bool looks = tensor->numel > 0 || !fonio_dtype_is_complex(tensor->dtype);
   fonio_status status = looks ? check_uniform(number_dtype(tensor->dtype), from, to) : FONIO_OK;
-  if (status == FONIO_OK) status = random_fill(tensor, generator, fill_uniform, &(uniform_bounds){from, to});
-  if (status == FONIO_OK) tensor_touch(tensor);
-  return status;
-}
-
-fonio_status fonio_tensor_uniform(fonio_tensor *tensor, double from, double to) {
-  if (!tensor) return fail_given_null("fonio_tensor_uniform");
-  return fonio_generator_uniform(fonio_generator_default(), tensor, from, to);
+  return status ? status : random_fill(tensor, generator, fill_uniform, &(uniform_bounds){from, to});
 }

@@ -162,6 +162,7 @@ SIGNATURES = {
     "print": (c_int, [handle]),
     "tensor_to_text": (c_void_p, [handle]),
     "tensor_size_to_text": (c_void_p, [handle]),
+    "dict_names_to_text": (c_void_p, [handle]),
     "text_release": (None, [c_void_p]),
     "set_printoptions_with": (c_int, [POINTER(PrintOptions)]),
     "get_printoptions": (PrintOptions, []),
