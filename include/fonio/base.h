@@ -1,4 +1,4 @@
-/* Status and messages, memory, instruction sets: what every other header stands on. */
+/* Status and messages, memory, instruction sets, threads: what every other header stands on. */
 #ifndef FONIO_BASE_H
 #define FONIO_BASE_H
 
@@ -124,6 +124,34 @@ FONIO_API int64_t fonio_live_allocations(void);
 /* The instruction set in use: "scalar", "avx2", "avx512" or "neon". The best that both the processor and the build
  * have; the environment's FONIO_ISA, read once at first use, may only lower it. Static text. */
 FONIO_API const char *fonio_isa(void);
+
+/* ---- Threads ----
+ *
+ * A convolution that is long enough (some 20 microseconds) is shared among the calling thread and threads of the
+ * library's own, which start when first needed, sleep between calls and end with the process. Results never depend on
+ * how many take part. Calls that come at once from several threads of the host do not wait for one another: one of them
+ * has the library's threads, the others work alone. After a thread of the library was late, as when another program
+ * took its core, fewer are used for a while.
+ *
+ * A process may fork at any time: the child starts threads of its own when it needs them. */
+
+/* Sets how many threads share a call, the calling one among them: torch.set_num_threads(threads), at most 256. Ends the
+ * library's threads (1 leaves none), so it waits for the call that has them; must not be called by a
+ * fonio_parallel_for. FONIO_RUNTIME_ERROR with torch's text when `threads` is less than 1. */
+FONIO_API fonio_status fonio_set_num_threads(int threads);
+
+/* How many threads share a call: torch.get_num_threads(). At first the environment's FONIO_NUM_THREADS, read once, or
+ * else as many as the process may use cores (its affinity; torch counts physical cores). */
+FONIO_API int fonio_num_threads(void);
+
+/* A host's own way to use threads. Calls task(context, index) for each `index` from 0 to `tasks` - 1, on any threads,
+ * at once or one after the other, and returns when all have returned. `tasks` is at most fonio_num_threads(). The tasks
+ * share the work as they find it: one that starts late finds less or nothing to do. */
+typedef void (*fonio_parallel_for)(int tasks, void (*task)(void *context, int index), void *context, void *user);
+
+/* Makes the library call `function` with `user` in place of using threads of its own; NULL brings those back. Takes
+ * effect for the next call of any thread. */
+FONIO_API void fonio_set_parallel_for(fonio_parallel_for function, void *user);
 
 #ifdef __cplusplus
 }

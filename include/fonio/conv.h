@@ -164,7 +164,8 @@ typedef struct fonio_conv_buffers {
   void *grad_input;
   void *grad_weight; /* either of these two may be NULL: not asked for */
   void *grad_bias;
-  void *workspace; /* fonio_conv_plan_workspace_bytes bytes, aligned to 64; NULL: the call takes its own */
+  void *workspace;         /* aligned to 64; NULL: the call takes its own, for as many threads as take part */
+  int64_t workspace_bytes; /* of `workspace`: as many threads take part as it holds, at least one must fit */
 } fonio_conv_buffers;
 
 /* Plans `problem`. The choice depends on the geometry of one image only, never on the batch or on the number of
@@ -182,8 +183,8 @@ FONIO_API const fonio_conv_problem *fonio_conv_plan_problem(const fonio_conv_pla
 /* The name of the plan's algorithm, static text. */
 FONIO_API const char *fonio_conv_plan_algorithm(const fonio_conv_plan *plan);
 
-/* The bytes of workspace that a run needs beyond packed weights. */
-FONIO_API int64_t fonio_conv_plan_workspace_bytes(const fonio_conv_plan *plan);
+/* The bytes of workspace that a run by at most `threads` threads needs beyond packed weights. */
+FONIO_API int64_t fonio_conv_plan_workspace_bytes(const fonio_conv_plan *plan, int threads);
 
 /* Packs a weight for this plan and all others of the same algorithm and weight shape. The caller releases it. The
  * weight may be changed or freed afterwards; the packed copy then still holds the old values. NULL on FONIO_NO_MEMORY.
@@ -194,8 +195,9 @@ FONIO_NEW fonio_conv_packed *fonio_conv_plan_pack(const fonio_conv_plan *plan, c
 FONIO_API void fonio_conv_packed_release(fonio_conv_packed *packed);
 
 /* Runs a plan. Results do not depend on what else is in the batch, on the addresses of the buffers or on the number of
- * threads. FONIO_VALUE_ERROR (a needed buffer is NULL, `packed` belongs to another algorithm or weight),
- * FONIO_NO_MEMORY (only when a workspace or packed weight has to be taken); the outputs are then untouched. */
+ * threads. FONIO_VALUE_ERROR (a needed buffer is NULL, `packed` belongs to another algorithm or weight, the workspace
+ * is too small), FONIO_NO_MEMORY (only when a workspace or packed weight has to be taken); the outputs are then
+ * untouched. */
 FONIO_API fonio_status fonio_conv_plan_run(const fonio_conv_plan *plan, const fonio_conv_buffers *buffers);
 
 /* The i-th algorithm's name, or NULL past the last: to list them. */

@@ -6,6 +6,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "base/threads.h"
 
 /* ---- Making ---- */
 
@@ -84,8 +85,15 @@ const char *fonio_conv_plan_algorithm(const fonio_conv_plan *plan) {
   return plan ? plan->algorithm->name : NULL;
 }
 
-int64_t fonio_conv_plan_workspace_bytes(const fonio_conv_plan *plan) {
-  return plan ? plan->workspace_bytes : 0;
+/* Workspace of one thread: whole cache lines, so that threads do not write to the same one. */
+static int64_t slot_bytes(const fonio_conv_plan *plan) {
+  return conv_round_up(plan->workspace_bytes, MEMORY_ALIGNMENT);
+}
+
+int64_t fonio_conv_plan_workspace_bytes(const fonio_conv_plan *plan, int threads) {
+  int64_t bytes;
+  if (!plan) return 0;
+  return checked_mul(slot_bytes(plan), conv_max(1, threads), &bytes) ? bytes : INT64_MAX;
 }
 
 /* ---- Packed weights ---- */
@@ -182,6 +190,9 @@ static fonio_status check_buffers(const fonio_conv_plan *plan, const fonio_conv_
   if (missing) return fail(FONIO_VALUE_ERROR, "the convolution needs its %s, which is NULL", missing);
   if (b->packed && !packed_fits(plan, b->packed))
     return fail(FONIO_VALUE_ERROR, "the packed weights were made for another algorithm or another weight shape");
+  if (b->workspace && b->workspace_bytes < slot_bytes(plan))
+    return fail(FONIO_VALUE_ERROR, "the convolution needs a workspace of %lld bytes, but got %lld",
+                (long long)slot_bytes(plan), (long long)b->workspace_bytes);
   return FONIO_OK;
 }
 
@@ -208,10 +219,34 @@ static void clear_gradients(const fonio_conv_plan *plan, const fonio_conv_buffer
   if (b->grad_bias) clear(b->grad_bias, bias, bias_strides, bytes);
 }
 
-static void run_pieces(const conv_run *run, const conv_algorithm *algorithm, void *workspace) {
-  int64_t pieces = algorithm->pieces(run->plan);
-  for (int64_t piece = 0; piece < pieces; piece++)
-    algorithm->run_piece(run, piece, workspace);
+/* The pieces of a run, each with the workspace of the thread that does it. */
+typedef struct shared_run {
+  const conv_run *run;
+  const conv_algorithm *algorithm;
+  char *workspace;
+  int64_t slot_bytes;
+} shared_run;
+
+static void run_piece(void *context, int64_t piece, int slot) {
+  const shared_run *s = context;
+  s->algorithm->run_piece(s->run, piece, s->workspace ? s->workspace + slot * s->slot_bytes : NULL);
+}
+
+/* Cycles of one core. */
+static double cost_of_run(const fonio_conv_plan *plan, const conv_algorithm *algorithm) {
+  return algorithm->cost(plan) * (double)plan->problem.batch;
+}
+
+/* How many threads take part: as many as the workspace holds, where it is the caller's. */
+static int threads_of_run(const fonio_conv_plan *plan, const conv_algorithm *algorithm, const fonio_conv_buffers *b) {
+  int threads = threads_wanted(algorithm->pieces(plan), cost_of_run(plan, algorithm));
+  int64_t bytes = slot_bytes(plan);
+  return b->workspace && bytes ? (int)conv_min(threads, b->workspace_bytes / bytes) : threads;
+}
+
+static void run_pieces(const conv_run *run, const conv_algorithm *algorithm, void *workspace, int threads) {
+  shared_run shared = {run, algorithm, workspace, slot_bytes(run->plan)};
+  threads_parallel_for(algorithm->pieces(run->plan), cost_of_run(run->plan, algorithm), threads, run_piece, &shared);
 }
 
 /* Weights that are not finite must not meet the zeros of the padding (0 * inf is nan): the plain loops leave padding
@@ -229,22 +264,24 @@ static void run_plain(const fonio_conv_plan *plan, const fonio_conv_buffers *buf
     b.weight = plain;
   }
   conv_run run = {&with_plain, &b, NULL};
-  run_pieces(&run, &conv_reference_forward, NULL);
+  run_pieces(&run, &conv_reference_forward, NULL, threads_of_run(plan, &conv_reference_forward, buffers));
 }
 
 static bool pads_with_zeros(const fonio_conv_problem *p) {
   return p->padding_mode == FONIO_ZEROS && (p->padding[0] | p->padding[1] | p->padding[2] | p->padding[3]) != 0;
 }
 
-static void run_with(const fonio_conv_plan *plan, const fonio_conv_buffers *b, const void *packed, void *workspace) {
+static void run_with(const fonio_conv_plan *plan, const fonio_conv_buffers *b, const void *packed, void *workspace,
+                     int threads) {
   conv_run run = {plan, b, packed};
   clear_gradients(plan, b);
-  run_pieces(&run, plan->algorithm, workspace);
+  run_pieces(&run, plan->algorithm, workspace, threads);
 }
 
 /* Packs the weights for this run only, beside the workspace. */
 static fonio_status pack_and_run(const fonio_conv_plan *plan, const fonio_conv_buffers *b) {
-  int64_t workspace_bytes = b->workspace ? 0 : conv_round_up(plan->workspace_bytes, MEMORY_ALIGNMENT), bytes;
+  int threads = threads_of_run(plan, plan->algorithm, b);
+  int64_t workspace_bytes = b->workspace ? 0 : fonio_conv_plan_workspace_bytes(plan, threads), bytes;
   if (!checked_add(workspace_bytes, plan->packed_bytes, &bytes)) bytes = INT64_MAX;
   char *memory = memory_take(bytes);
   if (!memory) return FONIO_NO_MEMORY;
@@ -252,7 +289,7 @@ static fonio_status pack_and_run(const fonio_conv_plan *plan, const fonio_conv_b
   if (!plan->algorithm->pack(plan, b->weight, packed) && pads_with_zeros(&plan->problem))
     run_plain(plan, b, NULL);
   else
-    run_with(plan, b, packed, b->workspace ? b->workspace : memory);
+    run_with(plan, b, packed, b->workspace ? b->workspace : memory, threads);
   memory_give(memory);
   return FONIO_OK;
 }
@@ -267,10 +304,12 @@ fonio_status fonio_conv_plan_run(const fonio_conv_plan *plan, const fonio_conv_b
     return FONIO_OK;
   }
   if (plan->packed_bytes && !packed) return pack_and_run(plan, buffers);
+  int threads = threads_of_run(plan, plan->algorithm, buffers);
   void *own = NULL;
-  if (!buffers->workspace && plan->workspace_bytes && !(own = memory_take(plan->workspace_bytes)))
+  if (!buffers->workspace && plan->workspace_bytes &&
+      !(own = memory_take(fonio_conv_plan_workspace_bytes(plan, threads))))
     return FONIO_NO_MEMORY;
-  run_with(plan, buffers, packed ? packed->data : NULL, own ? own : buffers->workspace);
+  run_with(plan, buffers, packed ? packed->data : NULL, own ? own : buffers->workspace, threads);
   memory_give(own);
   return FONIO_OK;
 }

@@ -91,8 +91,11 @@ class Buffers(ctypes.Structure):
     """fonio_conv_buffers."""
 
     _fields_ = [
-        (name, c_void_p)
-        for name in "input weight packed bias output grad_output grad_input grad_weight grad_bias workspace".split()
+        *(
+            (name, c_void_p)
+            for name in "input weight packed bias output grad_output grad_input grad_weight grad_bias workspace".split()
+        ),
+        ("workspace_bytes", c_int64),
     ]
 
 
@@ -111,6 +114,8 @@ SIGNATURES = {
     "set_warning_handler": (None, [WARNING, c_void_p]),
     "live_allocations": (c_int64, []),
     "isa": (c_char_p, []),
+    "set_num_threads": (c_int, [c_int]),
+    "num_threads": (c_int, []),
     "dtype_name": (c_char_p, [c_int]),
     "conv2d_args_default": (Args, []),
     "conv_problem_init": (c_int, [POINTER(Problem)] + [POINTER(Array)] * 3 + [POINTER(Args)]),
@@ -119,7 +124,7 @@ SIGNATURES = {
     "conv_plan_new": (handle, [POINTER(Problem), POINTER(PlanOptions)]),
     "conv_plan_release": (None, [handle]),
     "conv_plan_algorithm": (c_char_p, [handle]),
-    "conv_plan_workspace_bytes": (c_int64, [handle]),
+    "conv_plan_workspace_bytes": (c_int64, [handle, c_int]),
     "conv_plan_pack": (handle, [handle, c_void_p]),
     "conv_packed_release": (None, [handle]),
     "conv_plan_run": (c_int, [handle, POINTER(Buffers)]),
