@@ -46,14 +46,15 @@ static inline float with_sign(float magnitude, uint32_t sign) {
 /* IEEE binary16: 5 exponent bits from 2^-14, 10 mantissa bits. */
 static inline uint16_t half_from_float(float value) {
   uint32_t bits = float_bits(value), magnitude = bits & 0x7fffffff, sign = bits >> 31 << 15;
-  if (magnitude > 0x7f800000) return (uint16_t)(sign | 0x7e00);
+  if (magnitude > 0x7f800000) return (uint16_t)(sign | 0x7e00 | (magnitude >> 13 & 0x3ff));
   if (magnitude >= 0x47800000) return (uint16_t)(sign | 0x7c00);
   return (uint16_t)(sign | shrink(magnitude, 10, 127 - 14));
 }
 
 static inline float half_to_float(uint16_t half) {
   uint32_t magnitude = half & 0x7fff;
-  if (magnitude >= 0x7c00) return with_sign(float_of_bits(0x7f800000 | (magnitude & 0x3ff) << 13), half >> 15);
+  if (magnitude == 0x7c00) return with_sign(float_of_bits(0x7f800000), half >> 15);
+  if (magnitude > 0x7c00) return with_sign(float_of_bits(0x7fc00000 | (magnitude & 0x3ff) << 13), half >> 15);
   return with_sign(grow(magnitude, 10, 127 - 14), half >> 15);
 }
 
@@ -68,10 +69,11 @@ static inline float bfloat16_to_float(uint16_t bits) {
   return float_of_bits((uint32_t)bits << 16);
 }
 
-/* 4 exponent bits from 2^-6, 3 mantissa bits, no infinity: what is too large becomes the one NaN. */
+/* 4 exponent bits from 2^-6, 3 mantissa bits, no infinity: what is too large becomes the largest, 448. */
 static inline uint8_t float8_e4m3fn_from_float(float value) {
   uint32_t bits = float_bits(value), magnitude = bits & 0x7fffffff, sign = bits >> 31 << 7;
-  if (magnitude >= 0x43f00000) return (uint8_t)(sign | 0x7f);
+  if (magnitude > 0x7f800000) return (uint8_t)(sign | 0x7f);
+  if (magnitude > 0x43e00000) return (uint8_t)(sign | 0x7e);
   return (uint8_t)(sign | shrink(magnitude, 3, 127 - 6));
 }
 
@@ -90,7 +92,8 @@ static inline uint8_t float8_e5m2_from_float(float value) {
 
 static inline float float8_e5m2_to_float(uint8_t bits) {
   uint32_t magnitude = bits & 0x7f;
-  if (magnitude >= 0x7c) return with_sign(float_of_bits(0x7f800000 | (magnitude & 3) << 21), bits >> 7);
+  if (magnitude == 0x7c) return with_sign(float_of_bits(0x7f800000), bits >> 7);
+  if (magnitude > 0x7c) return with_sign(float_of_bits(0x7fc00000 | (magnitude & 3) << 21), bits >> 7);
   return with_sign(grow(magnitude, 2, 127 - 14), bits >> 7);
 }
 
