@@ -5,6 +5,7 @@
 #include "autograd/node.h"
 #include "base/error.h"
 #include "tensor/copy.h"
+#include "tensor/index.h"
 
 /* ---- select and slice: a part ---- */
 
@@ -74,21 +75,9 @@ static fonio_status alias_apply(autograd_node *node, fonio_tensor *gradient, con
 
 static const autograd_operation alias_operation = {"AliasBackward0", true, alias_apply};
 
-static fonio_status check_index(const fonio_tensor *tensor, int count, const int64_t *index) {
-  if (count > 0 && tensor->ndim == 0)
-    return fail(FONIO_INDEX_ERROR, "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or "
-                                   "`tensor.item<T>()` in C++ to convert a 0-dim tensor to a number");
-  if (count > tensor->ndim) return fail(FONIO_INDEX_ERROR, "too many indices for tensor of dimension %d", tensor->ndim);
-  for (int i = 0; i < count; i++)
-    if (index[i] < -tensor->shape[i] || index[i] >= tensor->shape[i])
-      return fail(FONIO_INDEX_ERROR, "index %lld is out of bounds for dimension %d with size %lld", (long long)index[i],
-                  i, (long long)tensor->shape[i]);
-  return FONIO_OK;
-}
-
 fonio_tensor *fonio_tensor_index(fonio_tensor *tensor, int count, const int64_t *index) {
   if (!tensor || (count > 0 && !index)) return fail_given_null("fonio_tensor_index"), NULL;
-  if (check_index(tensor, count, index)) return NULL;
+  if (index_check(tensor, count, index)) return NULL;
   if (count <= 0) return autograd_record(fonio_tensor_detach(tensor), &alias_operation, 1, &tensor, NULL, 0);
   fonio_tensor *result = fonio_tensor_select(tensor, 0, index[0]);
   for (int i = 1; result && i < count; i++) {

@@ -19,7 +19,8 @@ bool shape_channels_last_strides(const int64_t shape[4], int64_t strides[4]) {
   for (int i = 0; i < 4; i++) {
     int dim = channels_last_order[i];
     strides[dim] = stride;
-    if (!checked_mul(stride, shape[dim] > 1 ? shape[dim] : 1, &stride)) return false;
+    /* Unlike in contiguous strides, torch lets a size of 0 through. */
+    if (!checked_mul(stride, shape[dim], &stride)) return false;
   }
   return true;
 }

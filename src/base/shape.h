@@ -10,7 +10,7 @@
  * does not fit. */
 bool shape_contiguous_strides(int ndim, const int64_t *shape, int64_t *strides);
 
-/* channels_last strides of (N, C, H, W): in memory N, H, W, C. */
+/* channels_last strides of (N, C, H, W): in memory N, H, W, C. A size of 0 counts as it is, as in torch. */
 bool shape_channels_last_strides(const int64_t shape[4], int64_t strides[4]);
 
 /* tensor.is_contiguous(): sizes of 1 may have any stride; a tensor without elements is contiguous. */

@@ -46,33 +46,29 @@ static void apply(const binary *operation, fonio_tensor *result, const fonio_ten
   while (walk_next(&walk));
 }
 
-static fonio_tensor *result_for(fonio_dtype dtype, const fonio_tensor *a, const fonio_tensor *b) {
+/* a operation b, of one dtype. */
+static fonio_tensor *combine(const binary *operation, const fonio_tensor *a, const fonio_tensor *b) {
   int64_t shape[FONIO_MAX_DIMS], strides[FONIO_MAX_DIMS];
   int ndim = tensor_broadcast_shape(a, b, shape);
   if (ndim < 0) return NULL;
   if (!layout_of_both(a, b, ndim, shape, strides))
     return fail_null(FONIO_RUNTIME_ERROR, "Storage size calculation overflowed with sizes=%s",
                      shape_to_text(ndim, shape).text);
-  return tensor_empty_strided(dtype, ndim, shape, strides);
+  fonio_tensor *result = tensor_empty_strided(a->dtype, ndim, shape, strides);
+  if (result) apply(operation, result, a, b);
+  return result;
 }
 
-/* The tensor in another dtype; itself when it has that one already. Owned in either case. */
-static fonio_tensor *with_dtype(const fonio_tensor *tensor, fonio_dtype dtype) {
-  if (tensor->dtype != dtype) return tensor_convert(tensor, dtype);
-  return tensor_view(tensor, tensor->ndim, tensor->shape, tensor->strides, tensor->offset);
-}
-
+/* Like torch, converts the one of another dtype before the strides of the result are worked out. */
 static fonio_tensor *elementwise(const binary *operation, const fonio_tensor *a, const fonio_tensor *b) {
   if (check_dtype(operation, a->dtype) || check_dtype(operation, b->dtype)) return NULL;
   fonio_dtype dtype = promoted(a, b);
-  fonio_tensor *result = result_for(dtype, a, b);
-  fonio_tensor *left = result ? with_dtype(a, dtype) : NULL;
-  fonio_tensor *right = left ? with_dtype(b, dtype) : NULL;
-  if (right) apply(operation, result, left, right);
-  fonio_tensor_release(left);
-  if (!right) fonio_tensor_release(result);
-  fonio_tensor_release(right);
-  return right ? result : NULL;
+  if (a->dtype == dtype && b->dtype == dtype) return combine(operation, a, b);
+  fonio_tensor *converted = tensor_convert(a->dtype == dtype ? b : a, dtype);
+  if (!converted) return NULL;
+  fonio_tensor *result = a->dtype == dtype ? combine(operation, a, converted) : combine(operation, converted, b);
+  fonio_tensor_release(converted);
+  return result;
 }
 
 fonio_tensor *tensor_add(const fonio_tensor *a, const fonio_tensor *b) {

@@ -43,22 +43,28 @@ static type_text type_in_expand(fonio_dtype dtype) {
   return result;
 }
 
-/* The strides of `tensor` stretched to `shape`, whose negative sizes are filled in; false after fail(). */
-static bool expand_dim(const fonio_tensor *tensor, int ndim, const int64_t *asked, int dim, int64_t *size,
-                       int64_t *stride) {
-  int own = dim - (ndim - tensor->ndim);
-  *size = asked[dim];
-  *stride = own < 0 ? 0 : tensor->strides[own];
-  if (own < 0 && *size == -1 && tensor->ndim > 0) {
+/* A new dimension in front of `inner` others; false after fail(). */
+static bool expand_new(const fonio_tensor *tensor, int dim, int inner, int64_t *shape, int64_t *strides) {
+  strides[0] = 0;
+  if (tensor->ndim == 0) return true;
+  if (shape[0] == -1) {
     fail(FONIO_RUNTIME_ERROR,
          "The expanded size of the tensor (-1) isn't allowed in a leading, non-existing dimension %d", dim);
     return false;
   }
-  if (own < 0) return true;
-  if (*size == -1) *size = tensor->shape[own];
-  if (*size == tensor->shape[own]) return true;
-  *stride = 0;
-  if (tensor->shape[own] == 1) return true;
+  /* A size of 1 is not stretched: torch gives it the stride that a dense tensor would have there. */
+  if (shape[0] != 1 || inner == 0 || checked_mul(shape[1], strides[1], &strides[0])) return true;
+  fail(FONIO_RUNTIME_ERROR, "Stride calculation overflowed");
+  return false;
+}
+
+/* A dimension that the tensor has; false after fail(). */
+static bool expand_own(const fonio_tensor *tensor, int own, int ndim, const int64_t *asked, int64_t *size,
+                       int64_t *stride) {
+  int dim = own + ndim - tensor->ndim;
+  *size = asked[dim] == -1 ? tensor->shape[own] : asked[dim];
+  *stride = *size == tensor->shape[own] ? tensor->strides[own] : 0;
+  if (*size == tensor->shape[own] || tensor->shape[own] == 1) return true;
   fail(FONIO_RUNTIME_ERROR,
        "The expanded size of the tensor (%lld) must match the existing size (%lld) at non-singleton dimension %d.  "
        "Target sizes: %s.  Tensor sizes: %s",
@@ -67,8 +73,25 @@ static bool expand_dim(const fonio_tensor *tensor, int ndim, const int64_t *aske
   return false;
 }
 
+/* The sizes and strides of `tensor` stretched to the shape asked for; false after fail(). */
+static bool expand_all(const fonio_tensor *tensor, int ndim, const int64_t *asked, int64_t *shape, int64_t *strides) {
+  int64_t numel;
+  int new = ndim - tensor->ndim;
+  for (int i = ndim - 1; i >= new; i--)
+    if (!expand_own(tensor, i - new, ndim, asked, &shape[i], &strides[i])) return false;
+  for (int i = new - 1; i >= 0; i--) {
+    shape[i] = asked[i];
+    if (!expand_new(tensor, i, ndim - 1 - i, shape + i, strides + i)) return false;
+  }
+  bool possible = checked_product(ndim, shape, &numel);
+  for (int i = 0; i < ndim; i++)
+    possible = possible && shape[i] >= 0;
+  if (!possible) fail(FONIO_RUNTIME_ERROR, "numel: integer multiplication overflow");
+  return possible;
+}
+
 fonio_tensor *tensor_expand(const fonio_tensor *tensor, int ndim, const int64_t *asked) {
-  int64_t shape[FONIO_MAX_DIMS], strides[FONIO_MAX_DIMS], numel;
+  int64_t shape[FONIO_MAX_DIMS], strides[FONIO_MAX_DIMS];
   if (ndim > FONIO_MAX_DIMS)
     return fail_null(FONIO_VALUE_ERROR, "a tensor has 0 to %d dimensions, not %d", FONIO_MAX_DIMS, ndim);
   if (ndim < tensor->ndim)
@@ -77,12 +100,6 @@ fonio_tensor *tensor_expand(const fonio_tensor *tensor, int ndim, const int64_t 
                      "number of dimensions in the tensor (%d)",
                      type_in_expand(tensor->dtype).text, shape_to_text(tensor->ndim, tensor->shape).text,
                      shape_to_text(ndim, asked).text, ndim, tensor->ndim);
-  for (int i = ndim - 1; i >= 0; i--)
-    if (!expand_dim(tensor, ndim, asked, i, &shape[i], &strides[i])) return NULL;
-  bool negative = false;
-  for (int i = 0; i < ndim; i++)
-    negative = negative || shape[i] < 0;
-  if (negative || !checked_product(ndim, shape, &numel))
-    return fail_null(FONIO_RUNTIME_ERROR, "numel: integer multiplication overflow");
+  if (!expand_all(tensor, ndim, asked, shape, strides)) return NULL;
   return tensor_view(tensor, ndim, shape, strides, tensor->offset);
 }

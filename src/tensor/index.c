@@ -10,3 +10,15 @@ int index_wrap_dim(int64_t dim, int ndim) {
   }
   return (int)(dim < 0 ? dim + ndim : dim);
 }
+
+fonio_status index_check(const fonio_tensor *tensor, int count, const int64_t *index) {
+  if (count == 1 && tensor->ndim == 0)
+    return fail(FONIO_INDEX_ERROR, "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or "
+                                   "`tensor.item<T>()` in C++ to convert a 0-dim tensor to a number");
+  if (count > tensor->ndim) return fail(FONIO_INDEX_ERROR, "too many indices for tensor of dimension %d", tensor->ndim);
+  for (int i = 0; i < count; i++)
+    if (index[i] < -tensor->shape[i] || index[i] >= tensor->shape[i])
+      return fail(FONIO_INDEX_ERROR, "index %lld is out of bounds for dimension %d with size %lld", (long long)index[i],
+                  i, (long long)tensor->shape[i]);
+  return FONIO_OK;
+}

@@ -26,30 +26,15 @@ fonio_status fonio_tensor_item_int64(const fonio_tensor *tensor, int64_t *value)
   return FONIO_OK;
 }
 
-/* `index` within the `dim`-th size, counted from the start; -1 after fail(). */
-static int64_t wrap_index(const fonio_tensor *tensor, int dim, int64_t index) {
-  int64_t size = tensor->shape[dim];
-  if (index >= -size && index < size) return index < 0 ? index + size : index;
-  fail(FONIO_INDEX_ERROR, "index %lld is out of bounds for dimension %d with size %lld", (long long)index, dim,
-       (long long)size);
-  return -1;
-}
-
 fonio_status fonio_tensor_at(const fonio_tensor *tensor, int ndim, const int64_t *index, double *value) {
   if (!tensor || !value || (ndim > 0 && !index)) return fail_given_null("fonio_tensor_at");
-  if (ndim == 1 && tensor->ndim == 0)
-    return fail(FONIO_INDEX_ERROR,
-                "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` "
-                "in C++ to convert a 0-dim tensor to a number");
-  if (ndim > tensor->ndim) return fail(FONIO_INDEX_ERROR, "too many indices for tensor of dimension %d", tensor->ndim);
+  if (index_check(tensor, ndim, index)) return fonio_last_status();
   int64_t offset = 0, numel = tensor->numel;
-  for (int i = 0; i < ndim; i++) {
-    int64_t place = wrap_index(tensor, i, index[i]);
-    if (place < 0) return fonio_last_status();
-    offset += place * tensor->strides[i];
+  for (int i = 0; i < ndim; i++)
     numel /= tensor->shape[i];
-  }
   if (check_single(numel)) return fonio_last_status();
+  for (int i = 0; i < ndim; i++)
+    offset += (index[i] < 0 ? index[i] + tensor->shape[i] : index[i]) * tensor->strides[i];
   const char *first = tensor_at_offset(tensor);
   *value = tensor_read_element(tensor->dtype, first + offset * (int64_t)fonio_dtype_bytes(tensor->dtype));
   return FONIO_OK;

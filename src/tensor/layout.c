@@ -59,14 +59,19 @@ static void sort_dims(const strides_of *of, int ndim, int *order) {
   }
 }
 
-static bool dense_in_order(const strides_of *of, int ndim, int64_t *strides) {
+/* Dense strides in the order that the operands suggest. A size of 0 counts as 1, but in a TensorIterator only when that
+ * is the order of the dimensions. */
+static bool dense_in_order(const strides_of *of, int ndim, bool as_iterator, int64_t *strides) {
   int order[FONIO_MAX_DIMS];
   int64_t stride = 1;
+  bool reordered = false;
   sort_dims(of, ndim, order);
+  for (int i = 0; i < ndim; i++)
+    reordered = reordered || order[i] != ndim - 1 - i;
   for (int i = 0; i < ndim; i++) {
     int64_t size = of->shape[order[i]];
     strides[order[i]] = stride;
-    if (!checked_mul(stride, size > 1 ? size : 1, &stride)) return false;
+    if (!checked_mul(stride, size == 0 && !(as_iterator && reordered) ? 1 : size, &stride)) return false;
   }
   return true;
 }
@@ -74,7 +79,7 @@ static bool dense_in_order(const strides_of *of, int ndim, int64_t *strides) {
 bool layout_like(const fonio_tensor *tensor, int64_t strides[FONIO_MAX_DIMS]) {
   strides_of of = {.operands = 1, .shape = tensor->shape};
   memcpy(of.strides[0], tensor->strides, sizeof of.strides[0]);
-  if (!layout_is_dense(tensor)) return dense_in_order(&of, tensor->ndim, strides);
+  if (!layout_is_dense(tensor)) return dense_in_order(&of, tensor->ndim, false, strides);
   memcpy(strides, tensor->strides, sizeof tensor->strides);
   return true;
 }
@@ -107,5 +112,5 @@ bool layout_of_both(const fonio_tensor *a, const fonio_tensor *b, int ndim, cons
       of.strides[i][dim] = stretched ? 0 : tensors[i]->strides[dim - missing];
     }
   }
-  return dense_in_order(&of, ndim, strides);
+  return dense_in_order(&of, ndim, true, strides);
 }

@@ -1,4 +1,6 @@
 /* torch.reshape: a view where the strides allow it. */
+#include <string.h>
+
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/shape.h"
@@ -67,16 +69,21 @@ static bool view_strides(const fonio_tensor *tensor, int ndim, const int64_t *sh
   return true;
 }
 
+static fonio_tensor *reshape_empty(const fonio_tensor *tensor, int ndim, const int64_t *shape) {
+  int64_t strides[FONIO_MAX_DIMS];
+  bool same = ndim == tensor->ndim && memcmp(shape, tensor->shape, (size_t)ndim * sizeof *shape) == 0;
+  if (same) return tensor_view(tensor, ndim, shape, tensor->strides, tensor->offset);
+  if (!shape_contiguous_strides(ndim, shape, strides))
+    return fail_null(FONIO_RUNTIME_ERROR, "Stride calculation overflowed");
+  return tensor_view(tensor, ndim, shape, strides, tensor->offset);
+}
+
 fonio_tensor *tensor_reshape(const fonio_tensor *tensor, int ndim, const int64_t *asked) {
   int64_t shape[FONIO_MAX_DIMS], strides[FONIO_MAX_DIMS];
-  if (ndim > FONIO_MAX_DIMS)
+  if (ndim < 0 || ndim > FONIO_MAX_DIMS)
     return fail_null(FONIO_VALUE_ERROR, "a tensor has 0 to %d dimensions, not %d", FONIO_MAX_DIMS, ndim);
   if (infer_shape(tensor->numel, ndim, asked, shape)) return NULL;
-  if (tensor->numel == 0) {
-    if (!shape_contiguous_strides(ndim, shape, strides))
-      return fail_null(FONIO_RUNTIME_ERROR, "Stride calculation overflowed");
-    return tensor_view(tensor, ndim, shape, strides, tensor->offset);
-  }
+  if (tensor->numel == 0) return reshape_empty(tensor, ndim, shape);
   if (view_strides(tensor, ndim, shape, strides)) return tensor_view(tensor, ndim, shape, strides, tensor->offset);
   fonio_tensor *copy = tensor_copy_contiguous(tensor);
   if (!copy) return NULL;
