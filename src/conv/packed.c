@@ -30,7 +30,7 @@ static double cost(const fonio_conv_plan *plan) {
 }
 
 /* A piece should last long enough to be worth handing to a thread: some 50 microseconds. */
-#define PIECE_PRODUCTS (1 << 21)
+#define PIECE_PRODUCTS (1 << 22)
 
 static void prepare(fonio_conv_plan *plan) {
   const cpu_caches *caches = cpu_cache_sizes();

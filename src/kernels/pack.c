@@ -62,54 +62,75 @@ static void find_spans(span_list *list, const kernel_conv *conv, const kernel_pi
   add_span(list, width - part->pixels, -1);
 }
 
-/* The copies below write whole vectors: what is written too much lies in the next span or row and is overwritten by it,
- * the last aside. */
-INLINE void fill_zero(real *to, int64_t length) {
-  for (int64_t i = 0; i < length; i += LANES)
-    vec_store(to + i, vec_zero());
-}
-
+/* One row of a span of step 1 and at least a vector: the last vector ends with the span and may overlap the one before.
+ */
 INLINE void copy_step1(real *to, const real *from, int64_t length) {
-  int64_t i = 0;
-  for (; i + LANES <= length; i += LANES)
+  for (int64_t i = 0; i + LANES < length; i += LANES)
     vec_store(to + i, vec_load(from + i));
-  if (i < length) vec_store(to + i, vec_load_part(from + i, length - i));
+  vec_store(to + length - LANES, vec_load(from + length - LANES));
 }
 
+/* The same for step 2; the last element's neighbour may lie outside. */
 INLINE void copy_step2(real *to, const real *from, int64_t length) {
-  int64_t i = 0;
-  for (; i + LANES < length; i += LANES)
+  for (int64_t i = 0; i + LANES < length; i += LANES)
     vec_store(to + i, vec_even(vec_load(from + 2 * i), vec_load(from + 2 * i + LANES)));
-  if (i < length) {
-    int64_t left = 2 * (length - i) - 1; /* the last element's neighbour may lie outside */
-    vec low = vec_load_part(from + 2 * i, left < LANES ? left : LANES);
-    vec high = left > LANES ? vec_load_part(from + 2 * i + LANES, left - LANES) : vec_zero();
-    vec_store(to + i, vec_even(low, high));
+  const real *last = from + 2 * (length - LANES);
+  vec_store(to + length - LANES, vec_even(vec_load(last), vec_load_part(last + LANES, LANES - 1)));
+}
+
+/* Shorter than a vector. Where the row has room, a whole vector is written: the spans that follow overwrite what is too
+ * much. */
+INLINE void copy_short(real *to, const real *from, int64_t length, bool room) {
+  if (room)
+    vec_store(to, vec_load_part(from, length));
+  else
+    vec_store_part(to, vec_load_part(from, length), length);
+}
+
+/* What a copy of one row of a span can be. */
+typedef enum copy_kind { COPY_ONE, COPY_STEP1, COPY_SHORT, COPY_STEP2, COPY_STEP } copy_kind;
+
+static copy_kind kind_of(const span *s, int64_t step) {
+  if (s->length == 1) return COPY_ONE;
+  if (step == 1) return s->length >= LANES ? COPY_STEP1 : COPY_SHORT;
+  return step == 2 && s->length >= LANES ? COPY_STEP2 : COPY_STEP;
+}
+
+/* One span of all channels. `kind` comes as a constant, so that each has a loop of its own. */
+INLINE void copy_channels(copy_kind kind, const span *s, const real *from, int64_t channel_stride, int64_t channels,
+                          int64_t step, int64_t width, real *to) {
+  bool room = s->to + LANES <= width;
+  for (int64_t c = 0; c < channels; c++, to += width, from += channel_stride) {
+    if (kind == COPY_ONE) *to = *from;
+    if (kind == COPY_STEP1) copy_step1(to, from, s->length);
+    if (kind == COPY_SHORT) copy_short(to, from, s->length, room);
+    if (kind == COPY_STEP2) copy_step2(to, from, s->length);
+    for (int64_t i = 0; kind == COPY_STEP && i < s->length; i++)
+      to[i] = from[i * step];
   }
 }
 
-INLINE void copy_step(real *to, const real *from, int64_t length, int64_t step) {
-  for (int64_t i = 0; i < length; i++)
-    to[i] = from[i * step];
+static void zero_channels(const span *s, int64_t channels, int64_t width, real *to) {
+  for (int64_t c = 0; c < channels; c++, to += width)
+    for (int64_t i = 0; i < s->length; i++)
+      to[i] = 0;
 }
 
-/* `step` comes as a constant for the common cases, so that the compiler makes a loop of its own for each. */
-INLINE void pack_channels(const span_list *list, const real *input, int64_t channel_stride, int64_t channels,
-                          int64_t step, int64_t width, real *panel) {
-  for (int64_t c = 0; c < channels; c++, input += channel_stride, panel += width)
-    for (int i = 0; i < list->count; i++) {
-      const span *s = &list->spans[i];
-      if (s->source < 0)
-        fill_zero(panel + s->to, s->length);
-      else if (s->length == 1)
-        panel[s->to] = input[s->source];
-      else if (step == 1)
-        copy_step1(panel + s->to, input + s->source, s->length);
-      else if (step == 2)
-        copy_step2(panel + s->to, input + s->source, s->length);
-      else
-        copy_step(panel + s->to, input + s->source, s->length, step);
-    }
+static void pack_span(const span *s, const real *input, int64_t channel_stride, int64_t channels, int64_t step,
+                      int64_t width, real *panel) {
+  const real *from = input + s->source;
+  real *to = panel + s->to;
+  if (s->source < 0) {
+    zero_channels(s, channels, width, to);
+    return;
+  }
+  switch (kind_of(s, step)) {
+  case COPY_ONE: copy_channels(COPY_ONE, s, from, channel_stride, channels, step, width, to); break;
+  case COPY_STEP1: copy_channels(COPY_STEP1, s, from, channel_stride, channels, step, width, to); break;
+  case COPY_SHORT: copy_channels(COPY_SHORT, s, from, channel_stride, channels, step, width, to); break;
+  case COPY_STEP2: copy_channels(COPY_STEP2, s, from, channel_stride, channels, step, width, to); break;
+  case COPY_STEP: copy_channels(COPY_STEP, s, from, channel_stride, channels, step, width, to); break;
+  }
 }
 
 void NAME(pack_pixels)(const kernel_conv *conv, const kernel_pixels *part, const void *input, int64_t width,
@@ -122,12 +143,8 @@ void NAME(pack_pixels)(const kernel_conv *conv, const kernel_pixels *part, const
     find_spans(&list, conv, part, width, tap);
     const real *from = (const real *)input + channel * conv->input_strides[0];
     real *to = (real *)panel + (term - part->first_term) * width;
-    if (step == 1)
-      pack_channels(&list, from, conv->input_strides[0], channels, 1, width, to);
-    else if (step == 2)
-      pack_channels(&list, from, conv->input_strides[0], channels, 2, width, to);
-    else
-      pack_channels(&list, from, conv->input_strides[0], channels, step, width, to);
+    for (int i = 0; i < list.count; i++)
+      pack_span(&list.spans[i], from, conv->input_strides[0], channels, step, width, to);
     term += channels;
   }
 }

@@ -3,18 +3,15 @@
  * columns are output channels. */
 #include "kernels/families.h"
 
-/* Inlined with constant `rows` and `vectors`, so that the sums and the row pointers live in registers. `last`: lanes of
- * the last vector that c has. */
-INLINE void rows_tile(int rows, int vectors, const kernel_rows *job, void *c_void) {
-  real *restrict c = c_void;
+/* Inlined with constant `rows` and `vectors`, so that the sums and the row pointers live in registers. All of c's
+ * vectors are whole. */
+INLINE void rows_tile(int rows, int vectors, const kernel_rows *job, real *restrict c) {
   vec sum[ROWS_TILE_ROWS][ROWS_TILE_VECTORS];
 #pragma GCC unroll 8
   for (int m = 0; m < rows; m++)
 #pragma GCC unroll 4
-    for (int v = 0; v < vectors; v++) {
-      const real *from = c + m * job->c_stride + v * LANES;
-      sum[m][v] = !job->accumulate ? vec_zero() : v == vectors - 1 ? vec_load_part(from, job->last) : vec_load(from);
-    }
+    for (int v = 0; v < vectors; v++)
+      sum[m][v] = job->accumulate ? vec_load(c + m * job->c_stride + v * LANES) : vec_zero();
   const real *restrict b = job->b;
   for (int64_t segment = 0; segment < job->segments; segment++) {
     const real *a[ROWS_TILE_ROWS];
@@ -37,24 +34,35 @@ INLINE void rows_tile(int rows, int vectors, const kernel_rows *job, void *c_voi
   }
 #pragma GCC unroll 4
   for (int v = 0; v < vectors; v++) {
-    bool whole = v < vectors - 1 || job->last == LANES;
-    const real *bias = (const real *)job->bias + v * LANES;
-    vec add = !job->bias ? vec_zero() : whole ? vec_load(bias) : vec_load_part(bias, job->last);
+    vec add = job->bias ? vec_load((const real *)job->bias + v * LANES) : vec_zero();
 #pragma GCC unroll 8
-    for (int m = 0; m < rows; m++) {
-      vec result = job->bias ? sum[m][v] + add : sum[m][v];
-      real *to = c + m * job->c_stride + v * LANES;
-      if (whole)
-        vec_store(to, result);
-      else
-        vec_store_part(to, result, job->last);
-    }
+    for (int m = 0; m < rows; m++)
+      vec_store(c + m * job->c_stride + v * LANES, job->bias ? sum[m][v] + add : sum[m][v]);
   }
+}
+
+/* A tile whose last vector is not whole: computed beside c and moved there. (Written into the tile itself, the partial
+ * stores would make the compiler keep sums in memory.) */
+static __attribute__((noinline)) void narrow_tile(int rows, int vectors, const kernel_rows *job, real *c) {
+  int64_t width = vectors * LANES, columns = width - LANES + job->last;
+  real whole[ROWS_TILE_ROWS * ROWS_TILE_VECTORS * LANES], bias[ROWS_TILE_VECTORS * LANES] = {0};
+  kernel_rows beside = *job;
+  beside.c_stride = width;
+  beside.last = LANES;
+  if (job->bias) beside.bias = memcpy(bias, job->bias, (size_t)columns * sizeof(real));
+  for (int m = 0; m < rows && job->accumulate; m++)
+    memcpy(whole + m * width, c + m * job->c_stride, (size_t)columns * sizeof(real));
+  NAME(rows_tiles)[(rows - 1) * ROWS_TILE_VECTORS + vectors - 1](&beside, whole);
+  for (int m = 0; m < rows; m++)
+    memcpy(c + m * job->c_stride, whole + m * width, (size_t)columns * sizeof(real));
 }
 
 #define TILE(rows, vectors)                                                                                            \
   static void rows_tile_##rows##x##vectors(const kernel_rows *job, void *c) {                                          \
-    rows_tile(rows, vectors, job, c);                                                                                  \
+    if (job->last == LANES)                                                                                            \
+      rows_tile(rows, vectors, job, c);                                                                                \
+    else                                                                                                               \
+      narrow_tile(rows, vectors, job, c);                                                                              \
   }
 #if ROWS_TILE_VECTORS == 4
 #define TILES_OF(rows) TILE(rows, 1) TILE(rows, 2) TILE(rows, 3) TILE(rows, 4)
