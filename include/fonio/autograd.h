@@ -1,4 +1,8 @@
-/* Gradients: the tape that operations leave, and the ways back along it. */
+/* Gradients: the tape that operations leave, and the ways back along it.
+ *
+ * A graph lives as long as a tensor that came of it: the result holds the leaves and what its gradient needs, and nothing
+ * holds the result. Threads may go back along different graphs at once, or along the same one; what they add to the .grad
+ * of a leaf that they share is never lost. Reading a .grad while another thread adds to it is not safe. */
 #ifndef FONIO_AUTOGRAD_H
 #define FONIO_AUTOGRAD_H
 
@@ -20,10 +24,12 @@ FONIO_API bool fonio_tensor_is_leaf(const fonio_tensor *tensor);
 /* The name of tensor.grad_fn as torch prints it, such as "ConvolutionBackward0"; NULL for a leaf. Static text. */
 FONIO_API const char *fonio_tensor_grad_fn_name(const fonio_tensor *tensor);
 
-/* tensor.grad, borrowed; NULL when there is none. */
+/* tensor.grad, borrowed; NULL when there is none. Warns as torch does when the tensor is neither a leaf nor keeps its
+ * gradient. */
 FONIO_API fonio_tensor *fonio_tensor_grad(const fonio_tensor *tensor);
 
-/* tensor.grad = grad (retained); NULL clears it. Shape and dtype must be the tensor's. */
+/* tensor.grad = grad (retained; without its history, if it has one); NULL clears it. Shape and dtype must be the
+ * tensor's. */
 FONIO_API fonio_status fonio_tensor_set_grad(fonio_tensor *tensor, fonio_tensor *grad);
 
 /* tensor.retain_grad(): keep the gradient of a tensor that is no leaf, too. */
@@ -48,16 +54,17 @@ FONIO_API fonio_status fonio_tensor_backward_with(fonio_tensor *tensor, fonio_te
 FONIO_API fonio_status fonio_tensor_backward(fonio_tensor *tensor);
 
 /* torch.autograd.grad(output, inputs, grad_output, retain_graph, allow_unused): writes `count` new tensors to `grads`
- * (the caller releases each), NULL for an unused input where that is allowed. No .grad changes. On failure `grads` is
- * untouched. */
+ * (the caller releases each), NULL for an unused input where that is allowed. As in torch they may share memory with
+ * each other and with `grad_output`. No leaf's .grad changes. On failure `grads` is untouched. */
 FONIO_API fonio_status fonio_grad(fonio_tensor *output, int count, fonio_tensor *const *inputs,
                                   fonio_tensor *grad_output, bool retain_graph, bool allow_unused,
                                   fonio_tensor **grads);
 
 /* torch.autograd.gradcheck: compares the gradients of `function` at `inputs` (float64; those that require a gradient
  * are checked) with central differences of step `eps`, within atol + rtol * |numeric|. `function(inputs, count, user)`
- * returns a new tensor. torch's defaults: eps 1e-6, atol 1e-5, rtol 1e-3. FONIO_RUNTIME_ERROR, with the place and both
- * numbers, when they differ. */
+ * returns a new tensor; while it runs, an element of an input may differ by `eps`. torch's defaults: eps 1e-6, atol 1e-5,
+ * rtol 1e-3. FONIO_RUNTIME_ERROR, with the place and both numbers, when they differ; FONIO_VALUE_ERROR when no input
+ * requires a gradient; the status of `function` when it returns NULL. */
 typedef fonio_tensor *(*fonio_gradcheck_function)(fonio_tensor *const *inputs, int count, void *user);
 FONIO_API fonio_status fonio_gradcheck(fonio_gradcheck_function function, void *user, int count,
                                        fonio_tensor *const *inputs, double eps, double atol, double rtol);
