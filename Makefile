@@ -1,6 +1,6 @@
 # A thin front for CMake; `make help` lists the targets. The tree's own files are in CMakeLists.txt.
 .DEFAULT_GOAL := build
-.PHONY: build test install symbols format check-format clean help
+.PHONY: build test bench install symbols format check-format clean help
 .NOTPARALLEL:
 
 PREFIX ?= /usr/local
@@ -14,6 +14,10 @@ build: ## the library and the examples, into build/ (the default)
 test: ## every test, with all of its own set-up; KINDS="unit pytest" picks some
 	@scripts/setup test
 	@scripts/test $(KINDS)
+
+bench: build ## Fonio beside its peers, with all of its own set-up; ARGS="--quick --layers lenet" and more: scripts/bench --help
+	@scripts/setup bench
+	@scripts/bench $(ARGS)
 
 install: build ## installs under PREFIX (/usr/local), below DESTDIR where that is given
 	@cmake --install build --prefix $(PREFIX)

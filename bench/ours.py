@@ -1,0 +1,101 @@
+"""Fonio, ready to be called: prepacked through the plan API, or as one function of tensors."""
+
+import ctypes
+import dataclasses
+import functools
+from typing import Callable
+
+import torch
+
+from bench import library
+from bench.library import check, lib, new
+
+
+@dataclasses.dataclass
+class Ready:
+    """A layer that someone has made ready to be called over and over."""
+
+    call: Callable[[], object]
+    output: Callable[[], torch.Tensor]  # what a call computed, as (N, K, H, W); called once, after a call
+    note: str = ""  # how it goes about it
+    owner: object = None  # what has to live as long
+
+
+def address(tensor):
+    return tensor.data_ptr() if tensor is not None else None
+
+
+class Planned:
+    """A plan with packed weights and a workspace of its own, as the peers hold theirs."""
+
+    def __init__(self, layer):
+        p = layer.problem
+        self.layer, self.packed, self.plan = layer, None, None
+        self.plan = new(lib.conv_plan_new(ctypes.byref(p), None))
+        self.packed = new(lib.conv_plan_pack(self.plan, address(layer.weight)))
+        self.workspace = torch.empty(lib.conv_plan_workspace_bytes(self.plan) + 64, dtype=torch.uint8)
+        shape = (p.batch, p.out_channels, p.out_height, p.out_width)
+        self.output = torch.empty_strided(shape, tuple(p.output_strides), dtype=layer.input.dtype)
+        self.buffers = library.Buffers(
+            input=address(layer.input),
+            packed=self.packed,
+            bias=address(layer.bias),
+            output=address(self.output),
+            workspace=(address(self.workspace) + 63) // 64 * 64,
+        )
+
+    def __del__(self):
+        lib.conv_packed_release(self.packed)
+        lib.conv_plan_release(self.plan)
+
+
+def planned(layer):
+    made = Planned(layer)
+    run = functools.partial(lib.conv_plan_run, made.plan, ctypes.byref(made.buffers))
+    check(run())
+    return Ready(run, lambda: made.output, lib.conv_plan_algorithm(made.plan).decode(), made)
+
+
+@library.RELEASE
+def keep(_data, _user):
+    """The memory of a wrapped tensor belongs to torch."""
+
+
+class Functional:
+    """fonio_tensor_conv2d: weights are packed and the output is taken anew in each call."""
+
+    def __init__(self, layer):
+        self.layer, self.tensors = layer, []
+        for tensor in (layer.input, layer.weight, layer.bias):
+            self.tensors.append(self.wrap(tensor))
+        p, self.args = layer.problem, lib.conv2d_args_default()
+        self.args.stride, self.args.dilation, self.args.groups = p.stride, p.dilation, p.groups
+        self.args.padding_sides, self.args.padding_mode = p.padding, layer.mode.encode()
+
+    def wrap(self, tensor):
+        if tensor is None:
+            return None
+        shape, strides = ((ctypes.c_int64 * tensor.ndim)(*numbers) for numbers in (tensor.shape, tensor.stride()))
+        dtype = list(library.DTYPES.values())[tensor.dtype == torch.float64]
+        return new(lib.tensor_wrap(dtype, address(tensor), tensor.ndim, shape, strides, keep, None))
+
+    def call(self):
+        lib.tensor_release(lib.tensor_conv2d_with(*self.tensors, ctypes.byref(self.args)))
+
+    def output(self):
+        p = self.layer.problem
+        made = new(lib.tensor_conv2d_with(*self.tensors, ctypes.byref(self.args)))
+        numbers = p.batch * p.out_channels * p.out_height * p.out_width
+        copied = bytearray(ctypes.string_at(lib.tensor_const_data(made), numbers * self.layer.input.element_size()))
+        lib.tensor_release(made)
+        shape = (p.batch, p.out_channels, p.out_height, p.out_width)
+        return torch.frombuffer(copied, dtype=self.layer.input.dtype).as_strided(shape, tuple(p.output_strides))
+
+    def __del__(self):
+        for tensor in self.tensors:
+            lib.tensor_release(tensor)
+
+
+def functional(layer):
+    made = Functional(layer)
+    return Ready(made.call, made.output, "", made)

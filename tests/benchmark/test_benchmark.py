@@ -1,0 +1,181 @@
+"""The benchmark: what it says of good, wrong and failing subjects, and a short run of it with torch as the peer."""
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from bench import __main__ as command
+from bench import blocks, layers, report, table
+from bench import results as r
+from bench.ours import Ready
+
+QUIET = blocks.Pace(rounds=3, calls=4, block_seconds=0, pause_seconds=0)
+
+
+def subject(title, minima, failure=None):
+    return {
+        "title": title,
+        "note": "",
+        "minima": minima,
+        "medians": [2 * time for time in minima],
+        "calls": [20] * len(minima),
+        "max_error": 1e-6,
+        "rms_error": 1e-7,
+        "failure": failure,
+    }
+
+
+@pytest.fixture
+def results():
+    """Two layers: Fonio takes 1 ms; the best peer 2 ms, then 0.5 ms; one peer fails on the second."""
+    subjects = [
+        {"fonio": subject("Fonio", [1e-3, 2e-3]), "a": subject("A", [3e-3, 2e-3]), "b": subject("B", [4e-3, 8e-3])},
+        {"fonio": subject("Fonio", [1e-3]), "a": subject("A", [5e-4]), "b": subject("B", [], "ValueError: no")},
+    ]
+    measured = [
+        {"name": f"l{i}", "network": "", "problem": "", "flop": 1e8, "bytes": 1e6, "peak": {"avx2": 2e11}, "subjects": one}
+        for i, one in enumerate(subjects)
+    ]
+    moment = {"time": "2026-01-01T00:00:00+00:00", "load": 0.1}
+    versions = {"fonio": "0", "fonio_isa": "avx2", "fonio_commit": "0"}
+    return {
+        "format": 1,
+        "settings": {"threads": 1, "dtype": "f32", "layout": "nchw", "batch": None, "quick": False},
+        "machine": {"processor": "P", "virtual": False, "cores": 1, "system": "S"},
+        "versions": versions | dict.fromkeys(("torch", "onnxruntime", "openvino", "ncnn")),
+        "began": moment,
+        "ended": moment,
+        "bandwidth": {},
+        "layers": measured,
+    }
+
+
+# ---- What figures mean ----
+
+
+def test_ratios_and_means(results):
+    first, second = results["layers"]
+    assert r.best_peer(first) == ("a", 2e-3) and r.best_peer(second) == ("a", 5e-4)
+    assert r.ratio_to_best(first) == pytest.approx(2) and r.ratio_to_best(second) == pytest.approx(0.5)
+    assert r.seconds(first, "fonio", "median") == pytest.approx(3e-3)
+    assert r.ratio(second, "b") is None
+    assert r.share_of_peak(first) == pytest.approx(0.5)
+    assert r.geometric_mean([2, None, 0.5]) == pytest.approx(1) and r.geometric_mean([None]) is None
+
+
+def test_table_names_failures(results):
+    text = table.markdown(results, "min")
+    rows = [line.split("|")[1:-1] for line in text.splitlines()]
+    assert [cell.strip() for cell in rows[3]][5:] == ["0.50", "fails", "A", "0.50"]
+    assert len({len(row) for row in rows}) == 1
+    summary = table.summary(results, "min")
+    assert summary[0].startswith("Faster than every peer on 1 of 2 layers.")
+    assert summary[-1] == "No figure for B on l1: ValueError: no"
+
+
+def test_report_is_put_between_its_marks(results, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "draw", lambda results, by, stem: None)
+    document = tmp_path / "p.md"
+    document.write_text(f"above\n{report.BEGIN}\nold\n{report.END}\nbelow\n")
+    report.write_into(document, [results], "min")
+    text = document.read_text()
+    assert text.startswith("above\n") and text.endswith("\nbelow\n") and "old" not in text and "| l1 |" in text
+    report.write_into(document, [results], "min")
+    assert document.read_text() == text
+    (tmp_path / "q.md").write_text("no marks\n")
+    with pytest.raises(ValueError, match="lacks the lines"):
+        report.write_into(tmp_path / "q.md", [results], "min")
+
+
+# ---- How everyone is checked and timed ----
+
+
+@pytest.mark.parametrize(
+    "output, failure",
+    [
+        (lambda truth: truth.float(), None),
+        (lambda truth: truth.bfloat16(), "wrong: rms error"),
+        (lambda truth: truth + math.nan, "wrong: rms error"),
+        (lambda truth: truth[:, 1:], "wrong: shape"),
+    ],
+)
+def test_outputs_are_checked(output, failure):
+    truth = torch.randn(1, 4, 5, 6, dtype=torch.float64)
+    found = command.check_output(("T", Ready(lambda: None, lambda: output(truth))), truth, command.ERROR_LIMITS["f32"])
+    assert (found["failure"] is None) if failure is None else failure in found["failure"]
+
+
+def test_who_fails_is_reported():
+    found = command.check_output(("T", NotImplementedError("no such padding")), None, 1)
+    assert found["failure"] == "NotImplementedError: no such padding"
+
+
+def test_turns_rotate_and_failures_do_not_end_them():
+    order, counted = [], []
+
+    def fails():
+        raise RuntimeError("third call")
+
+    calls = {"a": lambda: counted.append("a"), "b": fails, "c": lambda: counted.append("c")}
+    times = blocks.in_turns(calls, QUIET, lambda: order.append("peak"), lambda turn, name: order.append(name))
+    assert order == ["peak", "a", "b", "c", "peak", "c", "a", "peak", "c", "a"]
+    assert isinstance(times["b"], RuntimeError)
+    assert [len(one) for one in times["a"]] == [4, 4, 4] and min(map(min, times["a"])) > 0
+
+
+def test_pace():
+    pace = blocks.Pace()
+    assert pace.of(1e-6) == (100, 1000) and pace.of(0.01) == (2, 20) and pace.of(0.06) == (1, 3) and pace.of(5) == (0, 1)
+
+
+# ---- The layers ----
+
+
+def test_every_layer_of_the_suite_is_a_problem():
+    suite = layers.read_suite()
+    assert len({name for name, _, _ in suite}) == len(suite) > 50
+    for name, _, text in suite:
+        problem = layers.library.parse(layers.problem_string(text, 2, "f64", "nhwc"))
+        assert problem.batch == 2 and problem.dtype == 1 and problem.input_strides[1] == 1, name
+
+
+def test_choice_of_layers():
+    assert [row[0] for row in layers.choose(["odd", "mnv3_.*", "odd"])] == ["odd", "mnv3_dw5s2", "mnv3_se"]
+    assert layers.choose(["c1h8w8k1r3s3"]) == [("c1h8w8k1r3s3", "", "c1h8w8k1r3s3")]
+    with pytest.raises(ValueError, match="no layer"):
+        layers.choose(["lenex"])
+
+
+# ---- The whole ----
+
+
+@pytest.mark.parametrize("dtype, layout", [("f32", "nchw"), ("f64", "nhwc")])
+def test_short_run(root, tmp_path, dtype, layout):
+    options = ["--quick", "--peers", "torch", "torch_channels_last", "--no-charts", "--batch", "2", "--out", str(tmp_path)]
+    chosen = ["lenet", "odd", "n1c4h9w8k4r3s3p1,0,2,1mreflect"]
+    run = subprocess.run(
+        [sys.executable, "-m", "bench", *options, "--dtype", dtype, "--layout", layout, "--layers", *chosen],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert [layer["name"] for layer in results["layers"]] == chosen
+    for layer in results["layers"]:
+        assert list(layer["subjects"]) == ["fonio", "torch", "torch_channels_last"]
+        assert layer["problem"].startswith("n2") and not any(one["failure"] for one in layer["subjects"].values())
+    assert r.flops(results["layers"][0], "fonio") > 0
+    assert chosen[2] in run.stdout and "| odd |" in (tmp_path / "table.md").read_text()
+
+
+def test_other_directions_are_refused(root):
+    run = subprocess.run(
+        [sys.executable, "-m", "bench", "--direction", "weight_gradient"], cwd=root, capture_output=True, text=True
+    )
+    assert run.returncode == 2 and "is not measured yet, only forward" in run.stderr
