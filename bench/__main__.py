@@ -24,6 +24,7 @@ def parse_arguments(arguments):
     add("--batch", type=int, metavar="N", help="images at a time (as the suite says: mostly 1)")
     add("--dtype", choices=("f32", "f64"), default="f32", help="f64 has torch as its only peer (f32)")
     add("--layout", choices=("nchw", "nhwc"), default="nchw", help="of Fonio's input and output (nchw)")
+    add("--accuracy", choices=("strict", "default", "fast"), help="of Fonio (the environment's FONIO_ACCURACY, or default)")
     add("--direction", default="forward", help="forward, the only one that is measured so far")
     add("--functional", action="store_true", help="also fonio_tensor_conv2d, which packs its weight in each call")
     add("--rounds", type=int, metavar="N", help="turns of everyone (3)")
@@ -147,11 +148,12 @@ def measure(rows, options):
     """The whole run; a line for each layer goes to the terminal, the file is written after each."""
     import torch
 
-    from bench import blocks, machine, peers, table
+    from bench import blocks, machine, ours, peers, table
 
     pace = blocks.QUICK if options.quick else blocks.Pace()
     pace.rounds = options.rounds or pace.rounds
     peers.pin_torch(options.threads)
+    ours.set_up(options.threads, options.accuracy)
     yardstick, progress = machine.Yardstick(options.dtype, options.threads), Progress(len(rows))
     settings = {key: str(value) if isinstance(value, pathlib.Path) else value for key, value in vars(options).items()}
     results = {"format": 1, "settings": settings | {"pace": vars(pace)}, "machine": machine.describe()}
@@ -176,8 +178,8 @@ def measure(rows, options):
 
 def main(arguments=None):
     parser, options = parse_arguments(arguments)
-    # Before the peers are loaded: they read these only once.
-    os.environ["OMP_NUM_THREADS"] = os.environ["FONIO_NUM_THREADS"] = str(options.threads)
+    # Before the peers are loaded, which read these only once.
+    os.environ["OMP_NUM_THREADS"] = str(options.threads)
     os.environ["ONEDNN_DEFAULT_FPMATH_MODE"] = "STRICT"
     from bench import layers, report, table
 

@@ -7,8 +7,8 @@ from ctypes import POINTER, c_bool, c_char_p, c_int, c_int64, c_size_t, c_void_p
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
-BOTH = -(2**63)  # FONIO_BOTH
 DTYPES = {"f32": 0, "f64": 1}  # fonio_dtype
+ACCURACIES = ("unset", "strict", "default", "fast")  # fonio_accuracy
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")  # fonio_padding_mode
 
 
@@ -53,8 +53,9 @@ class Buffers(ctypes.Structure):
     """fonio_conv_buffers."""
 
     _fields_ = [
-        (name, c_void_p)
-        for name in "input weight packed bias output grad_output grad_input grad_weight grad_bias workspace".split()
+        *((name, c_void_p) for name in "input weight packed bias output".split()),
+        *((name, c_void_p) for name in "grad_output grad_input grad_weight grad_bias workspace".split()),
+        ("workspace_bytes", c_int64),
     ]
 
 
@@ -66,12 +67,16 @@ SIGNATURES = {
     "version": (c_char_p, []),
     "isa": (c_char_p, []),
     "last_error": (c_char_p, []),
+    "num_threads": (c_int, []),
+    "set_num_threads": (c_int, [c_int]),
+    "set_accuracy": (c_int, [c_int]),
+    "get_accuracy": (c_int, []),
     "conv2d_args_default": (Args, []),
     "conv_problem_parse": (c_int, [POINTER(Problem), c_char_p]),
     "conv_plan_new": (c_void_p, [POINTER(Problem), c_void_p]),
     "conv_plan_release": (None, [c_void_p]),
     "conv_plan_algorithm": (c_char_p, [c_void_p]),
-    "conv_plan_workspace_bytes": (c_int64, [c_void_p]),
+    "conv_plan_workspace_bytes": (c_int64, [c_void_p, c_int]),
     "conv_plan_pack": (c_void_p, [c_void_p, c_void_p]),
     "conv_packed_release": (None, [c_void_p]),
     "conv_plan_run": (c_int, [c_void_p, POINTER(Buffers)]),

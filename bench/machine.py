@@ -59,6 +59,7 @@ def describe():
 def versions():
     """Fonio and its commit, Python, and every peer's package that is installed."""
     found = {"fonio": library.lib.version().decode(), "fonio_isa": library.lib.isa().decode()}
+    found["fonio_accuracy"] = library.ACCURACIES[library.lib.get_accuracy()]
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=library.ROOT, capture_output=True, text=True
     )

@@ -25,6 +25,13 @@ def address(tensor):
     return tensor.data_ptr() if tensor is not None else None
 
 
+def set_up(threads, accuracy):
+    """The number of threads, and an accuracy class by its name; None leaves that as it is."""
+    check(lib.set_num_threads(threads))
+    if accuracy:
+        check(lib.set_accuracy(library.ACCURACIES.index(accuracy)))
+
+
 class Planned:
     """A plan with packed weights and a workspace of its own, as the peers hold theirs."""
 
@@ -33,7 +40,8 @@ class Planned:
         self.layer, self.packed, self.plan = layer, None, None
         self.plan = new(lib.conv_plan_new(ctypes.byref(p), None))
         self.packed = new(lib.conv_plan_pack(self.plan, address(layer.weight)))
-        self.workspace = torch.empty(lib.conv_plan_workspace_bytes(self.plan) + 64, dtype=torch.uint8)
+        workspace_bytes = lib.conv_plan_workspace_bytes(self.plan, lib.num_threads())
+        self.workspace = torch.empty(workspace_bytes + 64, dtype=torch.uint8)
         shape = (p.batch, p.out_channels, p.out_height, p.out_width)
         self.output = torch.empty_strided(shape, tuple(p.output_strides), dtype=layer.input.dtype)
         self.buffers = library.Buffers(
@@ -42,6 +50,7 @@ class Planned:
             bias=address(layer.bias),
             output=address(self.output),
             workspace=(address(self.workspace) + 63) // 64 * 64,
+            workspace_bytes=workspace_bytes,
         )
 
     def __del__(self):

@@ -22,7 +22,7 @@ def describe(results):
     lines = [
         f"{machine['processor']}{' (virtual)' if machine['virtual'] else ''}, {machine['cores']} cores, {machine['system']};"
         f" {settings['threads']} thread{'s' * (settings['threads'] > 1)}, {settings['dtype']}, Fonio in {settings['layout']}"
-        f" with {versions['fonio_isa']}.",
+        f" with {versions['fonio_isa']}, accuracy {versions['fonio_accuracy']}.",
         f"Fonio {versions['fonio']} ({versions['fonio_commit']}), {peers}. {began['time']} to {ended['time']}, load"
         f" {began['load']} to {ended['load']}.",
         f"Bandwidth of one core, read / write in GB/s: {levels}." if levels else "",

@@ -41,7 +41,7 @@ def results():
         for i, one in enumerate(subjects)
     ]
     moment = {"time": "2026-01-01T00:00:00+00:00", "load": 0.1}
-    versions = {"fonio": "0", "fonio_isa": "avx2", "fonio_commit": "0"}
+    versions = {"fonio": "0", "fonio_isa": "avx2", "fonio_accuracy": "default", "fonio_commit": "0"}
     return {
         "format": 1,
         "settings": {"threads": 1, "dtype": "f32", "layout": "nchw", "batch": None, "quick": False},
