@@ -139,8 +139,10 @@ int main(int argc, char **argv) {
   if (fonio_conv_problem_parse(&layer.problem, layer.text) == FONIO_OK) {
     make_tensors(&layer);
     make_plan(&layer);
-    printf("%s with %s, %s\n", layer.text, fonio_conv_plan_algorithm(layer.plan), fonio_isa());
-    measure(&layer);
+    if (fonio_last_status() == FONIO_OK) {
+      printf("%s with %s, %s\n", layer.text, fonio_conv_plan_algorithm(layer.plan), fonio_isa());
+      measure(&layer);
+    }
     release(&layer);
   }
   if (fonio_last_status() != FONIO_OK) fprintf(stderr, "latency: %s\n", fonio_last_error());
