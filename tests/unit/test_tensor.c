@@ -158,6 +158,7 @@ static void null_passes_through_chains(void **state) {
 
 static void null_arguments_are_named(void **state) {
   (void)state;
+  fonio_clear_error();
   fonio_tensor *tensor = fonio_tensor_zeros(FONIO_FLOAT32, FONIO_SHAPE(1));
   assert_int_equal(fonio_tensor_item(tensor, NULL), FONIO_TYPE_ERROR);
   assert_fails(fonio_last_status(), FONIO_TYPE_ERROR, "fonio_tensor_item() was given NULL where it needs an object");
