@@ -34,7 +34,8 @@ def title(results):
     settings = results["settings"]
     threads = f"{settings['threads']} thread{'s' * (settings['threads'] > 1)}"
     batch = f", batch {settings['batch']}" if settings["batch"] else ""
-    return f"{settings['dtype']}, {settings['layout']}, {threads}{batch}"
+    accuracy = f", {results['versions']['fonio_accuracy']}" * (results["versions"]["fonio_accuracy"] != "default")
+    return f"{settings['dtype']}, {settings['layout']}, {threads}{batch}{accuracy}"
 
 
 def section(results, by, images=None):
