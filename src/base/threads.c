@@ -37,7 +37,7 @@ typedef struct job {
   void *context;
   int64_t pieces, claimed_at_once;
   fenv_t floating_point;
-  _Alignas(64) _Atomic int64_t next;
+  _Atomic int64_t next;
 } job;
 
 static struct {
@@ -97,13 +97,17 @@ static void wake(_Atomic uint32_t *word, int threads) {
 
 /* Claims and does pieces until none is left; returns how often it claimed. */
 static int64_t work_on(job *j, int slot) {
+  /* Copied, because the cache line goes to and fro with `next`. */
+  const threads_work work = j->work;
+  void *const context = j->context;
+  const int64_t pieces = j->pieces, at_once = j->claimed_at_once;
   int64_t claims = 0;
   for (;; claims++) {
-    int64_t first = atomic_fetch_add_explicit(&j->next, j->claimed_at_once, memory_order_relaxed);
-    if (first >= j->pieces) return claims;
-    int64_t end = j->pieces - first < j->claimed_at_once ? j->pieces : first + j->claimed_at_once;
+    int64_t first = atomic_fetch_add_explicit(&j->next, at_once, memory_order_relaxed);
+    if (first >= pieces) return claims;
+    int64_t end = pieces - first < at_once ? pieces : first + at_once;
     for (int64_t piece = first; piece < end; piece++)
-      j->work(j->context, piece, slot);
+      work(context, piece, slot);
   }
 }
 
