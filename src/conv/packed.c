@@ -37,7 +37,8 @@ static void prepare(fonio_conv_plan *plan) {
   int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), terms = terms_of_sum(plan);
   conv_blocks *b = &plan->blocks;
   b->panel = plan->kernels->lanes * plan->kernels->tile_vectors;
-  b->terms = conv_min(terms, conv_max(16, caches->l1_bytes * 3 / 4 / (b->panel * bytes)));
+  /* At least 1: without channels there are no terms. */
+  b->terms = conv_max(1, conv_min(terms, conv_max(16, caches->l1_bytes * 3 / 4 / (b->panel * bytes))));
   int64_t rows = plan->kernels->tile_rows;
   b->channels = conv_max(rows, caches->l2_bytes / 2 / (b->terms * bytes) / rows * rows);
   int64_t per_panel = b->panel * terms * plan->geometry.out_channels;

@@ -9,7 +9,8 @@
 #include "conv/plan.h"
 
 static bool applicable(const fonio_conv_problem *p) {
-  return p->kernel_height == 3 && p->kernel_width == 3 && p->stride[0] == 1 && p->stride[1] == 1;
+  bool fits = p->kernel_height == 3 && p->kernel_width == 3 && p->stride[0] == 1 && p->stride[1] == 1;
+  return fits && p->in_channels > 0;
 }
 
 /* The numbers that follow from a plan; m outputs a side, m + 2 inputs. */

@@ -20,6 +20,7 @@ import torch
 BOTH = -(2**63)  # FONIO_BOTH
 ZEROS, REFLECT, REPLICATE, CIRCULAR = range(4)  # fonio_padding_mode
 FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT = range(3)  # fonio_conv_direction
+UNSET, STRICT, DEFAULT, FAST = range(4)  # fonio_accuracy
 
 # ---- Structs, as the headers have them ----
 
@@ -70,7 +71,7 @@ class Problem(ctypes.Structure):
 class PlanOptions(ctypes.Structure):
     """fonio_conv_plan_options."""
 
-    _fields_ = [("struct_bytes", c_size_t), ("direction", c_int), ("algorithm", c_char_p)]
+    _fields_ = [("struct_bytes", c_size_t), ("direction", c_int), ("algorithm", c_char_p), ("accuracy", c_int)]
 
 
 class PrintOptions(ctypes.Structure):
@@ -121,6 +122,7 @@ SIGNATURES = {
     "conv_problem_init": (c_int, [POINTER(Problem)] + [POINTER(Array)] * 3 + [POINTER(Args)]),
     "conv_problem_parse": (c_int, [POINTER(Problem), c_char_p]),
     "conv_problem_print": (c_size_t, [POINTER(Problem), c_char_p, c_size_t]),
+    "set_accuracy": (c_int, [c_int]),
     "conv_plan_new": (handle, [POINTER(Problem), POINTER(PlanOptions)]),
     "conv_plan_release": (None, [handle]),
     "conv_plan_algorithm": (c_char_p, [handle]),
@@ -365,6 +367,17 @@ def grad(output, inputs, grad_output=None, retain_graph=False, allow_unused=Fals
     return [Tensor(one) if one else None for one in made]
 
 
+def backward(output, grad_output=None, retain_graph=False):
+    """fonio_tensor_backward_with."""
+    check(lib.tensor_backward_with(output.handle, handle_of(grad_output), retain_graph))
+
+
+def gradient(tensor):
+    """fonio_tensor_grad, or None."""
+    borrowed = lib.tensor_grad(tensor.handle)
+    return Tensor(lib.tensor_retain(borrowed)) if borrowed else None
+
+
 def array_of(tensor):
     """fonio_array of a torch tensor (its shape and strides only), or None."""
     if tensor is None:
@@ -388,11 +401,16 @@ def problem_string(problem):
     return text.value.decode()
 
 
+_nothing = ctypes.create_string_buffer(64)
+_nowhere = ctypes.addressof(_nothing)
+
+
 class Plan:
     """A fonio_conv_plan; run() takes torch tensors, or None, by the names of fonio_conv_buffers."""
 
     def __init__(self, problem, direction=FORWARD, algorithm=None):
-        options = PlanOptions(ctypes.sizeof(PlanOptions), direction, algorithm.encode() if algorithm else None)
+        name = algorithm.encode() if algorithm else None
+        options = PlanOptions(ctypes.sizeof(PlanOptions), direction, name, UNSET)
         self.handle = lib.conv_plan_new(ctypes.byref(problem), ctypes.byref(options))
         if not self.handle:
             raise last_failure()
@@ -401,6 +419,11 @@ class Plan:
         if lib and getattr(self, "handle", None):
             lib.conv_plan_release(self.handle)
 
+    @property
+    def algorithm(self):
+        return lib.conv_plan_algorithm(self.handle).decode()
+
     def run(self, **tensors):
-        pointers = {name: tensor.data_ptr() for name, tensor in tensors.items() if tensor is not None}
+        # torch has no address for a tensor without elements, and none is read or written; but NULL says that an array is missing.
+        pointers = {name: tensor.data_ptr() or _nowhere for name, tensor in tensors.items() if tensor is not None}
         check(lib.conv_plan_run(self.handle, ctypes.byref(Buffers(**pointers))))

@@ -1,0 +1,346 @@
+"""fonio_tensor_conv2d and its three gradients against PyTorch, on random problems over all arguments and memory layouts.
+
+The bound is a-priori: a sum of K products, each rounded, in any order and with any use of fused multiply-adds, is within (K + 2) * u * sum|x * w| of
+the exact value, u being half the distance from 1 to the next number. The exact values for float32 are PyTorch's in float64; for float64 PyTorch's own
+result may be as far off as ours, which doubles the bound, and a part of the problems is also held against long doubles.
+"""
+
+import math
+import random
+
+import numpy
+import pytest
+import torch
+import torch.nn.functional as F
+
+import fonio_c
+import oracle
+import problems
+
+CHUNKS = 20
+PROBLEMS = 20_000
+UNIT = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def strict():
+    """The bound is that of plain sums, whatever their order: not of algorithms that transform their inputs."""
+    fonio_c.check(fonio_c.lib.set_accuracy(fonio_c.STRICT))
+    yield
+    fonio_c.check(fonio_c.lib.set_accuracy(fonio_c.UNSET))
+
+
+class Failed(Exception):
+    """What is wrong with a problem."""
+
+
+def expect(condition, text):
+    if not condition:
+        raise Failed(text)
+
+
+# ---- The truth ----
+
+
+def with_gradients(case, tensors, grad_output):
+    """torch's output, and the gradients of `tensors` from `grad_output`, a function of the output."""
+    leaves = [tensor.detach().requires_grad_() for tensor in tensors]
+    output = problems.torch_conv2d(leaves[0], leaves[1], *leaves[2:] or [None], **case.arguments)
+    return [output.detach(), *torch.autograd.grad(output, leaves, grad_output(output))]
+
+
+def truth_and_bounds(case, tensors, grad_output):
+    """For the output and each gradient: the values in float64, and how far off a correct result may be. All of dense copies: with some strides
+    PyTorch's own gradients are wrong, such as the float64 weight gradient of n1c15h5w1k9r1s1u2g3 with an input of strides (75, 1, 15, 1)."""
+    wide, wide_grad = [tensor.double().contiguous() for tensor in tensors], grad_output.double().contiguous()
+    truth = with_gradients(case, wide, lambda output: wide_grad)
+    sizes = with_gradients(case, [tensor.abs() for tensor in wide], lambda output: wide_grad.abs())
+    counts = with_gradients(case, [torch.ones_like(tensor) for tensor in wide], torch.ones_like)
+    return truth, [(count + 2) * UNIT[case.input.dtype] * size for count, size in zip(counts, sizes)]
+
+
+def precise_truth(case, grad_output):
+    """The same values in long doubles, for a batched case."""
+    sides = problems.sides_of(case.arguments["padding"], case.weight.shape[2:], problems.pair(case.arguments["dilation"]))
+    exact = oracle.Oracle(
+        case.input.numpy(),
+        case.weight.numpy(),
+        problems.pair(case.arguments["stride"]),
+        (*sides[0], *sides[1]),
+        problems.pair(case.arguments["dilation"]),
+        case.arguments["groups"],
+        case.arguments["padding_mode"],
+    )
+    above = grad_output.numpy()
+    values = [exact.output(case.bias.numpy() if case.bias is not None else None)]
+    values += [exact.input_gradient(above), exact.weight_gradient(above)]
+    return values + ([above.astype(numpy.longdouble).sum((0, 2, 3))] if case.bias is not None else [])
+
+
+# ---- Checks ----
+
+NAMES = ("output", "input gradient", "weight gradient", "bias gradient")
+
+
+def check_values(name, values, truth, bound):
+    """Every element within its bound; `truth` a tensor, or an array of long doubles."""
+    expect(tuple(values.shape) == tuple(truth.shape), f"{name} of shape {tuple(values.shape)}, not {tuple(truth.shape)}")
+    error = abs(values.double().numpy() - numpy.asarray(truth))
+    wrong = ~(error <= bound.numpy())
+    if wrong.any():
+        bound = bound.expand(truth.shape)
+        place = tuple(map(int, numpy.unravel_index(numpy.where(wrong, error, -1).argmax(), error.shape)))
+        raise Failed(
+            f"{name}{list(place)} is {values[place].item():.17g}, not {truth[place]:.17g}: off by {error[place]:.3g}, "
+            f"bound {bound[place]:.3g}; {wrong.sum()} of {wrong.size} elements"
+        )
+
+
+def check_strides(name, ours, theirs, every_stride):
+    """torch's shape and, where there are elements, strides: every one, or those that reach more than one element."""
+    expect(ours.shape == tuple(theirs.shape), f"{name} of shape {ours.shape}, not {tuple(theirs.shape)}")
+    strides = zip(ours.shape, ours.stride(), theirs.stride())
+    if theirs.numel() > 0 and any(mine != other for size, mine, other in strides if every_stride or size > 1):
+        raise Failed(f"{name} with strides {ours.stride()}, not {theirs.stride()}")
+
+
+def output_of_torch(case):
+    """PyTorch's own output. Its memory format for groups of 1x1 kernels depends on whether there are several threads; ours never does: it is that of
+    several."""
+    several = tuple(case.weight.shape[2:]) == (1, 1) and case.arguments["groups"] > 1
+    torch.set_num_threads(2 if several else 1)
+    output = problems.torch_conv2d(case.input, case.weight, case.bias, **case.arguments)
+    torch.set_num_threads(1)
+    return output
+
+
+def check_tensors(case, tensors, grad_output, truth, bounds):
+    """fonio_tensor_conv2d_with and fonio_grad. Returns the output."""
+    ours = [fonio_c.Tensor.wrap(tensor, requires_grad=True) for tensor in tensors]
+    output = fonio_c.conv2d(*ours, **case.arguments)
+    check_strides("output", output, output_of_torch(case), every_stride=True)
+    gradients = fonio_c.grad(output, ours, fonio_c.Tensor.wrap(grad_output))
+    for name, tensor, value, bound in zip(NAMES, [output, *gradients], truth, bounds):
+        expect(tensor.dtype == case.input.dtype, f"{name} is {tensor.dtype}")
+        check_values(name, tensor.torch(), value, bound)
+    return output.torch()
+
+
+def as_double(tensor):
+    """The same numbers with the same strides."""
+    elements = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride())) if tensor.numel() else 0
+    memory = tensor.as_strided([elements], [1], tensor.storage_offset())
+    return memory.double().as_strided(tensor.shape, tensor.stride())
+
+
+def leaves_after_backward(case, tensors, grad_output):
+    """torch's leaves with their .grad, whose strides do not depend on the dtype. In float64, because PyTorch 2.13.0 on a CPU writes beyond its memory in
+    the float32 backward of some channels_last problems, such as n2c5h2w7k3r1s1u2,1p1mreflectlnhwc. None where float64 cannot do it either."""
+    leaves = [as_double(tensor).requires_grad_() for tensor in tensors]
+    output = problems.torch_conv2d(leaves[0], leaves[1], *leaves[2:] or [None], **case.arguments)
+    try:
+        output.backward(as_double(grad_output))
+    except RuntimeError as error:
+        if str(error) != "slow_conv2d: grad_weight must be contiguous":
+            raise
+        return None
+    return leaves
+
+
+def check_backward(case, tensors, grad_output, truth, bounds):
+    """fonio_tensor_backward_with: the gradients in .grad, with the strides that torch gives them."""
+    ours = [fonio_c.Tensor.wrap(tensor, requires_grad=True) for tensor in tensors]
+    fonio_c.backward(fonio_c.conv2d(*ours, **case.arguments), fonio_c.Tensor.wrap(grad_output))
+    gradients = [fonio_c.gradient(tensor) for tensor in ours]
+    for name, gradient, value, bound in zip(NAMES[1:], gradients, truth[1:], bounds[1:]):
+        expect(gradient.dtype == case.input.dtype, f"{name} in .grad is {gradient.dtype}")
+        check_values(name + " in .grad", gradient.torch(), value, bound)
+    for name, gradient, leaf in zip(NAMES[1:], gradients, leaves_after_backward(case, tensors, grad_output) or []):
+        check_strides(name + " in .grad", gradient, leaf.grad, every_stride=False)
+
+
+def algorithms():
+    names = []
+    while name := fonio_c.lib.conv_algorithm_name(len(names)):
+        names.append(name.decode())
+    return names
+
+
+def plan_for(problem, direction, algorithm):
+    """None where the named algorithm cannot do this problem."""
+    try:
+        return fonio_c.Plan(problem, direction, algorithm)
+    except ValueError:
+        if algorithm is None:
+            raise
+        return None
+
+
+def tile_bound(case):
+    """The bound of an output by Winograd's F(4x4, 3x3), whose tile shares its errors: each product counts with the largest input of its channel; the
+    transforms have at most 30 roundings, and their matrices, taken without signs, enlarge a product at most 158-fold."""
+    largest = case.input.double().abs().amax((-2, -1), keepdim=True)
+    weights = case.weight.double().abs().sum((-2, -1), keepdim=True)
+    bias = case.bias.double().abs() if case.bias is not None else None
+    size = F.conv2d(largest, weights, bias, groups=case.arguments["groups"])
+    return 158 * (case.weight.shape[1] + 30) * UNIT[case.input.dtype] * size
+
+
+def check_plans(rng, case, tensors, grad_output, truth, bounds):
+    """Every algorithm on raw pointers, writing into arrays of random layouts; at least one for each direction."""
+    problem = fonio_c.problem_init(case.input, case.weight, case.bias, **case.arguments)
+    made = [dense_like(rng, value, case.input.dtype) for value in truth]
+    if problem.in_channels == 0:
+        made, truth = made[:3], truth[:3]  # of a bias that no output channel reads, a plan does not know the size
+    given = dict(zip(("input", "weight", "bias"), tensors), grad_output=grad_output)
+    parts = {fonio_c.FORWARD: [0], fonio_c.INPUT_GRADIENT: [1], fonio_c.WEIGHT_GRADIENT: list(range(2, len(made)))}
+    for direction, part in parts.items():
+        here = with_strides(problem, direction, made, grad_output)
+        plans = [plan_for(here, direction, name) for name in [None, *algorithms()]]
+        expect(any(plans[1:]), f"no algorithm for direction {direction}")
+        for plan in filter(None, plans):
+            run_and_check(plan, case, given, part, made, truth, bounds)
+
+
+def with_strides(problem, direction, made, grad_output):
+    """The problem with the strides of the tensors that are written, and of the output's gradient."""
+    here = fonio_c.Problem.from_buffer_copy(problem)
+    here.bias_stride = 1 if direction == fonio_c.WEIGHT_GRADIENT else problem.bias_stride
+    set_strides(here.output_strides, made[0] if direction == fonio_c.FORWARD else grad_output)
+    if direction == fonio_c.INPUT_GRADIENT:
+        set_strides(here.input_strides, made[1])
+    if direction == fonio_c.WEIGHT_GRADIENT:
+        set_strides(here.weight_strides, made[2])
+    return here
+
+
+def set_strides(strides, tensor):
+    """The tensor's strides in a field of a problem; an unbatched image has no first one."""
+    for i, stride in enumerate(tensor.stride(), 4 - tensor.ndim):
+        strides[i] = stride
+
+
+PLACES = ("output", "grad_input", "grad_weight", "grad_bias")
+
+
+def run_and_check(plan, case, given, part, made, truth, bounds):
+    for i in part:
+        made[i].fill_(math.nan)
+    plan.run(**given, **{PLACES[i]: made[i] for i in part})
+    for i in part:
+        bound = tile_bound(case) if plan.algorithm.startswith("winograd") else bounds[i]
+        check_values(f"{NAMES[i]} by {plan.algorithm}", made[i], truth[i], bound)
+
+
+def dense_like(rng, tensor, dtype):
+    """A tensor to write to: each element in a place of its own."""
+    layouts = [layout for layout in problems.LAYOUTS if layout is not problems.expanded]
+    return problems.random_tensor(rng, torch.Generator(), tuple(tensor.shape), dtype, layouts if tensor.ndim > 1 else [problems.contiguous])
+
+
+# ---- Random problems ----
+
+
+def prepare(rng, case):
+    """The tensors of a case, the gradient of its output, and what to expect of it."""
+    tensors = [tensor for tensor in (case.input, case.weight, case.bias) if tensor is not None]
+    shape = problems.torch_conv2d(case.input, case.weight, None, **case.arguments).shape
+    generator = torch.Generator().manual_seed(rng.getrandbits(32))
+    grad_output = problems.random_tensor(rng, generator, tuple(shape), case.input.dtype)
+    truth, bounds = truth_and_bounds(case, tensors, grad_output)
+    if case.input.dtype == torch.float64:
+        if rng.random() < 0.1 and case.input.ndim == 4 and case.input.numel() > 0:
+            truth = precise_truth(case, grad_output)
+        else:
+            bounds = [2 * bound for bound in bounds]
+    return tensors, grad_output, truth, bounds
+
+
+def check_case(rng, case):
+    prepared = prepare(rng, case)
+    check_tensors(case, *prepared)
+    if rng.random() < 0.25:
+        check_backward(case, *prepared)
+    if rng.random() < 0.25:
+        check_plans(rng, case, *prepared)
+
+
+def describe(case):
+    try:
+        return fonio_c.problem_string(fonio_c.problem_init(case.input, case.weight, case.bias, **case.arguments))
+    except Exception as error:
+        return f"{error} (input {tuple(case.input.shape)}, weight {tuple(case.weight.shape)}, {case.arguments})"
+
+
+def failures_of(seed, count, draw, check):
+    """A line for each of `count` random problems that fails: the problem string, what draws it again, and what is wrong."""
+    for number in range(count):
+        rng = random.Random(f"{seed} {number}")
+        case = draw(rng)
+        try:
+            check(rng, case)
+        except Exception as error:
+            yield f"{describe(case)} seed={seed} number={number}: {type(error).__name__}: {error}"
+
+
+def expect_none(failures):
+    lines = list(failures)
+    assert not lines, "\n".join([f"{len(lines)} problems failed", *lines[:20]])
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_random_problems(chunk, seed, cases):
+    expect_none(failures_of(seed, cases(PROBLEMS // CHUNKS), problems.random_case, check_case))
+
+
+# ---- Algorithms that trade exactness for speed ----
+
+
+def draw_3x3(rng):
+    while True:
+        case = problems.random_case(rng)
+        if tuple(case.weight.shape[2:]) == (3, 3) and problems.pair(case.arguments["stride"]) == (1, 1) and case.input.numel():
+            return case
+
+
+def check_loosely(rng, case):
+    tensors, grad_output, truth, bounds = prepare(rng, case)
+    check_tensors(case, tensors, grad_output, truth, [tile_bound(case), *bounds[1:]])
+
+
+@pytest.mark.parametrize("accuracy", [fonio_c.DEFAULT, fonio_c.FAST])
+def test_looser_accuracies(accuracy, seed, cases):
+    fonio_c.check(fonio_c.lib.set_accuracy(accuracy))
+    expect_none(failures_of(seed, cases(500), draw_3x3, check_loosely))
+
+
+# ---- Infinities and what is not a number ----
+
+
+def check_nan(rng, case):
+    """A NaN or an infinity in one place reaches the outputs that read it and no other."""
+    odd = rng.choice([math.nan, math.inf, -math.inf])
+    tensors = [tensor.clone(memory_format=torch.contiguous_format) for tensor in (case.input, case.weight)]
+    place = rng.randrange(2)
+    spoiled = rng.randrange(tensors[place].numel())
+    tensors[place].flatten()[spoiled] = odd
+    marks = [torch.ones_like(tensor, dtype=torch.float64) for tensor in tensors]
+    marks[place].zero_().flatten()[spoiled] = 1
+    reached = problems.torch_conv2d(*marks, None, **case.arguments) > 0
+    output = fonio_c.conv2d(*map(fonio_c.Tensor.wrap, tensors), **case.arguments).torch()
+    expect(torch.equal(~output.isfinite(), reached), f"{odd} in {('input', 'weight')[place]}[{spoiled}] reaches the wrong outputs")
+    if math.isnan(odd):
+        expect(torch.equal(output.isnan(), reached), "a NaN became an infinity")
+
+
+def draw_with_elements(rng):
+    while True:
+        case = problems.random_case(rng)
+        if case.input.numel():
+            return case
+
+
+def test_nan_and_infinity_go_where_they_are_read(seed, cases):
+    expect_none(failures_of(seed, cases(500), draw_with_elements, check_nan))
