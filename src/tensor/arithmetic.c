@@ -4,12 +4,24 @@
 #include "tensor/storage.h"
 #include "tensor/walk.h"
 
+#define NAME add_row_f32
 #define REAL float
-#define NAMED(name) name##_f32
+#define OPERATOR +
 #include "tensor/arithmetic.inc"
 
+#define NAME add_row_f64
 #define REAL double
-#define NAMED(name) name##_f64
+#define OPERATOR +
+#include "tensor/arithmetic.inc"
+
+#define NAME mul_row_f32
+#define REAL float
+#define OPERATOR *
+#include "tensor/arithmetic.inc"
+
+#define NAME mul_row_f64
+#define REAL double
+#define OPERATOR *
 #include "tensor/arithmetic.inc"
 
 typedef void row_function(int64_t count, void *to, const int64_t *step, const void *a, const void *b);

@@ -37,31 +37,74 @@ static void copy_row(int64_t count, size_t bytes, void *to, int64_t to_step, con
   if (to_step == 1 && from_step == 1)
     memcpy(to, from, (size_t)count * bytes);
   else if (bytes == 1)
-    copy_1(count, to, to_step, from, from_step);
+    copy_1_row(count, to, to_step, from, from_step);
   else if (bytes == 2)
-    copy_2(count, to, to_step, from, from_step);
+    copy_2_row(count, to, to_step, from, from_step);
   else if (bytes == 4)
-    copy_4(count, to, to_step, from, from_step);
+    copy_4_row(count, to, to_step, from, from_step);
   else if (bytes == 8)
-    copy_8(count, to, to_step, from, from_step);
+    copy_8_row(count, to, to_step, from, from_step);
   else
-    copy_16(count, to, to_step, from, from_step);
+    copy_16_row(count, to, to_step, from, from_step);
+}
+
+static void copy_plane(int64_t rows, int64_t columns, size_t bytes, void *to, int64_t to_stride, const void *from,
+                       int64_t from_stride) {
+  if (bytes == 1)
+    copy_1_plane(rows, columns, to, to_stride, from, from_stride);
+  else if (bytes == 2)
+    copy_2_plane(rows, columns, to, to_stride, from, from_stride);
+  else if (bytes == 4)
+    copy_4_plane(rows, columns, to, to_stride, from, from_stride);
+  else if (bytes == 8)
+    copy_8_plane(rows, columns, to, to_stride, from, from_stride);
+  else
+    copy_16_plane(rows, columns, to, to_stride, from, from_stride);
+}
+
+/* The dimension along which the source is contiguous, when the target is along the row but the source is not; else -1.
+ */
+static int plane_dim(const tensor_walk *walk) {
+  if (walk->step[0] != 1 || walk->step[1] <= 1) return -1;
+  for (int i = walk->ndim - 1; i >= 0; i--)
+    if (walk->strides[1][i] == 1 && walk->shape[i] >= 8) return i;
+  return -1;
+}
+
+static void copy_planes(tensor_walk *walk, int dim, fonio_tensor *tensor, const fonio_tensor *source) {
+  int64_t strides[WALK_MOST];
+  int64_t rows = walk_take_dim(walk, dim, strides);
+  do
+    copy_plane(rows, walk->row, fonio_dtype_bytes(tensor->dtype), walk_row(walk, 0, tensor), strides[0],
+               walk_row(walk, 1, source), walk->step[1]);
+  while (walk_next(walk));
+}
+
+static void copy_rows(tensor_walk *walk, fonio_tensor *tensor, const fonio_tensor *source) {
+  do
+    copy_row(walk->row, fonio_dtype_bytes(tensor->dtype), walk_row(walk, 0, tensor), walk->step[0],
+             walk_row(walk, 1, source), walk->step[1]);
+  while (walk_next(walk));
+}
+
+static void convert_rows(tensor_walk *walk, fonio_tensor *tensor, const fonio_tensor *source) {
+  do
+    convert_row(walk->row, source->dtype, walk_row(walk, 1, source), walk->step[1], tensor->dtype,
+                walk_row(walk, 0, tensor), walk->step[0]);
+  while (walk_next(walk));
 }
 
 void copy_values(fonio_tensor *tensor, const fonio_tensor *source) {
   const fonio_tensor *operands[] = {tensor, source};
   tensor_walk walk = walk_over(tensor->ndim, tensor->shape, 2, operands);
   if (walk.row == 0) return;
-  bool same = tensor->dtype == source->dtype;
-  size_t bytes = fonio_dtype_bytes(tensor->dtype);
-  do {
-    void *to = walk_row(&walk, 0, tensor);
-    const void *from = walk_row(&walk, 1, source);
-    if (same)
-      copy_row(walk.row, bytes, to, walk.step[0], from, walk.step[1]);
-    else
-      convert_row(walk.row, source->dtype, from, walk.step[1], tensor->dtype, to, walk.step[0]);
-  } while (walk_next(&walk));
+  int dim = plane_dim(&walk);
+  if (tensor->dtype != source->dtype)
+    convert_rows(&walk, tensor, source);
+  else if (dim >= 0)
+    copy_planes(&walk, dim, tensor, source);
+  else
+    copy_rows(&walk, tensor, source);
 }
 
 fonio_tensor *tensor_copy_contiguous(const fonio_tensor *tensor) {

@@ -1,5 +1,7 @@
 #include "tensor/walk.h"
 
+#define SHORT_ROW 8
+
 /* Whether dimension `a` should lie outside of dimension `b`: larger strides outside, the first operand's before the
  * others'. Strides are equal only where elements overlap: torch then has the larger size outside. */
 static bool outside(const tensor_walk *walk, int a, int b) {
@@ -46,6 +48,14 @@ static void join(tensor_walk *walk) {
   if (walk->ndim > 0) walk->ndim = kept + 1;
 }
 
+/* Exchanges a row of a few elements with the longest other dimension: each row costs more than an element. */
+static void avoid_short_rows(tensor_walk *walk) {
+  int last = walk->ndim - 1, longest = last;
+  for (int i = 0; i < last; i++)
+    if (walk->shape[i] > walk->shape[longest]) longest = i;
+  if (walk->shape[last] < SHORT_ROW && walk->shape[longest] >= SHORT_ROW * walk->shape[last]) swap(walk, last, longest);
+}
+
 static void add_dim(tensor_walk *walk, int from_end, int64_t size, const fonio_tensor *const *tensors) {
   int dim = walk->ndim++;
   walk->shape[dim] = size;
@@ -67,11 +77,22 @@ tensor_walk walk_over(int ndim, const int64_t *shape, int operands, const fonio_
   }
   sort(&walk);
   join(&walk);
+  avoid_short_rows(&walk);
   int last = --walk.ndim;
   walk.row = walk.shape[last];
   for (int i = 0; i < operands; i++)
     walk.step[i] = walk.strides[i][last];
   return walk;
+}
+
+int64_t walk_take_dim(tensor_walk *walk, int dim, int64_t strides[WALK_MOST]) {
+  int64_t size = walk->shape[dim];
+  int last = --walk->ndim;
+  for (int i = 0; i < walk->operands; i++)
+    strides[i] = walk->strides[i][dim];
+  for (int i = dim; i < last; i++)
+    swap(walk, i, i + 1);
+  return size;
 }
 
 bool walk_next(tensor_walk *walk) {

@@ -19,6 +19,10 @@ typedef struct tensor_walk {
  * walk. */
 tensor_walk walk_over(int ndim, const int64_t *shape, int operands, const fonio_tensor *const *tensors);
 
+/* Takes a dimension out of a walk that has not begun, for rows of rows: its size, and each operand's stride along it.
+ */
+int64_t walk_take_dim(tensor_walk *walk, int dim, int64_t strides[WALK_MOST]);
+
 /* The next row; false after the last. */
 bool walk_next(tensor_walk *walk);
 
