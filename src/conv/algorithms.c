@@ -3,6 +3,7 @@
 
 const conv_algorithm *const conv_algorithms[] = {
     &conv_packed_forward,
+    &conv_rows_forward,
     &conv_winograd4_forward,
     &conv_winograd2_forward,
     &conv_reference_forward,

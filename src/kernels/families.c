@@ -11,6 +11,7 @@ const kernel_table NAME(kernel_table) = {
     .rows_tile_rows = ROWS_TILE_ROWS,
     .rows_tile_vectors = ROWS_TILE_VECTORS,
     .rows_tiles = NAME(rows_tiles),
+    .pack_columns = NAME(pack_columns),
     .gather_strip = NAME(gather_strip),
     .scatter_strip = NAME(scatter_strip),
     .winograd_input = NAME(winograd_input),

@@ -33,6 +33,8 @@ bool NAME(pack_weights)(const kernel_conv *conv, const void *weight, void *packe
 /* rows.c */
 extern const kernel_rows_tile NAME(rows_tiles)[ROWS_TILE_ROWS * ROWS_TILE_VECTORS];
 
+bool NAME(pack_columns)(const kernel_conv *conv, const void *weight, void *packed);
+
 /* strip.c */
 void NAME(gather_strip)(const kernel_conv *conv, const kernel_strip *strip, int64_t channel, const void *input,
                         void *to);

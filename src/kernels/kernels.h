@@ -108,6 +108,10 @@ typedef struct kernel_table {
                           void *strip);
   bool (*winograd_weights)(int m, const kernel_conv *conv, const void *weight, void *packed);
 
+  /* Packs the weights of a group for such tiles: [block of output channels][term][channel of the block], blocks of
+   * rows_tile_vectors vectors, the last one of as many whole vectors as it needs. Returns whether all are finite. */
+  bool (*pack_columns)(const kernel_conv *conv, const void *weight, void *packed);
+
   /* The plain loops: the oracle, and the last resort. One image and one group; gradients add to what is there. */
   void (*reference_forward)(const kernel_conv *conv, const void *input, const void *weight, const void *bias,
                             int64_t bias_stride, void *output);

@@ -149,22 +149,41 @@ void NAME(pack_pixels)(const kernel_conv *conv, const kernel_pixels *part, const
   }
 }
 
-bool NAME(pack_weights)(const kernel_conv *conv, const void *weight, void *packed) {
-  real *out = packed;
-  real not_finite = 0; /* stays 0 while every weight is finite: inf * 0 and nan * 0 are nan */
-  for (int64_t first = 0; first < conv->out_channels; first += TILE_ROWS) {
-    int64_t rows = conv->out_channels - first < TILE_ROWS ? conv->out_channels - first : TILE_ROWS;
-    for (int64_t r = 0; r < conv->kernel_height; r++)
-      for (int64_t s = 0; s < conv->kernel_width; s++)
-        for (int64_t c = 0; c < conv->in_channels; c++) {
-          const real *w = (const real *)weight + first * conv->weight_strides[0] + c * conv->weight_strides[1] +
-                          r * conv->weight_strides[2] + s * conv->weight_strides[3];
-          for (int64_t m = 0; m < rows; m++) {
-            real x = w[m * conv->weight_strides[0]];
-            not_finite += x * 0;
-            *out++ = x;
-          }
+/* Weights of `width` output channels from `first` on, term by term; channels that do not exist are zero. Returns 0, or
+ * nan where one is not finite: inf * 0 and nan * 0 are nan. */
+static real pack_block(const kernel_conv *conv, const real *weight, int64_t first, int64_t width, real *out) {
+  const int64_t *strides = conv->weight_strides;
+  int64_t exist = clamp(conv->out_channels - first, 0, width);
+  real not_finite = 0;
+  for (int64_t r = 0; r < conv->kernel_height; r++)
+    for (int64_t s = 0; s < conv->kernel_width; s++)
+      for (int64_t c = 0; c < conv->in_channels; c++, out += width) {
+        const real *w = weight + first * strides[0] + c * strides[1] + r * strides[2] + s * strides[3];
+        for (int64_t m = 0; m < exist; m++) {
+          out[m] = w[m * strides[0]];
+          not_finite += out[m] * 0;
         }
+        for (int64_t m = exist; m < width; m++)
+          out[m] = 0;
+      }
+  return not_finite;
+}
+
+/* Blocks of at most `most` output channels; the last is narrower, a multiple of `multiple` wide. */
+INLINE bool pack_blocks(const kernel_conv *conv, const real *weight, int64_t most, int64_t multiple, real *packed) {
+  int64_t terms = conv->kernel_height * conv->kernel_width * conv->in_channels;
+  real not_finite = 0;
+  for (int64_t first = 0; first < conv->out_channels; first += most) {
+    int64_t width = clamp((conv->out_channels - first + multiple - 1) / multiple * multiple, 0, most);
+    not_finite += pack_block(conv, weight, first, width, packed + first * terms);
   }
   return not_finite == 0;
+}
+
+bool NAME(pack_weights)(const kernel_conv *conv, const void *weight, void *packed) {
+  return pack_blocks(conv, weight, TILE_ROWS, 1, packed);
+}
+
+bool NAME(pack_columns)(const kernel_conv *conv, const void *weight, void *packed) {
+  return pack_blocks(conv, weight, ROWS_TILE_VECTORS * LANES, LANES, packed);
 }
