@@ -24,9 +24,16 @@ static int64_t pixels_of_image(const fonio_conv_plan *plan) {
   return plan->problem.out_height * plan->problem.out_width;
 }
 
+/* Packing moves whole vectors where pixels lie side by side or every second one, otherwise each element for itself. */
 static double cost(const fonio_conv_plan *plan) {
-  double products = (double)plan->problem.out_channels * (double)pixels_of_image(plan) * (double)terms_of_sum(plan);
-  return products / (2.0 * plan->kernels->lanes) + 200;
+  const kernel_conv *g = &plan->geometry;
+  double lanes = plan->kernels->lanes, terms = (double)terms_of_sum(plan), channels = (double)g->out_channels;
+  double rows = (double)conv_round_up(g->out_channels, 2);
+  double pixels = (double)conv_round_up(pixels_of_image(plan), plan->kernels->lanes);
+  int64_t step = g->stride[1] * g->input_strides[2];
+  double pack = step == 1 ? 1.5 / lanes + 0.1 : step == 2 ? 4 / lanes + 0.1 : 1.5;
+  double store = g->output_strides[2] == 1 ? 0 : 3 * channels;
+  return (double)plan->problem.groups * pixels * (rows * terms / (1.9 * lanes) + pack * terms + store);
 }
 
 /* A piece should last long enough to be worth handing to a thread: some 50 microseconds. */
