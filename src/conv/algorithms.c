@@ -4,6 +4,8 @@
 const conv_algorithm *const conv_algorithms[] = {
     &conv_packed_forward,
     &conv_rows_forward,
+    &conv_depthwise_planes_forward,
+    &conv_depthwise_pixels_forward,
     &conv_winograd4_forward,
     &conv_winograd2_forward,
     &conv_reference_forward,

@@ -66,7 +66,7 @@ struct conv_algorithm {
 extern const conv_algorithm *const conv_algorithms[];
 extern const conv_algorithm conv_reference_forward, conv_reference_input_gradient, conv_reference_weight_gradient;
 extern const conv_algorithm conv_packed_forward, conv_winograd4_forward, conv_winograd2_forward;
-extern const conv_algorithm conv_rows_forward;
+extern const conv_algorithm conv_rows_forward, conv_depthwise_planes_forward, conv_depthwise_pixels_forward;
 
 /* Fills in the geometry and the index maps of a plan. FONIO_NO_MEMORY. */
 fonio_status conv_geometry_init(fonio_conv_plan *plan);

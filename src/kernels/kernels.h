@@ -77,6 +77,20 @@ typedef struct kernel_winograd {
   int64_t tile_stride;    /* between transformed tiles */
 } kernel_winograd;
 
+/* A block of one output plane, for depthwise convolution, and the buffer that its part of the input plane is spread out
+ * in: [row][phase][phase_elements], phase f of a row holding padded columns f, f + stride, ... from the block's first
+ * on. */
+typedef struct kernel_depthwise {
+  int64_t row, rows, column, columns; /* of the output */
+  int64_t phase_columns;              /* that the block reads of a phase */
+  int64_t phase_elements;             /* at least so many, with a tile's vectors to spare */
+  const int64_t *offsets;             /* where in a row of the buffer each kernel column begins */
+} kernel_depthwise;
+
+/* The most taps of a depthwise kernel; how many pixels a tile of channels_last has. */
+#define KERNEL_DEPTHWISE_TAPS 1024
+#define KERNEL_DEPTHWISE_PIXELS 4
+
 typedef struct kernel_table {
   int lanes;
   int tile_rows, tile_vectors; /* of the largest tile */
@@ -111,6 +125,15 @@ typedef struct kernel_table {
   /* Packs the weights of a group for such tiles: [block of output channels][term][channel of the block], blocks of
    * rows_tile_vectors vectors, the last one of as many whole vectors as it needs. Returns whether all are finite. */
   bool (*pack_columns)(const kernel_conv *conv, const void *weight, void *packed);
+
+  int depthwise_width; /* columns of the widest tile: the buffer has so many to spare */
+  /* One block of one output plane; `weight` of its channel, any strides; output columns side by side. */
+  void (*depthwise_planes)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane, const void *weight,
+                           const void *bias, void *buffer, void *output);
+  /* Up to KERNEL_DEPTHWISE_PIXELS pixels of channels_last: pointers [tap][KERNEL_DEPTHWISE_PIXELS], weights
+   * [tap][channels]. */
+  void (*depthwise_pixels)(int64_t pixels, int64_t taps, const void *const *pointers, int64_t channels,
+                           const void *weights, const void *bias, void *output, int64_t pixel_stride);
 
   /* The plain loops: the oracle, and the last resort. One image and one group; gradients add to what is there. */
   void (*reference_forward)(const kernel_conv *conv, const void *input, const void *weight, const void *bias,
