@@ -5,7 +5,7 @@
 #include "conv/plan.h"
 
 static bool is_depthwise(const fonio_conv_problem *p) {
-  return p->groups == p->in_channels && p->groups > 1 && p->kernel_height * p->kernel_width <= KERNEL_DEPTHWISE_TAPS;
+  return p->groups == p->in_channels && p->groups > 1;
 }
 
 static int64_t taps_of(const fonio_conv_plan *plan) {
@@ -22,6 +22,26 @@ static int64_t take(int64_t *piece, int64_t count) {
   int64_t part = *piece % count;
   *piece /= count;
   return part;
+}
+
+/* The weights as [channel][tap], or [tap][channel] where `by_tap`; returns whether all are finite. */
+static bool pack_taps(const fonio_conv_plan *plan, const void *weight, void *packed, bool by_tap) {
+  const fonio_conv_problem *p = &plan->problem;
+  const int64_t *strides = p->weight_strides;
+  int64_t taps = taps_of(plan);
+  bool finite = true;
+  for (int64_t c = 0; c < p->out_channels; c++)
+    for (int64_t tap = 0; tap < taps; tap++) {
+      int64_t from = c * strides[0] + tap / p->kernel_width * strides[2] + tap % p->kernel_width * strides[3];
+      int64_t to = by_tap ? tap * p->out_channels + c : c * taps + tap;
+      if (p->dtype == FONIO_FLOAT32)
+        ((float *)packed)[to] = ((const float *)weight)[from];
+      else
+        ((double *)packed)[to] = ((const double *)weight)[from];
+      double value = p->dtype == FONIO_FLOAT32 ? (double)((float *)packed)[to] : ((double *)packed)[to];
+      finite &= value - value == 0;
+    }
+  return finite;
 }
 
 /* A piece should last long enough to be worth handing to a thread. */
@@ -70,9 +90,13 @@ static void planes_prepare(fonio_conv_plan *plan) {
   b->terms = conv_min(plan->problem.out_height, conv_max(rows / plan->geometry.stride[0] / 4 * 4, 4));
   int64_t per_plane = conv_max(1, plan->problem.out_height * plan->problem.out_width * taps_of(plan));
   b->channels = conv_min(plan->problem.out_channels, conv_max(1, PIECE_PRODUCTS / per_plane));
-  plan->packed_bytes = 0;
+  plan->packed_bytes = plan->problem.out_channels * taps_of(plan) * bytes;
   /* A tile that is higher than what is left reads rows that are not filled in. */
   plan->workspace_bytes = conv_round_up(buffer_rows(plan, b->terms) * pitch * bytes, 64);
+}
+
+static bool planes_pack(const fonio_conv_plan *plan, const void *weight, void *packed) {
+  return pack_taps(plan, weight, packed, false);
 }
 
 static int64_t planes_pieces(const fonio_conv_plan *plan) {
@@ -94,7 +118,7 @@ static void run_plane(const conv_run *run, int64_t image, int64_t channel, void 
       job.row = row;
       job.rows = conv_min(plan->blocks.terms, p->out_height - row);
       plan->kernels->depthwise_planes(&plan->geometry, &job, conv_at(b->input, conv_input_offset(plan, image, group)),
-                                      conv_at(b->weight, channel * p->weight_strides[0] * bytes), bias, buffer, output);
+                                      conv_at(run->packed, channel * taps_of(plan) * bytes), bias, buffer, output);
     }
 }
 
@@ -125,23 +149,8 @@ static void pixels_prepare(fonio_conv_plan *plan) {
       conv_round_up(channels * bytes, 64) * 2 + taps_of(plan) * KERNEL_DEPTHWISE_PIXELS * (int64_t)sizeof(void *);
 }
 
-/* [tap][channel]. */
 static bool pixels_pack(const fonio_conv_plan *plan, const void *weight, void *packed) {
-  const fonio_conv_problem *p = &plan->problem;
-  const int64_t *strides = p->weight_strides;
-  bool finite = true;
-  for (int64_t tap = 0; tap < taps_of(plan); tap++)
-    for (int64_t c = 0; c < p->out_channels; c++) {
-      int64_t from = c * strides[0] + tap / p->kernel_width * strides[2] + tap % p->kernel_width * strides[3];
-      int64_t to = tap * p->out_channels + c;
-      if (p->dtype == FONIO_FLOAT32)
-        ((float *)packed)[to] = ((const float *)weight)[from];
-      else
-        ((double *)packed)[to] = ((const double *)weight)[from];
-      double value = p->dtype == FONIO_FLOAT32 ? (double)((float *)packed)[to] : ((double *)packed)[to];
-      finite &= value - value == 0;
-    }
-  return finite;
+  return pack_taps(plan, weight, packed, true);
 }
 
 static int64_t pixels_pieces(const fonio_conv_plan *plan) {
@@ -195,6 +204,7 @@ const conv_algorithm conv_depthwise_planes_forward = {
     .applicable = planes_applicable,
     .cost = planes_cost,
     .prepare = planes_prepare,
+    .pack = planes_pack,
     .pieces = planes_pieces,
     .run_piece = planes_run_piece,
 };

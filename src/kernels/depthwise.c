@@ -178,20 +178,15 @@ static tile_function tile_for(int64_t rows, int64_t columns) {
   return high ? tile_4x2 : tile_1x2;
 }
 
-void NAME(depthwise_planes)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane, const void *weight,
-                            const void *bias, void *buffer, void *output) {
-  real taps[KERNEL_DEPTHWISE_TAPS];
-  for (int64_t r = 0; r < conv->kernel_height; r++)
-    for (int64_t s = 0; s < conv->kernel_width; s++)
-      taps[r * conv->kernel_width + s] =
-          ((const real *)weight)[r * conv->weight_strides[2] + s * conv->weight_strides[3]];
+void NAME(depthwise_planes)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane,
+                            const void *weights, const void *bias, void *buffer, void *output) {
   fill_buffer(conv, job, plane, buffer);
   int64_t pitch = conv->stride[1] * job->phase_elements;
   for (int64_t j = 0; j < job->rows; j += job->rows - j >= TILE_HEIGHT ? TILE_HEIGHT : 1)
     for (int64_t i = 0; i < job->columns; i += TILE_WIDTH * LANES) {
       real *to = (real *)output + (job->row + j) * conv->output_strides[1] + job->column + i;
-      tile_for(job->rows - j, job->columns - i)(conv, job, (const real *)buffer + j * conv->stride[0] * pitch + i, taps,
-                                                bias, job->columns - i, to);
+      tile_for(job->rows - j, job->columns - i)(conv, job, (const real *)buffer + j * conv->stride[0] * pitch + i,
+                                                weights, bias, job->columns - i, to);
     }
 }
 

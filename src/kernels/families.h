@@ -55,8 +55,8 @@ void NAME(winograd_output)(int m, const kernel_winograd *job, const void *from, 
 bool NAME(winograd_weights)(int m, const kernel_conv *conv, const void *weight, void *packed);
 
 /* depthwise.c */
-void NAME(depthwise_planes)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane, const void *weight,
-                            const void *bias, void *buffer, void *output);
+void NAME(depthwise_planes)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane,
+                            const void *weights, const void *bias, void *buffer, void *output);
 void NAME(depthwise_pixels)(int64_t pixels, int64_t taps, const void *const *pointers, int64_t channels,
                             const void *weights, const void *bias, void *output, int64_t pixel_stride);
 

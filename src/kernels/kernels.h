@@ -87,8 +87,7 @@ typedef struct kernel_depthwise {
   const int64_t *offsets;             /* where in a row of the buffer each kernel column begins */
 } kernel_depthwise;
 
-/* The most taps of a depthwise kernel; how many pixels a tile of channels_last has. */
-#define KERNEL_DEPTHWISE_TAPS 1024
+/* How many pixels a tile of channels_last has. */
 #define KERNEL_DEPTHWISE_PIXELS 4
 
 typedef struct kernel_table {
@@ -127,8 +126,8 @@ typedef struct kernel_table {
   bool (*pack_columns)(const kernel_conv *conv, const void *weight, void *packed);
 
   int depthwise_width; /* columns of the widest tile: the buffer has so many to spare */
-  /* One block of one output plane; `weight` of its channel, any strides; output columns side by side. */
-  void (*depthwise_planes)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane, const void *weight,
+  /* One block of one output plane; the weights of its channel, tap by tap; output columns side by side. */
+  void (*depthwise_planes)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane, const void *weights,
                            const void *bias, void *buffer, void *output);
   /* Up to KERNEL_DEPTHWISE_PIXELS pixels of channels_last: pointers [tap][KERNEL_DEPTHWISE_PIXELS], weights
    * [tap][channels]. */
