@@ -10,8 +10,11 @@
 
 /* ---- Making ---- */
 
+/* Without channels there is nothing to pack and nothing to divide by: that is left to the plain loops. */
 static bool can_do(const conv_algorithm *algorithm, const fonio_conv_plan *plan) {
-  return algorithm->direction == plan->direction && algorithm->applicable(&plan->problem);
+  const fonio_conv_problem *p = &plan->problem;
+  bool empty = p->in_channels == 0 || p->out_channels == 0;
+  return algorithm->direction == plan->direction && (!empty || !algorithm->pack) && algorithm->applicable(p);
 }
 
 /* The algorithm of that name. */
