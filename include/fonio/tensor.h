@@ -111,14 +111,15 @@ FONIO_API fonio_status fonio_tensor_item_int64(const fonio_tensor *tensor, int64
  * text. */
 FONIO_API fonio_status fonio_tensor_at(const fonio_tensor *tensor, int ndim, const int64_t *index, double *value);
 
-/* torch.equal: same shape and same values (NaN differs from everything). FONIO_OK, with the answer in `equal`. */
+/* torch.equal: same shape and same values, whatever the dtypes (NaN differs from everything). An integer beside a float
+ * is converted to that, as torch promotes it. */
 FONIO_API fonio_status fonio_tensor_equal(const fonio_tensor *a, const fonio_tensor *b, bool *equal);
 
 /* Same dtype, shape and bits (NaN equals the same NaN; -0 differs from 0). */
 FONIO_API fonio_status fonio_tensor_identical(const fonio_tensor *a, const fonio_tensor *b, bool *identical);
 
-/* torch.allclose: |a - b| <= atol + rtol * |b| everywhere, computed in double; same shape and dtype required (torch's
- * texts). */
+/* torch.allclose: a == b, or |a - b| finite and <= atol + rtol * |b|, everywhere, computed in double. Of one dtype;
+ * broadcast to one shape. FONIO_RUNTIME_ERROR with torch's texts otherwise, and for a tolerance below 0. */
 FONIO_API fonio_status fonio_tensor_allclose(const fonio_tensor *a, const fonio_tensor *b, double rtol, double atol,
                                              bool equal_nan, bool *close);
 

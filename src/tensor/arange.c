@@ -67,10 +67,17 @@ static int64_t group_size(fonio_dtype dtype) {
   return 32 / (int64_t)fonio_dtype_bytes(dtype);
 }
 
-/* start + index * step in the type that torch counts in, float for the 16-bit types, with one rounding. */
+/* start + index * step in the type that torch counts in, float for the 16-bit types, with one rounding as compiled
+ * there. */
 static double term(fonio_dtype dtype, double start, int64_t index, double step) {
   if (fonio_dtype_bytes(dtype) == 2) return (double)fmaf((float)index, (float)step, (float)start);
   return fma((double)index, step, start);
+}
+
+/* The same where torch rounds the product, too: within a group of bfloat16. */
+static double term_in_two_steps(double base, int64_t index, double step) {
+  float product = (float)index * (float)step;
+  return (double)((float)base + product);
 }
 
 static void fill_group(fonio_dtype dtype, double start, int64_t index, double step, char *elements) {
@@ -78,7 +85,7 @@ static void fill_group(fonio_dtype dtype, double start, int64_t index, double st
   tensor_write_element(dtype, elements, term(dtype, start, index, step));
   base = tensor_read_element(dtype, elements);
   for (int64_t i = 0; i < group_size(dtype); i++)
-    values[i] = term(dtype, base, i, step);
+    values[i] = dtype == FONIO_BFLOAT16 ? term_in_two_steps(base, i, step) : term(dtype, base, i, step);
   convert_row(group_size(dtype), FONIO_FLOAT64, values, 1, dtype, elements, 1);
 }
 
