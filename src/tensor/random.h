@@ -18,8 +18,18 @@ struct fonio_generator {
   double normal; /* the second number of Box and Muller's pair, for the next call */
 };
 
-/* The next 32 bits. The caller holds the lock. */
-uint32_t random_next(fonio_generator *generator);
+/* Makes the next 624 words out of the last. */
+void random_renew(fonio_generator *generator);
+
+/* The next 32 bits: a word, tempered. The caller holds the lock. */
+static inline uint32_t random_next(fonio_generator *generator) {
+  if (generator->used == RANDOM_WORDS) random_renew(generator);
+  uint32_t word = generator->words[generator->used++];
+  word ^= word >> 11;
+  word ^= word << 7 & 0x9d2c5680u;
+  word ^= word << 15 & 0xefc60000u;
+  return word ^ word >> 18;
+}
 
 /* The next 64 bits: two draws, the first in the upper half. */
 static inline uint64_t random_next64(fonio_generator *generator) {

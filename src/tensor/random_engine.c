@@ -23,25 +23,20 @@ static void set_seed(fonio_generator *generator, uint64_t seed) {
     generator->words[i] = word = 1812433253u * (word ^ word >> 30) + i;
 }
 
-/* The next 624 words, in the place of the last. Word i comes from the top bit of i, the other bits of i + 1, and i +
- * 397. */
-static void renew(uint32_t words[RANDOM_WORDS]) {
-  for (int i = 0; i < RANDOM_WORDS; i++) {
-    uint32_t joined = (words[i] & 0x80000000u) | (words[(i + 1) % RANDOM_WORDS] & 0x7fffffffu);
-    words[i] = words[(i + 397) % RANDOM_WORDS] ^ joined >> 1 ^ (joined & 1 ? 0x9908b0dfu : 0);
-  }
+/* Word i comes from the top bit of word i, the other bits of i + 1, and i + 397; round the end, from new words. */
+static inline uint32_t new_word(uint32_t word, uint32_t next, uint32_t far) {
+  uint32_t joined = (word & 0x80000000u) | (next & 0x7fffffffu);
+  return far ^ joined >> 1 ^ (joined & 1 ? 0x9908b0dfu : 0);
 }
 
-uint32_t random_next(fonio_generator *generator) {
-  if (generator->used == RANDOM_WORDS) {
-    renew(generator->words);
-    generator->used = 0;
-  }
-  uint32_t word = generator->words[generator->used++];
-  word ^= word >> 11;
-  word ^= word << 7 & 0x9d2c5680u;
-  word ^= word << 15 & 0xefc60000u;
-  return word ^ word >> 18;
+void random_renew(fonio_generator *generator) {
+  uint32_t *words = generator->words;
+  for (int i = 0; i < 227; i++)
+    words[i] = new_word(words[i], words[i + 1], words[i + 397]);
+  for (int i = 227; i < 623; i++)
+    words[i] = new_word(words[i], words[i + 1], words[i - 227]);
+  words[623] = new_word(words[623], words[0], words[396]);
+  generator->used = 0;
 }
 
 /* A seed by chance. Where the system has no entropy to give, the time and the process must do. */

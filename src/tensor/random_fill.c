@@ -1,6 +1,7 @@
 /* How random numbers get into a tensor. */
 #include "tensor/number.h"
 #include "tensor/random.h"
+#include "tensor/small_float.h"
 #include "tensor/walk.h"
 
 /* One row: of complex elements that lie apart, each is a row of two numbers. */
@@ -35,6 +36,7 @@ void random_write(fonio_dtype dtype, void *row, int64_t index, double value) {
   switch (dtype) {
   case FONIO_FLOAT64: ((double *)row)[index] = value; break;
   case FONIO_FLOAT32: ((float *)row)[index] = (float)value; break;
-  default: tensor_write_element(dtype, (uint16_t *)row + index, value);
+  case FONIO_FLOAT16: ((uint16_t *)row)[index] = half_from_float((float)value); break;
+  default: ((uint16_t *)row)[index] = bfloat16_from_float((float)value);
   }
 }

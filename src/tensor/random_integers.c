@@ -1,21 +1,25 @@
 /* tensor.random_(from, to) and torch.randperm: torch's checks, and its bits. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/error.h"
-#include "tensor/convert.h"
 #include "tensor/random.h"
 #include "tensor/tensor.h"
 
-/* Writes number `index` of a row as a C++ cast from int64_t does. */
+/* Writes number `index` of a row as a C++ cast from int64_t does; integers lose their upper bits. */
 static void write_integer(fonio_dtype dtype, void *row, int64_t index, int64_t number) {
-  char *element = (char *)row + index * (int64_t)fonio_dtype_bytes(dtype);
   if (dtype == FONIO_FLOAT64)
     random_write(dtype, row, index, (double)number);
   else if (fonio_dtype_is_floating_point(dtype))
     random_write(dtype, row, index, (double)(float)number);
   else
-    convert_row(1, FONIO_INT64, &number, 1, dtype, element, 1);
+    switch (fonio_dtype_bytes(dtype)) {
+    case 1: ((uint8_t *)row)[index] = (uint8_t)number; break;
+    case 2: ((uint16_t *)row)[index] = (uint16_t)number; break;
+    case 4: ((uint32_t *)row)[index] = (uint32_t)number; break;
+    default: ((int64_t *)row)[index] = number;
+    }
 }
 
 /* What becomes of a number in the dtype. One that then fits no int64_t is the least one, as on x86. */
@@ -181,27 +185,38 @@ static fonio_status check_randperm(fonio_dtype dtype, int64_t n) {
   return fail(FONIO_NOT_IMPLEMENTED, "\"randperm\" not implemented for '%s'", fonio_dtype_scalar_name(dtype));
 }
 
-static void swap_elements(char *a, char *b, size_t bytes) {
-  for (size_t i = 0; i < bytes; i++) {
-    char moved = a[i];
-    a[i] = b[i];
-    b[i] = moved;
-  }
+static inline void swap_elements(void *data, size_t bytes, int64_t a, int64_t b) {
+  char *element_a = (char *)data + (size_t)a * bytes, *element_b = (char *)data + (size_t)b * bytes;
+  uint64_t moved_a, moved_b; /* room for an element of any dtype that is shuffled */
+  memcpy(&moved_a, element_a, bytes);
+  memcpy(&moved_b, element_b, bytes);
+  memcpy(element_a, &moved_b, bytes);
+  memcpy(element_b, &moved_a, bytes);
 }
 
 /* Fisher and Yates: 32 bits choose among the rest. */
-static void shuffle(fonio_generator *generator, char *data, size_t bytes, int64_t n) {
+static inline void shuffle(fonio_generator *generator, void *data, size_t bytes, int64_t n) {
   for (int64_t i = 0; i < n - 1; i++) {
     int64_t other = i + random_next(generator) % (n - i);
-    swap_elements(data + (size_t)i * bytes, data + (size_t)other * bytes, bytes);
+    swap_elements(data, bytes, i, other);
+  }
+}
+
+/* With the size known to the compiler a swap is four moves. */
+static void shuffle_by_size(fonio_generator *generator, void *data, size_t bytes, int64_t n) {
+  switch (bytes) {
+  case 1: shuffle(generator, data, 1, n); break;
+  case 2: shuffle(generator, data, 2, n); break;
+  case 4: shuffle(generator, data, 4, n); break;
+  default: shuffle(generator, data, 8, n);
   }
 }
 
 /* Where 32 bits would favour some, torch deals the numbers in one by one, with 64. */
-static void deal(fonio_generator *generator, char *data, size_t bytes, int64_t n) {
+static void deal(fonio_generator *generator, void *data, size_t bytes, int64_t n) {
   for (int64_t i = 1; i < n; i++) {
     uint64_t other = random_next64(generator) % (uint64_t)(i + 1);
-    swap_elements(data + (size_t)i * bytes, data + other * bytes, bytes);
+    swap_elements(data, bytes, i, (int64_t)other);
   }
 }
 
@@ -213,13 +228,13 @@ fonio_tensor *fonio_generator_randperm(fonio_generator *generator, fonio_dtype d
     fonio_tensor_release(tensor);
     return NULL;
   }
-  char *data = tensor_at_offset(tensor);
+  void *data = tensor_at_offset(tensor);
   size_t bytes = fonio_dtype_bytes(dtype);
   for (int64_t i = 0; i < n; i++)
     write_integer(dtype, data, i, i);
   pthread_mutex_lock(&generator->lock);
   if (n < UINT32_MAX / 20)
-    shuffle(generator, data, bytes, n);
+    shuffle_by_size(generator, data, bytes, n);
   else
     deal(generator, data, bytes, n);
   pthread_mutex_unlock(&generator->lock);

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "tensor/number.h"
 #include "tensor/random.h"
+#include "tensor/small_float.h"
 #include "tensor/tensor.h"
 
 typedef struct normal_shape {
@@ -40,8 +41,8 @@ static float cephes_log(float x) {
   static const float factors[9] = {7.0376836292e-2f,  -1.1514610310e-1f, 1.1676998740e-1f,
                                    -1.2420140846e-1f, 1.4249322787e-1f,  -1.6668057665e-1f,
                                    2.0000714765e-1f,  -2.4999993993e-1f, 3.3333331174e-1f};
-  int exponent;
-  x = frexpf(x, &exponent);
+  int exponent = (int)(float_bits(x) >> 23) - 126;
+  x = float_of_bits((float_bits(x) & 0x7fffff) | 0x3f000000); /* in [0.5, 1) */
   if (x < 0.707106781186547524f) {
     x = x - 1 + x;
     exponent--;
