@@ -134,6 +134,8 @@ def call_randperm(rng):
 def call_uniform(rng):
     dtype = rng.choice(REAL + COMPLEX)
     low, high = sorted(rng.choice([0, 1, rng.gauss(0, 1), rng.gauss(0, 1e4), 1e-7 * rng.random()]) for _ in range(2))
+    if rng.random() < 0.2:  # hardly any room between the bounds: many results are rounded to the upper one
+        high = low + abs(low) * 2.0 ** rng.choice([-7, -10, -22, -23, -24, -51, -52])
     base, their_base, ours, theirs = random_targets(rng, dtype)
     fill("uniform", ours, low, high)
     theirs.uniform_(low, high)
@@ -302,6 +304,7 @@ IN_PLACE = [
     *(("random", dtype, -(2**63), 2**63 - 1) for dtype in DTYPES),
     *(("random", dtype, 3, 3) for dtype in DTYPES),
     *(("random", dtype, 2**24 + 1, 2**24 + 2) for dtype in DTYPES),
+    ("random", torch.float32, 2**60 + 2**36 + 1, 2**60 + 2**36 + 2),  # rounds up, unless by way of double
     *(("random", torch.float16, low, high) for low, high in ((65503, 65504), (70000, 80000), (2049, 2050), (-70000, 5))),
     *(("uniform", dtype, low, high) for dtype in REAL for low, high in ((2, 1), (NAN, 1), (0, NAN), (INF, 1), (0, -INF))),
     *(("uniform", dtype, -x, x) for dtype in REAL for x in (4e4, 3e38, 1e39, 1.2e308, 65504, 65505)),
