@@ -45,6 +45,36 @@ void text_add_sizes(text_buffer *text, int ndim, const int64_t *sizes) {
   }
 }
 
+void text_add_size(text_buffer *text, int ndim, const int64_t *sizes) {
+  text_add(text, "torch.Size([");
+  text_add_sizes(text, ndim, sizes);
+  text_add(text, "])");
+}
+
+/* One character inside of quotes, as Python's repr has it. */
+static void add_character(text_buffer *text, char character, char quote) {
+  char escaped[8];
+  switch (character) {
+  case '\n': text_add(text, "\\n"); return;
+  case '\r': text_add(text, "\\r"); return;
+  case '\t': text_add(text, "\\t"); return;
+  case '\\': text_add(text, "\\\\"); return;
+  default: break;
+  }
+  if (character == quote) text_add(text, "\\");
+  bool control = (unsigned char)character < ' ' || character == 127;
+  snprintf(escaped, sizeof escaped, control ? "\\x%02x" : "%c", character);
+  text_add(text, escaped);
+}
+
+void text_add_quoted(text_buffer *text, const char *string) {
+  char quote = strchr(string, '\'') && !strchr(string, '"') ? '"' : '\'';
+  text_add_bytes(text, &quote, 1);
+  for (; *string; string++)
+    add_character(text, *string, quote);
+  text_add_bytes(text, &quote, 1);
+}
+
 char *text_take(text_buffer *text) {
   if (!make_room(text, 0)) {
     text_drop(text);
