@@ -12,5 +12,6 @@
 #include <fonio/print.h>    /* tensors as text, as torch prints them */
 #include <fonio/ops.h>      /* operations on tensors that gradients flow through */
 #include <fonio/autograd.h> /* backward, grad, no_grad, gradcheck */
+#include <fonio/nn.h>       /* modules: trees of layers and parameters, Conv2d, initialisation */
 
 #endif

@@ -43,13 +43,6 @@ fonio_tensor *fonio_tensor_grad(const fonio_tensor *tensor) {
   return tensor->grad;
 }
 
-static bool same_shape(const fonio_tensor *a, const fonio_tensor *b) {
-  bool same = a->ndim == b->ndim;
-  for (int i = 0; same && i < a->ndim; i++)
-    same = a->shape[i] == b->shape[i];
-  return same;
-}
-
 static fonio_status check_grad(const fonio_tensor *tensor, const fonio_tensor *grad) {
   if (grad == tensor) return fail(FONIO_RUNTIME_ERROR, "can't assign Variable as its own grad");
   if (grad->dtype != tensor->dtype)
@@ -59,7 +52,7 @@ static fonio_status check_grad(const fonio_tensor *tensor, const fonio_tensor *g
                 "attribute with a specific dtype, or None to allow any dtype. Set grad_dtype with caution. Diverging "
                 "the dtypes of a tensor and its gradient may break downstream systems that assume they match.",
                 fonio_dtype_cpp_name(grad->dtype), fonio_dtype_scalar_name(tensor->dtype));
-  if (!same_shape(tensor, grad))
+  if (!tensor_same_shape(tensor, grad))
     return fail(FONIO_RUNTIME_ERROR,
                 "attempting to assign a gradient of size '%s' to a tensor of size '%s'. Please ensure that the "
                 "gradient and the tensor are the same size",

@@ -116,13 +116,6 @@ static void look_at_pairs(int ndim, const int64_t *shape, const fonio_tensor *a,
     continue;
 }
 
-static bool same_shape(const fonio_tensor *a, const fonio_tensor *b) {
-  bool same = a->ndim == b->ndim;
-  for (int i = 0; same && i < a->ndim; i++)
-    same = a->shape[i] == b->shape[i];
-  return same;
-}
-
 static bool look_if_equal(const comparison *run, void *user) {
   bool *equal = user;
   for (int64_t i = 0; i < run->count; i++)
@@ -132,7 +125,7 @@ static bool look_if_equal(const comparison *run, void *user) {
 
 fonio_status fonio_tensor_equal(const fonio_tensor *a, const fonio_tensor *b, bool *equal) {
   if (!a || !b || !equal) return fail_given_null("fonio_tensor_equal");
-  bool result = same_shape(a, b);
+  bool result = tensor_same_shape(a, b);
   if (result) look_at_pairs(a->ndim, a->shape, a, b, look_if_equal, &result);
   *equal = result;
   return FONIO_OK;
@@ -158,7 +151,7 @@ static bool identical_values(const fonio_tensor *a, const fonio_tensor *b) {
 
 fonio_status fonio_tensor_identical(const fonio_tensor *a, const fonio_tensor *b, bool *identical) {
   if (!a || !b || !identical) return fail_given_null("fonio_tensor_identical");
-  *identical = a->dtype == b->dtype && same_shape(a, b) && identical_values(a, b);
+  *identical = a->dtype == b->dtype && tensor_same_shape(a, b) && identical_values(a, b);
   return FONIO_OK;
 }
 
@@ -207,7 +200,7 @@ static bool look_for_largest(const comparison *run, void *user) {
 
 fonio_status fonio_tensor_max_difference(const fonio_tensor *a, const fonio_tensor *b, double *difference) {
   if (!a || !b || !difference) return fail_given_null("fonio_tensor_max_difference");
-  if (!same_shape(a, b))
+  if (!tensor_same_shape(a, b))
     return fail(FONIO_RUNTIME_ERROR, "the difference of two tensors needs one shape, not %s and %s",
                 shape_to_text(a->ndim, a->shape).text, shape_to_text(b->ndim, b->shape).text);
   double largest = 0;

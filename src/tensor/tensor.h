@@ -53,6 +53,13 @@ static inline void *tensor_at_offset(const fonio_tensor *tensor) {
   return (char *)tensor->storage->data + (size_t)tensor->offset * fonio_dtype_bytes(tensor->dtype);
 }
 
+static inline bool tensor_same_shape(const fonio_tensor *a, const fonio_tensor *b) {
+  bool same = a->ndim == b->ndim;
+  for (int i = 0; same && i < a->ndim; i++)
+    same = a->shape[i] == b->shape[i];
+  return same;
+}
+
 /* ---- Raw operations: new tensors without a history, or NULL after fail() with torch's text ---- */
 
 /* A tensor over the same storage with other sizes, strides and offset. The caller vouches that every element lies
