@@ -1,6 +1,6 @@
 # A thin front for CMake; `make help` lists the targets. The tree's own files are in CMakeLists.txt.
 .DEFAULT_GOAL := build
-.PHONY: build test bench install symbols format check-format clean help
+.PHONY: build run test bench install symbols format check-format clean help
 .NOTPARALLEL:
 
 PREFIX ?= /usr/local
@@ -10,6 +10,9 @@ build: ## the library and the examples, into build/ (the default)
 	@scripts/setup build
 	@test -f build/CMakeCache.txt || cmake --preset release
 	@cmake --build build
+
+run: build ## the article's program, its layer over a photograph, a kernel learnt from one; pictures into out/
+	@scripts/run
 
 test: ## every test, with all of its own set-up; KINDS="unit pytest" picks some
 	@scripts/setup test
