@@ -18,7 +18,7 @@ test: ## every test, with all of its own set-up; KINDS="unit pytest" picks some
 	@scripts/setup test
 	@scripts/test $(KINDS)
 
-bench: build ## Fonio beside its peers, with all of its own set-up; ARGS="--quick --layers lenet" and more: scripts/bench --help
+bench: build ## Fonio beside its peers, with all of its own set-up; ARGS="--quick --layers lenet" picks
 	@scripts/setup bench
 	@scripts/bench $(ARGS)
 

@@ -40,7 +40,8 @@ def parse_arguments(arguments):
             parser.error(f"--{name} is at least 1")
     if options.out is None:
         batch = f"-n{options.batch}" if options.batch else ""
-        options.out = pathlib.Path(f"out/bench/{options.dtype}-{options.layout}-t{options.threads}{batch}")
+        accuracy = f"-{options.accuracy}" if options.accuracy else ""
+        options.out = pathlib.Path(f"out/bench/{options.dtype}-{options.layout}-t{options.threads}{batch}{accuracy}")
     return parser, options
 
 

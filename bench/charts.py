@@ -96,7 +96,7 @@ def roofline(results, by, path):
     axes.grid(which="major", color="#e6e6e6", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel("flop / byte that has to be moved at least")
-    axes.set_ylabel("GFLOP/s of the plain sum")
+    axes.set_ylabel("GFLOP/s of the plain sum, what Winograd saves not taken off")
     figure.suptitle("Each layer under the roofline", fontsize=11)
     axes.set_title(caption(results), fontsize=8.5, color=TEXT)
     draw_roofs(axes, results, low, high)
@@ -117,13 +117,13 @@ def draw_roofs(axes, results, low, high):
         return
     axes.axhline(peak, color=LINE, linewidth=1.2)
     axes.annotate(
-        f"multiply-add peak {peak:.0f} GFLOP/s", (high, peak), xytext=(-4, 4), textcoords="offset points", fontsize=8, ha="right"
+        f"multiply-add\npeak: {peak:.0f}", (high, peak), xytext=(5, 0), textcoords="offset points", fontsize=8, va="center"
     )
     axes.figure.draw_without_rendering()  # the slope on paper is known only then
     for shade, (level, rate) in zip(("#444444", "#777777", "#aaaaaa"), roofs(results).items()):
         rate *= results["settings"]["threads"] / 1e9
         knee = peak / rate
-        if knee <= low:
+        if knee < 3 * low:  # no room for its name
             continue
         axes.plot([low, knee], [low * rate, peak], color=shade, linewidth=0.9, zorder=1)
         (x0, y0), (x1, y1) = axes.transData.transform([(low, low * rate), (knee, peak)])

@@ -34,7 +34,8 @@ def title(results):
     settings = results["settings"]
     threads = f"{settings['threads']} thread{'s' * (settings['threads'] > 1)}"
     batch = f", batch {settings['batch']}" if settings["batch"] else ""
-    return f"{settings['dtype']}, {settings['layout']}, {threads}{batch}"
+    accuracy = f", {results['versions']['fonio_accuracy']}" * (results["versions"]["fonio_accuracy"] != "default")
+    return f"{settings['dtype']}, {settings['layout']}, {threads}{batch}{accuracy}"
 
 
 def section(results, by, images=None):
@@ -83,12 +84,15 @@ def main(arguments=None):
     parser.add_argument("--into", type=pathlib.Path, metavar="DOCUMENT", help="put them between the marks of this document")
     parser.add_argument("--by", choices=("min", "median"), default="min", help="what is shown (min)")
     options = parser.parse_args(arguments)
-    runs = [r.load(path) for path in options.results]
-    if options.into:
-        write_into(options.into, runs, options.by)
-    else:
-        for path, results in zip(options.results, runs):
-            write(results, path.parent, options.by)
+    try:
+        runs = [r.load(path) for path in options.results]
+        if options.into:
+            write_into(options.into, runs, options.by)
+        else:
+            for path, results in zip(options.results, runs):
+                write(results, path.parent, options.by)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     return 0
 
 
