@@ -20,8 +20,7 @@ static void fill_row(fonio_generator *generator, random_filler *fill, const void
 }
 
 fonio_status random_fill(fonio_tensor *tensor, fonio_generator *generator, random_filler *fill, const void *how) {
-  const fonio_tensor *operands[] = {tensor};
-  tensor_walk walk = walk_over(tensor->ndim, tensor->shape, 1, operands);
+  tensor_walk walk = walk_in_order(tensor);
   if (walk.row == 0) return FONIO_OK;
   if (tensor_check_not_expanded(tensor) != FONIO_OK) return FONIO_RUNTIME_ERROR;
   pthread_mutex_lock(&generator->lock);

@@ -65,24 +65,37 @@ static void add_dim(tensor_walk *walk, int from_end, int64_t size, const fonio_t
   }
 }
 
-tensor_walk walk_over(int ndim, const int64_t *shape, int operands, const fonio_tensor *const *tensors) {
+/* The dimensions in the order of memory, as few as may be. */
+static tensor_walk in_order(int ndim, const int64_t *shape, int operands, const fonio_tensor *const *tensors) {
   tensor_walk walk = {.operands = operands, .row = 1};
   for (int i = 0; i < ndim; i++) {
     if (shape[i] == 0) walk.row = 0;
     if (shape[i] != 1) add_dim(&walk, ndim - i, shape[i], tensors);
   }
-  if (walk.row == 0 || walk.ndim == 0) {
-    walk.ndim = 0;
-    return walk;
-  }
+  if (walk.row == 0) walk.ndim = 0;
   sort(&walk);
   join(&walk);
-  avoid_short_rows(&walk);
+  return walk;
+}
+
+/* Makes the last dimension the row. */
+static tensor_walk with_row(tensor_walk walk) {
+  if (walk.ndim == 0) return walk;
   int last = --walk.ndim;
   walk.row = walk.shape[last];
-  for (int i = 0; i < operands; i++)
+  for (int i = 0; i < walk.operands; i++)
     walk.step[i] = walk.strides[i][last];
   return walk;
+}
+
+tensor_walk walk_over(int ndim, const int64_t *shape, int operands, const fonio_tensor *const *tensors) {
+  tensor_walk walk = in_order(ndim, shape, operands, tensors);
+  if (walk.ndim > 0) avoid_short_rows(&walk);
+  return with_row(walk);
+}
+
+tensor_walk walk_in_order(const fonio_tensor *tensor) {
+  return with_row(in_order(tensor->ndim, tensor->shape, 1, &tensor));
 }
 
 int64_t walk_take_dim(tensor_walk *walk, int dim, int64_t strides[WALK_MOST]) {

@@ -16,8 +16,11 @@ typedef struct tensor_walk {
 } tensor_walk;
 
 /* Sets out over `shape`, to which the tensors are broadcast. The first one's order in memory decides the order of the
- * walk. */
+ * walk, but for rows that would be short. */
 tensor_walk walk_over(int ndim, const int64_t *shape, int operands, const fonio_tensor *const *tensors);
+
+/* Sets out over one tensor in the very order in which torch visits the elements of a tensor that it fills. */
+tensor_walk walk_in_order(const fonio_tensor *tensor);
 
 /* Takes a dimension out of a walk that has not begun, for rows of rows: its size, and each operand's stride along it.
  */

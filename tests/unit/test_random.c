@@ -111,6 +111,29 @@ static void generators_are_apart(void **state) {
   assert_true(fonio_initial_seed() == chosen && fonio_generator_initial_seed(fonio_generator_default()) == chosen);
 }
 
+/* A permuted tensor with short rows in memory is filled in the order of memory all the same. */
+static void strides_decide_the_order(void **state) {
+  (void)state;
+  float memory[40], expected[40];
+  fonio_manual_seed(3);
+  fonio_tensor *plain = fonio_tensor_rand(FONIO_FLOAT32, FONIO_SHAPE(40));
+  memcpy(expected, fonio_tensor_const_data(plain), sizeof expected);
+  fonio_tensor *permuted =
+      fonio_tensor_wrap(FONIO_FLOAT32, memory, FONIO_SHAPE(2, 20), (const int64_t[]){1, 2}, NULL, NULL);
+  fonio_manual_seed(3);
+  assert_int_equal(fonio_tensor_uniform(permuted, 0, 1), FONIO_OK);
+  assert_memory_equal(memory, expected, sizeof expected);
+  fonio_tensor *padded =
+      fonio_tensor_wrap(FONIO_FLOAT32, memory, FONIO_SHAPE(2, 13), (const int64_t[]){1, 3}, NULL, NULL);
+  fonio_manual_seed(3);
+  assert_int_equal(fonio_tensor_uniform(padded, 0, 1), FONIO_OK);
+  for (int i = 0; i < 26; i++)
+    assert_true(memory[i / 2 * 3 + i % 2] == expected[i]);
+  fonio_tensor_release(plain);
+  fonio_tensor_release(permuted);
+  fonio_tensor_release(padded);
+}
+
 /* ---- Threads share a generator: the draws of one call stay together ---- */
 
 enum { THREADS = 4, CALLS = 50, DRAWS = 1000 };
@@ -222,6 +245,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(uniform_rounds_once, forget_failures, nothing_is_left),
       cmocka_unit_test_setup_teardown(normal_has_two_ways, forget_failures, nothing_is_left),
       cmocka_unit_test_setup_teardown(whole_numbers, forget_failures, nothing_is_left),
+      cmocka_unit_test_setup_teardown(strides_decide_the_order, forget_failures, nothing_is_left),
       cmocka_unit_test_setup_teardown(generators_are_apart, forget_failures, nothing_is_left),
       cmocka_unit_test_setup_teardown(threads_take_turns, forget_failures, nothing_is_left),
       cmocka_unit_test_setup_teardown(failures_draw_nothing, forget_failures, nothing_is_left),
