@@ -105,7 +105,7 @@ static fonio_status prepare(pass_target *target) {
   else if (keeper->grad)
     target->result = tensor_add(keeper->grad, target->gradient);
   else
-    target->result = tensor_clone(target->gradient);
+    target->result = tensor_copy_contiguous(target->gradient);
   return target->result ? FONIO_OK : fonio_last_status();
 }
 

@@ -131,10 +131,12 @@ fonio_tensor *autograd_record(fonio_tensor *result, const autograd_operation *op
   return result;
 }
 
+bool autograd_node_needs(const autograd_node *node, int input) {
+  return node->edges[input].node || node->edges[input].leaf;
+}
+
 bool autograd_needs(const fonio_tensor *result, int input) {
-  if (!result || !result->node) return false;
-  autograd_edge edge = ((const autograd_node *)result->node)->edges[input];
-  return edge.node || edge.leaf;
+  return result && result->node && autograd_node_needs(result->node, input);
 }
 
 /* ---- What an operation saves for its gradient ---- */
@@ -192,6 +194,13 @@ void autograd_node_free_saved(autograd_node *node) {
   autograd_unlock();
   for (int i = 0; i < AUTOGRAD_MOST_SAVED; i++)
     fonio_tensor_release(saved[i].tensor);
+}
+
+fonio_tensor *autograd_sum_to(fonio_tensor *gradient, const autograd_shape *shape) {
+  bool same = gradient->ndim == shape->ndim;
+  for (int i = 0; same && i < shape->ndim; i++)
+    same = gradient->shape[i] == shape->sizes[i];
+  return same ? fonio_tensor_retain(gradient) : tensor_sum_to(gradient, shape->ndim, shape->sizes);
 }
 
 /* ---- A tensor that keeps its gradient though it is no leaf ---- */

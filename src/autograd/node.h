@@ -66,7 +66,8 @@ struct autograd_node {
 fonio_tensor *autograd_record(fonio_tensor *result, const autograd_operation *operation, int inputs,
                               fonio_tensor *const *tensors, const void *attributes, int64_t attribute_bytes);
 
-/* Whether the history of `result` (may be NULL) goes on to input `input`. */
+/* Whether input `input` of the node, or of the one that made `result` (may be NULL), requires a gradient. */
+bool autograd_node_needs(const autograd_node *node, int input);
 bool autograd_needs(const fonio_tensor *result, int input);
 
 /* Saves `tensor` (retained) in place `place` for the gradient of `result`; without a history (or `result`) does
@@ -82,6 +83,10 @@ fonio_tensor *autograd_saved_tensor(autograd_node *node, int place);
 /* Fails with torch's texts where a write would have to be in a history, or would change a leaf that requires a
  * gradient. */
 fonio_status autograd_check_writable(const fonio_tensor *tensor);
+
+/* The gradient of an input of that shape that was broadcast: summed, or `gradient` itself, retained, where it has the
+ * shape already. */
+fonio_tensor *autograd_sum_to(fonio_tensor *gradient, const autograd_shape *shape);
 
 /* ---- For the way back ---- */
 

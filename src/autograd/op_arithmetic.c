@@ -2,23 +2,9 @@
 #include "autograd/node.h"
 #include "base/error.h"
 
-/* ---- The gradient of an input that was broadcast and converted before it was used ---- */
-
-static bool has_shape(const fonio_tensor *tensor, const autograd_shape *shape) {
-  bool same = tensor->ndim == shape->ndim;
-  for (int i = 0; same && i < shape->ndim; i++)
-    same = tensor->shape[i] == shape->sizes[i];
-  return same;
-}
-
-static fonio_tensor *to_shape(fonio_tensor *gradient, const autograd_shape *shape) {
-  return has_shape(gradient, shape) ? fonio_tensor_retain(gradient)
-                                    : tensor_sum_to(gradient, shape->ndim, shape->sizes);
-}
-
-/* NULL for NULL. */
+/* The gradient of an input that was broadcast and converted before it was used; NULL for NULL. */
 static fonio_tensor *to_input(fonio_tensor *gradient, const autograd_shape *input) {
-  fonio_tensor *sum = gradient ? to_shape(gradient, input) : NULL;
+  fonio_tensor *sum = gradient ? autograd_sum_to(gradient, input) : NULL;
   if (!sum || sum->dtype == input->dtype) return sum;
   fonio_tensor *converted = tensor_convert(sum, input->dtype);
   fonio_tensor_release(sum);
@@ -47,23 +33,31 @@ fonio_tensor *fonio_tensor_add(fonio_tensor *a, fonio_tensor *b) {
 
 /* ---- mul: the gradient of each factor is the other times the gradient ---- */
 
-static fonio_tensor *mul_gradient(autograd_node *node, fonio_tensor *gradient, int i) {
-  fonio_tensor *other = autograd_saved_tensor(node, 1 - i);
-  fonio_tensor *product = other ? tensor_mul(gradient, other) : NULL;
-  fonio_tensor_release(other);
-  fonio_tensor *result = to_input(product, &node->shapes[i]);
-  fonio_tensor_release(product);
-  return result;
+/* Each factor is there when the other one has a gradient. Like torch, takes out both, the second first, whatever this
+ * pass wants of them. */
+static fonio_status take_factors(autograd_node *node, fonio_tensor *factors[2]) {
+  for (int i = 1; i >= 0; i--) {
+    if (!autograd_node_needs(node, 1 - i)) continue;
+    factors[i] = autograd_saved_tensor(node, i);
+    if (!factors[i]) return fonio_last_status();
+  }
+  return FONIO_OK;
 }
 
 static fonio_status mul_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
                               fonio_tensor **gradients) {
-  for (int i = 0; i < 2; i++) {
+  fonio_tensor *factors[2] = {NULL, NULL};
+  fonio_status status = take_factors(node, factors);
+  for (int i = 0; !status && i < 2; i++) {
     if (!wanted[i]) continue;
-    gradients[i] = mul_gradient(node, gradient, i);
-    if (!gradients[i]) return fonio_last_status();
+    fonio_tensor *product = tensor_mul(gradient, factors[1 - i]);
+    gradients[i] = to_input(product, &node->shapes[i]);
+    fonio_tensor_release(product);
+    if (!gradients[i]) status = fonio_last_status();
   }
-  return FONIO_OK;
+  fonio_tensor_release(factors[0]);
+  fonio_tensor_release(factors[1]);
+  return status;
 }
 
 static const autograd_operation mul_operation = {"MulBackward0", false, mul_apply};
@@ -93,19 +87,18 @@ fonio_tensor *fonio_tensor_sum(fonio_tensor *tensor) {
   return autograd_record(tensor_sum(tensor), &sum_operation, 1, &tensor, NULL, 0);
 }
 
-/* value / count, of no dimensions. */
-static fonio_tensor *divided(const fonio_tensor *value, int64_t count) {
+/* value / count, where `value` has no dimensions, all over a shape. */
+static fonio_tensor *share_of(const fonio_tensor *value, int64_t count, int ndim, const int64_t *sizes) {
   double number = tensor_read_element(value->dtype, tensor_at_offset(value));
-  return fonio_tensor_full(value->dtype, number / (double)count, FONIO_SCALAR);
+  return fonio_tensor_full(value->dtype, number / (double)count, ndim, sizes);
 }
 
 static fonio_status mean_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
                                fonio_tensor **gradients) {
-  fonio_tensor *share = divided(gradient, *(const int64_t *)node->attributes);
-  if (!share) return fonio_last_status();
-  fonio_status status = sum_apply(node, share, wanted, gradients);
-  fonio_tensor_release(share);
-  return status;
+  (void)wanted;
+  const int64_t *count = node->attributes;
+  gradients[0] = share_of(gradient, *count, node->shapes[0].ndim, node->shapes[0].sizes);
+  return gradients[0] ? FONIO_OK : fonio_last_status();
 }
 
 static const autograd_operation mean_operation = {"MeanBackward0", false, mean_apply};
@@ -118,7 +111,7 @@ fonio_tensor *fonio_tensor_mean(fonio_tensor *tensor) {
                      "dtype. Got: %s",
                      fonio_dtype_scalar_name(tensor->dtype));
   fonio_tensor *sum = tensor_sum(tensor);
-  fonio_tensor *mean = sum ? divided(sum, tensor->numel) : NULL;
+  fonio_tensor *mean = sum ? share_of(sum, tensor->numel, FONIO_SCALAR) : NULL;
   fonio_tensor_release(sum);
   return autograd_record(mean, &mean_operation, 1, &tensor, &tensor->numel, sizeof tensor->numel);
 }

@@ -107,15 +107,12 @@ static fonio_status gradients_of(const autograd_node *node, const fonio_tensor *
   return status;
 }
 
-static bool saves_input(const autograd_node *node) {
-  return node->edges[WEIGHT].node || node->edges[WEIGHT].leaf;
-}
-
 /* As in torch, what was saved is checked even where this pass does not need it. */
 static fonio_status conv2d_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
                                  fonio_tensor **gradients) {
-  fonio_tensor *input = saves_input(node) ? autograd_saved_tensor(node, INPUT) : NULL;
-  if (saves_input(node) && !input) return fonio_last_status();
+  bool saves_input = autograd_node_needs(node, WEIGHT);
+  fonio_tensor *input = saves_input ? autograd_saved_tensor(node, INPUT) : NULL;
+  if (saves_input && !input) return fonio_last_status();
   fonio_tensor *weight = autograd_saved_tensor(node, WEIGHT);
   fonio_status status = weight ? gradients_of(node, gradient, input, weight, wanted, gradients) : fonio_last_status();
   fonio_tensor_release(weight);

@@ -112,7 +112,7 @@ fonio_tensor *fonio_tensor_permute(fonio_tensor *tensor, int ndim, const int64_t
 static fonio_status expand_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
                                  fonio_tensor **gradients) {
   (void)wanted;
-  gradients[0] = tensor_sum_to(gradient, node->shapes[0].ndim, node->shapes[0].sizes);
+  gradients[0] = autograd_sum_to(gradient, &node->shapes[0]);
   return gradients[0] ? FONIO_OK : fonio_last_status();
 }
 

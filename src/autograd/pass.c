@@ -167,7 +167,7 @@ static fonio_status apply(autograd_pass *pass, pass_target *from) {
 }
 
 static fonio_status visit(autograd_pass *pass, pass_target *target, bool retain_graph) {
-  if (!target->node || !target->wanted || !target->gradient) return FONIO_OK;
+  if (!target->node || !target->gradient) return FONIO_OK;
   target->keeper = autograd_node_output(target->node);
   fonio_status status = target->leads ? apply(pass, target) : FONIO_OK;
   if (status) return status;

@@ -12,13 +12,17 @@ int index_wrap_dim(int64_t dim, int ndim) {
 }
 
 fonio_status index_check(const fonio_tensor *tensor, int count, const int64_t *index) {
-  if (count == 1 && tensor->ndim == 0)
+  if (count == 1 && tensor->ndim == 0 && index[0] == 0)
     return fail(FONIO_INDEX_ERROR, "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or "
                                    "`tensor.item<T>()` in C++ to convert a 0-dim tensor to a number");
-  if (count > tensor->ndim) return fail(FONIO_INDEX_ERROR, "too many indices for tensor of dimension %d", tensor->ndim);
-  for (int i = 0; i < count; i++)
-    if (index[i] < -tensor->shape[i] || index[i] >= tensor->shape[i])
+  if (count > 1 && count > tensor->ndim)
+    return fail(FONIO_INDEX_ERROR, "too many indices for tensor of dimension %d", tensor->ndim);
+  for (int i = 0; i < count; i++) {
+    /* torch: any other index of a tensor without dimensions meets a dimension of size 0. */
+    int64_t size = i < tensor->ndim ? tensor->shape[i] : 0;
+    if (index[i] < -size || index[i] >= size)
       return fail(FONIO_INDEX_ERROR, "index %lld is out of bounds for dimension %d with size %lld", (long long)index[i],
-                  i, (long long)tensor->shape[i]);
+                  i, (long long)size);
+  }
   return FONIO_OK;
 }
