@@ -88,10 +88,10 @@ FONIO_API const fonio_module_class *fonio_module_type(const fonio_module *module
   _Generic(&(struct_pointer)->base, fonio_module * : (fonio_module *)(void *)(struct_pointer))
 
 /* The same for a pointer to the module itself. The module takes over the caller's reference to `child`, and holds it
- * also when the call fails: what was made then lives as long as the module, under no name. A known name gets the new
- * child in its old place. FONIO_KEY_ERROR with torch's texts for a name that will not do; FONIO_VALUE_ERROR where the
- * child is or holds the module: then the reference stays the caller's. `child` NULL (it could not be made): the status
- * of that failure. */
+ * also when the call fails: what was made then lives as long as the module, under no name. Only where the child is or
+ * holds the module (FONIO_VALUE_ERROR), or is too deep, does the reference stay the caller's. A known name gets the new
+ * child in its old place. FONIO_KEY_ERROR with torch's texts for a name that will not do. `child` NULL (it could not be
+ * made): the status of that failure. */
 FONIO_API fonio_status fonio_module_add_child(fonio_module *module, const char *name, fonio_module *child);
 
 /* list(module.named_children()): how many there are, and the i-th one's name and module; NULL out of range. */

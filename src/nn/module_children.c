@@ -82,7 +82,7 @@ fonio_status fonio_module_add_child(fonio_module *module, const char *name, foni
     fonio_module_release(child);
     return status;
   }
-  if (check_apart(module, child, 0)) return fonio_last_status();
+  if (check_apart(module, child, 1)) return fonio_last_status();
   fonio_status status = name ? add_child(module, name, child) : fail_given_null("fonio_module_add");
   if (status) hold_orphan(module, child);
   return status;

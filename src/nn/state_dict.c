@@ -80,6 +80,22 @@ static fonio_status add_mismatch(load_run *load, const char *key, const fonio_te
   return text->failed ? FONIO_NO_MEMORY : FONIO_OK;
 }
 
+/* A parameter whose elements share memory cannot be copied to; torch goes on with the others. */
+static fonio_status add_copy_failure(load_run *load, const char *key, const fonio_tensor *to,
+                                     const fonio_tensor *from) {
+  text_buffer *text = &load->errors;
+  text_add(text, "\n\tWhile copying the parameter named \"");
+  text_add(text, key);
+  text_add(text, "\", whose dimensions in the model are ");
+  text_add_size(text, to->ndim, to->shape);
+  text_add(text, " and whose dimensions in the checkpoint are ");
+  text_add_size(text, from->ndim, from->shape);
+  text_add(text, ", an exception occurred : (");
+  text_add_quoted(text, fonio_last_error());
+  text_add(text, ",).");
+  return text->failed ? FONIO_NO_MEMORY : FONIO_OK;
+}
+
 /* Takes `from` over. */
 static fonio_status add_item(load_run *load, fonio_tensor *to, fonio_tensor *from) {
   fonio_status status = from ? module_make_room((void **)&load->items, load->count, &load->room, sizeof *load->items)
@@ -109,6 +125,7 @@ static fonio_status check_tensor(load_run *load, const char *key, fonio_tensor *
   if (!lazy && to->ndim == 0 && from->ndim == 1 && from->shape[0] == 1)
     return add_item(load, to, tensor_select(from, 0, 0));
   if (!lazy && !tensor_same_shape(to, from)) return add_mismatch(load, key, to, from);
+  if (tensor_check_not_expanded(to)) return add_copy_failure(load, key, to, from);
   return add_item(load, to, fonio_tensor_retain(from));
 }
 
@@ -197,18 +214,15 @@ static void add_keys(text_buffer *text, const char *title, const key_list *keys)
   text_add(text, ". ");
 }
 
-static fonio_status report(const load_run *load, const char *name, bool strict) {
+/* What torch finds fault with, one line each; given back to base/memory.h. NULL without memory. */
+static char *faults_of(const load_run *load, bool strict) {
   text_buffer text = {0};
   if (strict) {
     add_keys(&text, "Missing key(s) in state_dict: ", &load->missing);
     add_keys(&text, "Unexpected key(s) in state_dict: ", &load->unexpected);
   }
   text_add_bytes(&text, load->errors.bytes, load->errors.length);
-  const char *lines = text_take(&text);
-  fonio_status status = lines ? FONIO_OK : FONIO_NO_MEMORY;
-  if (lines && *lines) status = fail(FONIO_RUNTIME_ERROR, "Error(s) in loading state_dict for %s:%s", name, lines);
-  text_drop(&text);
-  return status;
+  return text_take(&text);
 }
 
 /* The struct, the pointers and the bytes in one block. */
@@ -242,18 +256,25 @@ static void end(load_run *load) {
   text_drop(&load->errors);
 }
 
+/* Copies, once all memory that is needed for it and for telling of it is there. */
+static fonio_status finish(const load_run *load, const char *name, bool strict) {
+  char *faults = faults_of(load, strict);
+  if (!faults) return FONIO_NO_MEMORY;
+  fonio_status status = copy_items(load);
+  if (!status && *faults) status = fail(FONIO_RUNTIME_ERROR, "Error(s) in loading state_dict for %s:%s", name, faults);
+  memory_give(faults);
+  return status;
+}
+
 fonio_status fonio_module_load_state_dict(fonio_module *module, const fonio_dict *dict, bool strict,
                                           fonio_incompatible_keys **keys) {
   if (!module || !dict) return fail_given_null("fonio_module_load_state_dict");
   load_run load = {.dict = dict};
   fonio_incompatible_keys *packed = NULL;
   fonio_status status = module_walk(module, true, check_module, &load);
-  if (!status && keys) {
-    packed = pack_keys(&load.missing, &load.unexpected);
-    if (!packed) status = fonio_last_status();
-  }
-  if (!status) status = copy_items(&load);
-  if (!status) status = report(&load, module->state->type->name, strict);
+  if (!status && keys) packed = pack_keys(&load.missing, &load.unexpected);
+  if (!status && keys && !packed) status = fonio_last_status();
+  if (!status) status = finish(&load, module->state->type->name, strict);
   if (!status && keys) *keys = packed;
   if (status) fonio_incompatible_keys_release(packed);
   end(&load);

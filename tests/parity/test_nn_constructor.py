@@ -99,6 +99,33 @@ def test_missing_arguments(given):
     assert outcome(make) == expected
 
 
+@pytest.mark.parametrize(
+    "arguments, text",
+    [
+        (dict(stride=0), "non-positive stride is not supported"),
+        (dict(stride=(1, -1)), "non-positive stride is not supported"),
+        (dict(padding=-1), "negative padding is not supported"),
+        (dict(padding=(1, 1, -1, 1)), "negative padding is not supported"),
+        (dict(kernel_size=9), "Calculated padded input size per channel: (8 x 8). Kernel size: (9 x 9)."),
+        (dict(in_channels=5), "Given groups=1, weight of size [6, 5, 3, 3], expected input[1, 3, 8, 8] to have 5 channels"),
+        (dict(dtype=torch.float64), "should be the same"),
+        (dict(padding=9, padding_mode="reflect"), "Padding size should be less than the corresponding input dimension"),
+    ],
+)
+def test_what_forward_finds(arguments, text):
+    arguments = dict(in_channels=3, out_channels=6, kernel_size=3) | arguments
+    failures = []
+    layers = [nn_c.Conv2d(**arguments)]
+    if not isinstance(arguments.get("padding"), tuple):
+        layers.append(nn.Conv2d(**arguments))
+    for layer in layers:
+        with pytest.raises(RuntimeError) as error:
+            layer(torch.ones(1, 3, 8, 8))
+        failures.append(str(error.value))
+    assert text in failures[0]
+    assert len(set(failures)) == 1
+
+
 LIFTED = [
     (dict(padding="same", stride=2), "stride=(2, 2), padding=same"),
     (dict(padding="same_lower", stride=(1, 2)), "stride=(1, 2), padding=same_lower"),

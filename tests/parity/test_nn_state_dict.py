@@ -170,6 +170,18 @@ def test_the_state_shares_the_memory():
     assert torch.equal(state["weight"].torch(), torch.full((2, 1, 1, 1), 7.0))
 
 
+def test_a_parameter_whose_elements_share_memory():
+    theirs, ours = nn.Conv2d(1, 2, 1), nn_c.Conv2d(1, 2, 1)
+    expanded = torch.ones(1, 1, 1, 1).expand(2, 1, 1, 1)
+    theirs.weight = nn.Parameter(expanded)
+    ours.set_parameter("weight", expanded)
+    state = copied(nn.Conv2d(1, 2, 1).state_dict()) | {"x": torch.ones(1)}
+    expected = outcome(lambda: theirs.load_state_dict(copied(state)))
+    assert "an exception occurred" in expected
+    assert outcome(lambda: ours.load(state)) == expected
+    same(ours.state_dict(), theirs.state_dict())
+
+
 def lazy_pair(**arguments):
     return nn.LazyConv2d(3, 2, **arguments), nn_c.LazyConv2d(3, 2, **arguments)
 
