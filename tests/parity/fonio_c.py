@@ -5,8 +5,8 @@
     y.torch()                                       # a torch tensor with the values and strides of y
     lib.tensor_ndim(y.handle)                       # any function, by its name without fonio_
 
-A failure becomes the Python exception that the status is named after, with fonio_last_error() as its text. A function that a test needs is one line
-in SIGNATURES.
+A failure becomes the Python exception that the status is named after, with fonio_last_error() as its text. A function
+that a test needs is one line in SIGNATURES.
 """
 
 import ctypes
@@ -431,6 +431,7 @@ class Plan:
         return lib.conv_plan_algorithm(self.handle).decode()
 
     def run(self, **tensors):
-        # torch has no address for a tensor without elements, and none is read or written; but NULL says that an array is missing.
+        # torch has no address for a tensor without elements, and none is read or written; but NULL says that an array
+        # is missing.
         pointers = {name: tensor.data_ptr() or _nowhere for name, tensor in tensors.items() if tensor is not None}
         check(lib.conv_plan_run(self.handle, ctypes.byref(Buffers(**pointers))))

@@ -8,7 +8,9 @@ def padded_indices(size, before, after, mode):
     indices = numpy.arange(size)
     if mode == "zeros":
         return numpy.pad(indices, (before, after), constant_values=-1)
-    return numpy.pad(indices, (before, after), mode={"reflect": "reflect", "replicate": "edge", "circular": "wrap"}[mode])
+    return numpy.pad(
+        indices, (before, after), mode={"reflect": "reflect", "replicate": "edge", "circular": "wrap"}[mode]
+    )
 
 
 class Oracle:

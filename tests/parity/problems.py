@@ -1,4 +1,5 @@
-"""Random convolutions for the tests: arguments, tensors in every kind of memory layout, and what PyTorch makes of them."""
+"""Random convolutions for the tests: arguments, tensors in every kind of memory layout, and what PyTorch makes of
+them."""
 
 import dataclasses
 import math
@@ -28,7 +29,9 @@ def sliced(rng, shape):
     """Every first or second element, of a larger tensor, from some offset."""
     step = [rng.choice([1, 1, 2]) for _ in shape]
     start = [rng.choice([0, 0, 1, 2]) for _ in shape]
-    whole = rng.choice([contiguous, channels_last])(rng, [a + b * c + rng.randrange(2) for a, b, c in zip(start, shape, step)])
+    whole = rng.choice([contiguous, channels_last])(
+        rng, [a + b * c + rng.randrange(2) for a, b, c in zip(start, shape, step)]
+    )
     return whole[tuple(slice(a, a + b * c, c) for a, b, c in zip(start, shape, step))]
 
 
@@ -56,7 +59,8 @@ def random_tensor(rng, generator, shape, dtype, layouts=LAYOUTS):
 
 @dataclasses.dataclass
 class Case:
-    """The arguments of one convolution. `input`, `weight` and `bias` are torch tensors; `arguments` are those of fonio_c.conv2d."""
+    """The arguments of one convolution. `input`, `weight` and `bias` are torch tensors; `arguments` are those of
+    fonio_c.conv2d."""
 
     input: torch.Tensor
     weight: torch.Tensor
@@ -140,8 +144,8 @@ def build_case(rng, batch, groups, group_in, group_out, kernel, image, stride, p
 def torch_conv2d(input, weight, bias, stride=1, padding=0, dilation=1, groups=1, padding_mode="zeros"):
     """F.conv2d, or with a padding mode nn.Conv2d's forward, which is these two calls.
 
-    Where the kernel has one row or column its dilation, which means nothing, is left out: PyTorch 2.13.0 on a CPU crashes in oneDNN on some such calls,
-    such as n1c12h19w1k9r6s1u1,2p1d3g3lnhwc.
+    Where the kernel has one row or column its dilation, which means nothing, is left out: PyTorch 2.13.0 on a CPU
+    crashes in oneDNN on some such calls, such as n1c12h19w1k9r6s1u1,2p1d3g3lnhwc.
     """
     dilation = tuple(d if k > 1 else 1 for d, k in zip(pair(dilation), weight.shape[2:]))
     if padding_mode == "zeros":
@@ -149,5 +153,3 @@ def torch_conv2d(input, weight, bias, stride=1, padding=0, dilation=1, groups=1,
     (top, bottom), (left, right) = sides_of(padding, weight.shape[2:], dilation)
     padded = F.pad(input, [left, right, top, bottom], mode=padding_mode)
     return F.conv2d(padded, weight, bias, stride, 0, dilation, groups)
-
-

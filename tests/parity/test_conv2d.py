@@ -1,25 +1,31 @@
-"""fonio_tensor_conv2d and its three gradients against PyTorch, on random problems over all arguments and memory layouts.
-
-The bound is a-priori: a sum of K products, each rounded, in any order and with any use of fused multiply-adds, is within (K + 2) * u * sum|x * w| of
-the exact value, u being half the distance from 1 to the next number. The exact values for float32 are PyTorch's in float64; for float64 PyTorch's own
-result may be as far off as ours, which doubles the bound, and a part of the problems is also held against long doubles.
-"""
+"""fonio_tensor_conv2d and its three gradients against PyTorch, on random problems over all arguments and memory
+layouts. A part of the float64 problems is also held against long doubles, and a part of all goes through plans, every
+algorithm of them."""
 
 import math
-import random
 
-import numpy
 import pytest
 import torch
 import torch.nn.functional as F
 
 import fonio_c
+import numpy
 import oracle
 import problems
+from comparison import (
+    NAMES,
+    UNIT,
+    Failed,
+    check_strides,
+    check_values,
+    expect,
+    expect_none,
+    failures_of,
+    truth_and_bounds,
+)
 
 CHUNKS = 20
 PROBLEMS = 20_000
-UNIT = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
 
 torch.set_num_threads(1)
 
@@ -32,38 +38,15 @@ def strict():
     fonio_c.check(fonio_c.lib.set_accuracy(fonio_c.UNSET))
 
 
-class Failed(Exception):
-    """What is wrong with a problem."""
-
-
-def expect(condition, text):
-    if not condition:
-        raise Failed(text)
-
-
-# ---- The truth ----
-
-
-def with_gradients(case, tensors, grad_output):
-    """torch's output, and the gradients of `tensors` from `grad_output`, a function of the output."""
-    leaves = [tensor.detach().requires_grad_() for tensor in tensors]
-    output = problems.torch_conv2d(leaves[0], leaves[1], *leaves[2:] or [None], **case.arguments)
-    return [output.detach(), *torch.autograd.grad(output, leaves, grad_output(output))]
-
-
-def truth_and_bounds(case, tensors, grad_output):
-    """For the output and each gradient: the values in float64, and how far off a correct result may be. All of dense copies: with some strides
-    PyTorch's own gradients are wrong, such as the float64 weight gradient of n1c15h5w1k9r1s1u2g3 with an input of strides (75, 1, 15, 1)."""
-    wide, wide_grad = [tensor.double().contiguous() for tensor in tensors], grad_output.double().contiguous()
-    truth = with_gradients(case, wide, lambda output: wide_grad)
-    sizes = with_gradients(case, [tensor.abs() for tensor in wide], lambda output: wide_grad.abs())
-    counts = with_gradients(case, [torch.ones_like(tensor) for tensor in wide], torch.ones_like)
-    return truth, [(count + 2) * UNIT[case.input.dtype] * size for count, size in zip(counts, sizes)]
+def function_of(case):
+    return lambda input, weight, bias: problems.torch_conv2d(input, weight, bias, **case.arguments)
 
 
 def precise_truth(case, grad_output):
     """The same values in long doubles, for a batched case."""
-    sides = problems.sides_of(case.arguments["padding"], case.weight.shape[2:], problems.pair(case.arguments["dilation"]))
+    sides = problems.sides_of(
+        case.arguments["padding"], case.weight.shape[2:], problems.pair(case.arguments["dilation"])
+    )
     exact = oracle.Oracle(
         case.input.numpy(),
         case.weight.numpy(),
@@ -79,36 +62,12 @@ def precise_truth(case, grad_output):
     return values + ([above.astype(numpy.longdouble).sum((0, 2, 3))] if case.bias is not None else [])
 
 
-# ---- Checks ----
-
-NAMES = ("output", "input gradient", "weight gradient", "bias gradient")
-
-
-def check_values(name, values, truth, bound):
-    """Every element within its bound; `truth` a tensor, or an array of long doubles."""
-    expect(tuple(values.shape) == tuple(truth.shape), f"{name} of shape {tuple(values.shape)}, not {tuple(truth.shape)}")
-    error = abs(values.double().numpy() - numpy.asarray(truth))
-    wrong = ~(error <= bound.numpy())
-    if wrong.any():
-        bound = bound.expand(truth.shape)
-        place = tuple(map(int, numpy.unravel_index(numpy.where(wrong, error, -1).argmax(), error.shape)))
-        raise Failed(
-            f"{name}{list(place)} is {values[place].item():.17g}, not {truth[place]:.17g}: off by {error[place]:.3g}, "
-            f"bound {bound[place]:.3g}; {wrong.sum()} of {wrong.size} elements"
-        )
-
-
-def check_strides(name, ours, theirs, every_stride):
-    """torch's shape and, where there are elements, strides: every one, or those that reach more than one element."""
-    expect(ours.shape == tuple(theirs.shape), f"{name} of shape {ours.shape}, not {tuple(theirs.shape)}")
-    strides = zip(ours.shape, ours.stride(), theirs.stride())
-    if theirs.numel() > 0 and any(mine != other for size, mine, other in strides if every_stride or size > 1):
-        raise Failed(f"{name} with strides {ours.stride()}, not {theirs.stride()}")
+# ---- Through tensors ----
 
 
 def output_of_torch(case):
-    """PyTorch's own output. Its memory format for groups of 1x1 kernels depends on whether there are several threads; ours never does: it is that of
-    several."""
+    """PyTorch's own output. Its memory format for groups of 1x1 kernels depends on whether there are several threads;
+    ours never does: it is that of several."""
     several = tuple(case.weight.shape[2:]) == (1, 1) and case.arguments["groups"] > 1
     torch.set_num_threads(2 if several else 1)
     output = problems.torch_conv2d(case.input, case.weight, case.bias, **case.arguments)
@@ -130,14 +89,17 @@ def check_tensors(case, tensors, grad_output, truth, bounds):
 
 def as_double(tensor):
     """The same numbers with the same strides."""
-    elements = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride())) if tensor.numel() else 0
+    elements = (
+        1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride())) if tensor.numel() else 0
+    )
     memory = tensor.as_strided([elements], [1], tensor.storage_offset())
     return memory.double().as_strided(tensor.shape, tensor.stride())
 
 
 def leaves_after_backward(case, tensors, grad_output):
-    """torch's leaves with their .grad, whose strides do not depend on the dtype. In float64, because PyTorch 2.13.0 on a CPU writes beyond its memory in
-    the float32 backward of some channels_last problems, such as n2c5h2w7k3r1s1u2,1p1mreflectlnhwc. None where float64 cannot do it either."""
+    """torch's leaves with their .grad, whose strides do not depend on the dtype. In float64, because PyTorch 2.13.0 on
+    a CPU writes beyond its memory in the float32 backward of some channels_last problems, such as
+    n2c5h2w7k3r1s1u2,1p1mreflectlnhwc. None where float64 cannot do it either."""
     leaves = [as_double(tensor).requires_grad_() for tensor in tensors]
     output = problems.torch_conv2d(leaves[0], leaves[1], *leaves[2:] or [None], **case.arguments)
     try:
@@ -161,6 +123,9 @@ def check_backward(case, tensors, grad_output, truth, bounds):
         check_strides(name + " in .grad", gradient, leaf.grad, every_stride=False)
 
 
+# ---- Through plans ----
+
+
 def algorithms():
     names = []
     while name := fonio_c.lib.conv_algorithm_name(len(names)):
@@ -179,8 +144,9 @@ def plan_for(problem, direction, algorithm):
 
 
 def tile_bound(case):
-    """The bound of an output by Winograd's F(4x4, 3x3), whose tile shares its errors: each product counts with the largest input of its channel; the
-    transforms have at most 30 roundings, and their matrices, taken without signs, enlarge a product at most 158-fold."""
+    """The bound of an output by Winograd's F(4x4, 3x3), whose tile shares its errors: each product counts with the
+    largest input of its channel; the transforms have at most 30 roundings, and their matrices, taken without signs,
+    enlarge a product at most 158-fold."""
     largest = case.input.double().abs().amax((-2, -1), keepdim=True)
     weights = case.weight.double().abs().sum((-2, -1), keepdim=True)
     bias = case.bias.double().abs() if case.bias is not None else None
@@ -237,7 +203,9 @@ def run_and_check(plan, case, given, part, made, truth, bounds):
 def dense_like(rng, tensor, dtype):
     """A tensor to write to: each element in a place of its own."""
     layouts = [layout for layout in problems.LAYOUTS if layout is not problems.expanded]
-    return problems.random_tensor(rng, torch.Generator(), tuple(tensor.shape), dtype, layouts if tensor.ndim > 1 else [problems.contiguous])
+    return problems.random_tensor(
+        rng, torch.Generator(), tuple(tensor.shape), dtype, layouts if tensor.ndim > 1 else [problems.contiguous]
+    )
 
 
 # ---- Random problems ----
@@ -249,12 +217,9 @@ def prepare(rng, case):
     shape = problems.torch_conv2d(case.input, case.weight, None, **case.arguments).shape
     generator = torch.Generator().manual_seed(rng.getrandbits(32))
     grad_output = problems.random_tensor(rng, generator, tuple(shape), case.input.dtype)
-    truth, bounds = truth_and_bounds(case, tensors, grad_output)
-    if case.input.dtype == torch.float64:
-        if rng.random() < 0.1 and case.input.ndim == 4 and case.input.numel() > 0:
-            truth = precise_truth(case, grad_output)
-        else:
-            bounds = [2 * bound for bound in bounds]
+    truth, bounds = truth_and_bounds(function_of(case), tensors, grad_output)
+    if case.input.dtype == torch.float64 and rng.random() < 0.1 and case.input.ndim == 4 and case.input.numel() > 0:
+        truth, bounds = precise_truth(case, grad_output), [bound / 2 for bound in bounds]
     return tensors, grad_output, truth, bounds
 
 
@@ -265,29 +230,6 @@ def check_case(rng, case):
         check_backward(case, *prepared)
     if rng.random() < 0.25:
         check_plans(rng, case, *prepared)
-
-
-def describe(case):
-    try:
-        return fonio_c.problem_string(fonio_c.problem_init(case.input, case.weight, case.bias, **case.arguments))
-    except Exception as error:
-        return f"{error} (input {tuple(case.input.shape)}, weight {tuple(case.weight.shape)}, {case.arguments})"
-
-
-def failures_of(seed, count, draw, check):
-    """A line for each of `count` random problems that fails: the problem string, what draws it again, and what is wrong."""
-    for number in range(count):
-        rng = random.Random(f"{seed} {number}")
-        case = draw(rng)
-        try:
-            check(rng, case)
-        except Exception as error:
-            yield f"{describe(case)} seed={seed} number={number}: {type(error).__name__}: {error}"
-
-
-def expect_none(failures):
-    lines = list(failures)
-    assert not lines, "\n".join([f"{len(lines)} problems failed", *lines[:20]])
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
@@ -301,7 +243,11 @@ def test_random_problems(chunk, seed, cases):
 def draw_3x3(rng):
     while True:
         case = problems.random_case(rng)
-        if tuple(case.weight.shape[2:]) == (3, 3) and problems.pair(case.arguments["stride"]) == (1, 1) and case.input.numel():
+        if (
+            tuple(case.weight.shape[2:]) == (3, 3)
+            and problems.pair(case.arguments["stride"]) == (1, 1)
+            and case.input.numel()
+        ):
             return case
 
 
@@ -330,7 +276,10 @@ def check_nan(rng, case):
     marks[place].zero_().flatten()[spoiled] = 1
     reached = problems.torch_conv2d(*marks, None, **case.arguments) > 0
     output = fonio_c.conv2d(*map(fonio_c.Tensor.wrap, tensors), **case.arguments).torch()
-    expect(torch.equal(~output.isfinite(), reached), f"{odd} in {('input', 'weight')[place]}[{spoiled}] reaches the wrong outputs")
+    expect(
+        torch.equal(~output.isfinite(), reached),
+        f"{odd} in {('input', 'weight')[place]}[{spoiled}] reaches the wrong outputs",
+    )
     if math.isnan(odd):
         expect(torch.equal(output.isnan(), reached), "a NaN became an infinity")
 
