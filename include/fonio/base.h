@@ -130,10 +130,11 @@ FONIO_API const char *fonio_isa(void);
  * A convolution that is long enough (some 20 microseconds) is shared among the calling thread and threads of the
  * library's own, which start when first needed, sleep between calls and end with the process. Results never depend on
  * how many take part. Calls that come at once from several threads of the host do not wait for one another: one of them
- * has the library's threads, the others work alone. After a thread of the library was late, as when another program
- * took its core, fewer are used for a while.
+ * has the library's threads, the others work alone. Where sharing does not pay, as when another program took a core,
+ * fewer threads are used for a while.
  *
- * A process may fork at any time: the child starts threads of its own when it needs them. */
+ * A process may fork at any time: the child starts threads of its own when it needs them. A program that
+ * unloads the library (dlclose) ends its threads with it. */
 
 /* Sets how many threads share a call, the calling one among them: torch.set_num_threads(threads), at most 256. Ends the
  * library's threads (1 leaves none), so it waits for the call that has them; must not be called by a
@@ -150,7 +151,7 @@ FONIO_API int fonio_num_threads(void);
 typedef void (*fonio_parallel_for)(int tasks, void (*task)(void *context, int index), void *context, void *user);
 
 /* Makes the library call `function` with `user` in place of using threads of its own; NULL brings those back. Takes
- * effect for the next call of any thread. */
+ * effect for the next call of any thread; ends the library's threads, as fonio_set_num_threads does. */
 FONIO_API void fonio_set_parallel_for(fonio_parallel_for function, void *user);
 
 #ifdef __cplusplus

@@ -1,0 +1,31 @@
+/* Work that several threads claim piece by piece: what the library's own threads and a host's do alike. */
+#ifndef BASE_JOB_H
+#define BASE_JOB_H
+
+#include <fenv.h>
+#include <stdatomic.h>
+
+#include "base/threads.h"
+
+typedef struct job {
+  threads_work work;
+  void *context;
+  int64_t pieces;
+  int64_t at_once; /* pieces of one claim */
+  fenv_t floating_point;
+  _Atomic int64_t next;
+} job;
+
+/* Fills in `j`. `cost`: cycles for all pieces. */
+void job_init(job *j, int64_t pieces, double cost, threads_work work, void *context);
+
+/* Claims the next pieces and does them; false if none was left. */
+bool job_claim(job *j, int slot);
+
+/* Claims until none is left, under the floating-point settings of the thread that made the job. */
+void job_help(job *j, int slot);
+
+/* How many claims there are in all. */
+int64_t job_claims(const job *j);
+
+#endif
