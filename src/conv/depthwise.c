@@ -17,13 +17,6 @@ static double products_of(const fonio_conv_plan *plan) {
   return (double)p->out_channels * (double)p->out_height * (double)p->out_width * (double)taps_of(plan);
 }
 
-/* Takes `piece` modulo `count` and leaves the rest. */
-static int64_t take(int64_t *piece, int64_t count) {
-  int64_t part = *piece % count;
-  *piece /= count;
-  return part;
-}
-
 /* The weights as [channel][tap], or [tap][channel] where `by_tap`; returns whether all are finite. */
 static bool pack_taps(const fonio_conv_plan *plan, const void *weight, void *packed, bool by_tap) {
   const fonio_conv_problem *p = &plan->problem;
@@ -125,7 +118,7 @@ static void run_plane(const conv_run *run, int64_t image, int64_t channel, void 
 static void planes_run_piece(const conv_run *run, int64_t piece, void *workspace) {
   const fonio_conv_plan *plan = run->plan;
   int64_t blocks = conv_ceil_div(plan->problem.out_channels, plan->blocks.channels);
-  int64_t first = take(&piece, blocks) * plan->blocks.channels;
+  int64_t first = conv_take(&piece, blocks) * plan->blocks.channels;
   int64_t end = conv_min(first + plan->blocks.channels, plan->problem.out_channels);
   for (int64_t channel = first; channel < end; channel++)
     run_plane(run, piece, channel, workspace);
@@ -179,7 +172,7 @@ static void pixels_run_piece(const conv_run *run, int64_t piece, void *workspace
   const fonio_conv_plan *plan = run->plan;
   const fonio_conv_problem *p = &plan->problem;
   int64_t bytes = (int64_t)fonio_dtype_bytes(p->dtype), pixels = p->out_height * p->out_width;
-  int64_t first = take(&piece, conv_ceil_div(pixels, plan->blocks.pixels)) * plan->blocks.pixels;
+  int64_t first = conv_take(&piece, conv_ceil_div(pixels, plan->blocks.pixels)) * plan->blocks.pixels;
   int64_t end = conv_min(first + plan->blocks.pixels, pixels),
           channel_bytes = conv_round_up(p->out_channels * bytes, 64);
   const char *input = conv_at(run->buffers->input, conv_input_offset(plan, piece, 0));

@@ -15,6 +15,7 @@ typedef struct conv_blocks {
   int64_t terms;    /* terms of the sum that are packed at once */
   int64_t channels; /* output channels that share a pass over the pixels */
   int64_t pixels;   /* output pixels of one piece of work */
+  int64_t rows;     /* of output pixels, where a piece is a rectangle */
 } conv_blocks;
 
 struct fonio_conv_plan {
@@ -83,6 +84,13 @@ void conv_copy_biases(const fonio_conv_plan *plan, const void *bias, int64_t cha
 /* `base` moved by `bytes`; NULL stays NULL. */
 static inline const void *conv_at(const void *base, int64_t bytes) {
   return base ? (const char *)base + bytes : base;
+}
+
+/* Takes `piece` modulo `count` and leaves the rest: to read a piece's number as several. */
+static inline int64_t conv_take(int64_t *piece, int64_t count) {
+  int64_t part = *piece % count;
+  *piece /= count;
+  return part;
 }
 
 static inline int64_t conv_min(int64_t a, int64_t b) {

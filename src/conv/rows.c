@@ -1,9 +1,10 @@
-/* Direct convolution where the channels of a pixel lie side by side (channels_last): pixels are rows behind pointers,
- * output channels are vector lanes, nothing but the weights is packed.
+/* Direct convolution with pixels as rows behind pointers and output channels in vector lanes. It asks that the channels
+ * of a pixel lie side by side, as in channels_last; images of other layouts are turned block by block, in a workspace,
+ * on their way in and out. That costs each element one transposition, where packing would copy it once for each tap.
  *
- * The loops, outermost first:
+ * A piece of work is a block of output pixels and some output channels. Its loops, outermost first:
  *   part of the sum: some taps (or some channels of one), whose panel of weights stays in the first-level cache
- *     the pointers of all pixels of the piece, looked up once: to the image, or to zeros for the padding
+ *     the pointers of all pixels of the block, looked up once: to the image, or to zeros for the padding
  *     panel of output channels
  *       rows_tile_rows pixels: one tile in registers */
 #include <string.h>
@@ -11,62 +12,130 @@
 #include "base/cpu.h"
 #include "conv/plan.h"
 
-/* Pixels must be equally far apart in the output, across the ends of its rows. */
-static bool applicable(const fonio_conv_problem *p) {
-  bool flat = p->out_height == 1 || p->output_strides[2] == p->output_strides[3] * p->out_width;
-  return (p->input_strides[1] == 1 || p->in_channels == p->groups) &&
-         (p->output_strides[1] == 1 || p->out_channels == p->groups) && flat;
+/* The numbers that follow from a problem. */
+typedef struct rows_numbers {
+  int64_t taps, terms;  /* of the sum */
+  int64_t in_channels;  /* of the group; as they lie in a pixel of the block, where the input is turned */
+  int64_t out_channels; /* of the group, in whole vectors */
+  int64_t panel;        /* output channels of a full panel */
+  bool turn_input, turn_output;
+  int64_t step[2];   /* between the rows and columns that are turned: a kernel of one tap skips what the stride skips */
+  int64_t stride[2]; /* between output pixels in the turned block */
+} rows_numbers;
+
+static bool side_by_side(const fonio_conv_problem *p, const int64_t *strides, int64_t channels) {
+  return strides[1] == 1 || channels == p->groups;
 }
 
-static int64_t taps_of(const fonio_conv_plan *plan) {
-  return plan->geometry.kernel_height * plan->geometry.kernel_width;
-}
-
-static int64_t terms_of(const fonio_conv_plan *plan) {
-  return taps_of(plan) * plan->geometry.in_channels;
-}
-
-/* Output channels, rounded up to whole vectors. */
-static int64_t columns_of(const fonio_conv_plan *plan) {
-  return conv_round_up(plan->geometry.out_channels, plan->kernels->lanes);
-}
-
-static int64_t pixels_of_image(const fonio_conv_plan *plan) {
-  return plan->problem.out_height * plan->problem.out_width;
-}
-
-/* Few channels: the taps of a row of the kernel lie side by side in the image, too, so that a pixel away from the edges
- * offers all of them behind one pointer. Worth it where a tap alone is too short a loop, and simple where the sum is
- * not cut. */
-static bool joins_taps(const fonio_conv_plan *plan) {
+static rows_numbers numbers_of(const fonio_conv_plan *plan) {
+  const fonio_conv_problem *p = &plan->problem;
   const kernel_conv *g = &plan->geometry;
-  return g->kernel_width > 1 && g->dilation[1] == 1 && g->input_strides[2] == g->in_channels && g->in_channels < 32 &&
-         terms_of(plan) <= plan->blocks.terms;
+  int64_t lanes = plan->kernels->lanes;
+  rows_numbers n = {
+      .taps = g->kernel_height * g->kernel_width,
+      .out_channels = conv_round_up(g->out_channels, lanes),
+      .panel = lanes * plan->kernels->rows_tile_vectors,
+      .turn_input = !side_by_side(p, p->input_strides, p->in_channels),
+      .turn_output = !side_by_side(p, p->output_strides, p->out_channels) ||
+                     (p->out_height > 1 && p->output_strides[2] != p->output_strides[3] * p->out_width),
+  };
+  n.terms = n.taps * g->in_channels;
+  n.in_channels = n.turn_input ? conv_round_up(g->in_channels, lanes) : g->in_channels;
+  for (int i = 0; i < 2; i++) {
+    n.step[i] = n.taps == 1 ? g->stride[i] : 1;
+    n.stride[i] = g->stride[i] / n.step[i];
+  }
+  return n;
+}
+
+/* Input rows or columns, as they are turned, under `outputs` rows or columns of output. */
+static int64_t reach(const fonio_conv_plan *plan, const rows_numbers *n, int axis, int64_t outputs) {
+  int64_t kernel = axis == 0 ? plan->geometry.kernel_height : plan->geometry.kernel_width;
+  return (outputs - 1) * n->stride[axis] + (kernel - 1) * plan->geometry.dilation[axis] + 1;
+}
+
+static int64_t turned_input(const fonio_conv_plan *plan, const rows_numbers *n, int64_t rows, int64_t columns) {
+  return n->turn_input ? reach(plan, n, 0, rows) * reach(plan, n, 1, columns) * n->in_channels : 0;
+}
+
+/* What the workspace rule of this project leaves for turned blocks. */
+static int64_t most_bytes(const fonio_conv_plan *plan) {
+  return (1 << 19) + 6144 * (plan->geometry.in_channels + plan->geometry.out_channels);
+}
+
+/* The block of output pixels: whole rows where they are short. */
+typedef struct block_size {
+  int64_t rows, columns;
+} block_size;
+
+static block_size size_of_block(const fonio_conv_plan *plan, const rows_numbers *n) {
+  const fonio_conv_problem *p = &plan->problem;
+  block_size b = {1, conv_min(p->out_width, 96)};
+  if (!n->turn_input && !n->turn_output) b.columns = conv_min(p->out_width, 512);
+  int64_t wanted = conv_max(1, 112 / b.columns), bytes = (int64_t)fonio_dtype_bytes(p->dtype);
+  /* More rows in a block: fewer input rows are turned twice. */
+  if (n->turn_input && p->kernel_height > 1) wanted = conv_max(wanted, 2 * p->kernel_height);
+  b.rows = b.columns < p->out_width && !n->turn_output ? 1 : conv_min(p->out_height, wanted);
+  while (b.rows > 1 &&
+         (turned_input(plan, n, b.rows, b.columns) + b.rows * b.columns * n->out_channels) * bytes > most_bytes(plan))
+    b.rows--;
+  while (b.columns > 8 &&
+         (turned_input(plan, n, b.rows, b.columns) + b.rows * b.columns * n->out_channels) * bytes > most_bytes(plan))
+    b.columns--;
+  if (b.columns < p->out_width && !n->turn_output) b.rows = 1;
+  return b;
+}
+
+/* A block of 8 pixels must fit; only enormous kernels do not. */
+static bool applicable(const fonio_conv_problem *p) {
+  int64_t window =
+      ((p->kernel_height - 1) * p->dilation[0] + 1) * ((p->kernel_width - 1) * p->dilation[1] + 8 * p->stride[1]);
+  return side_by_side(p, p->input_strides, p->in_channels) || window < 1024;
 }
 
 static double cost(const fonio_conv_plan *plan) {
-  double tile_rows = plan->kernels->rows_tile_rows, vectors = (double)columns_of(plan) / plan->kernels->lanes;
-  double tiles = (double)conv_ceil_div(pixels_of_image(plan), plan->kernels->rows_tile_rows);
-  double tile = tile_rows * vectors * (double)terms_of(plan) / 2 + 20 * vectors + 10 * (double)taps_of(plan);
-  return (double)plan->problem.groups * tiles * tile;
+  rows_numbers n = numbers_of(plan);
+  block_size b = size_of_block(plan, &n);
+  const fonio_conv_problem *p = &plan->problem;
+  double pixels = (double)(p->out_height * p->out_width), vectors = (double)n.out_channels / plan->kernels->lanes;
+  double tile_rows = plan->kernels->rows_tile_rows, tiles = pixels / tile_rows;
+  double block =
+      (double)conv_round_up(b.rows * b.columns, plan->kernels->rows_tile_rows) / (double)(b.rows * b.columns);
+  double sum = tiles * block * (tile_rows * vectors * (double)n.terms / 1.9 + 20 * vectors + 10 * (double)n.taps);
+  double turn_in = (double)turned_input(plan, &n, b.rows, b.columns) / (double)(b.rows * b.columns) * pixels;
+  double turn_out = n.turn_output ? pixels * (double)n.out_channels : 0;
+  return (double)p->groups * (sum + 0.8 * turn_in + 0.8 * turn_out) + 300;
 }
 
-/* A piece should last long enough to be worth handing to a thread. */
-#define PIECE_PRODUCTS (1 << 22)
+/* The pointers of a block: every tile has room for a whole one's. */
+static int64_t pointer_bytes(const fonio_conv_plan *plan) {
+  int64_t segments = conv_max(1, plan->blocks.terms / plan->geometry.in_channels);
+  int64_t rows = conv_round_up(plan->blocks.pixels, plan->kernels->rows_tile_rows);
+  return conv_round_up(rows * segments * (int64_t)sizeof(void *), 64);
+}
 
 static void prepare(fonio_conv_plan *plan) {
+  rows_numbers n = numbers_of(plan);
+  block_size size = size_of_block(plan, &n);
   conv_blocks *b = &plan->blocks;
   int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), channels = plan->geometry.in_channels;
-  int64_t rows = plan->kernels->rows_tile_rows;
-  b->panel = (int64_t)plan->kernels->lanes * plan->kernels->rows_tile_vectors;
-  int64_t terms = conv_max(16, cpu_cache_sizes()->l1_bytes / 2 / (b->panel * bytes));
-  b->terms = terms < channels ? terms : conv_min(terms_of(plan), terms / channels * channels);
-  int64_t tiles = PIECE_PRODUCTS / conv_max(1, terms_of(plan) * columns_of(plan) * rows);
-  b->pixels = conv_min(conv_max(tiles, 8), 64) * rows;
-  plan->packed_bytes = plan->problem.groups * columns_of(plan) * terms_of(plan) * bytes;
-  int64_t segments = conv_max(1, b->terms / conv_max(1, channels));
-  int64_t zeros = conv_round_up(plan->geometry.kernel_width * channels * bytes, 64);
-  plan->workspace_bytes = zeros + b->pixels * segments * (int64_t)sizeof(void *);
+  int64_t terms = conv_max(16, cpu_cache_sizes()->l1_bytes / 2 / (n.panel * bytes));
+  b->panel = n.panel;
+  b->terms = terms < channels ? terms : conv_min(n.terms, terms / channels * channels);
+  b->rows = size.rows;
+  b->pixels = size.rows * size.columns;
+  /* Few blocks and many channels: cut the output channels, too, so that there is work for several threads. */
+  int64_t blocks =
+      conv_ceil_div(plan->problem.out_height, size.rows) * conv_ceil_div(plan->problem.out_width, size.columns);
+  int64_t parts = 1;
+  while (parts < 8 && blocks * parts < 4 && n.out_channels / (parts * 2) >= 4 * n.panel)
+    parts *= 2;
+  b->channels = conv_round_up(conv_ceil_div(n.out_channels, parts), n.panel);
+  plan->packed_bytes = plan->problem.groups * n.out_channels * n.terms * bytes;
+  int64_t zeros = conv_round_up(plan->geometry.kernel_width * n.in_channels * bytes, 64);
+  int64_t turned = turned_input(plan, &n, size.rows, size.columns) +
+                   (n.turn_output ? b->pixels * conv_min(b->channels, n.out_channels) : 0);
+  plan->workspace_bytes = zeros + pointer_bytes(plan) + turned * bytes + 2 * 64;
 }
 
 static bool pack(const fonio_conv_plan *plan, const void *weight, void *packed) {
@@ -78,137 +147,230 @@ static bool pack(const fonio_conv_plan *plan, const void *weight, void *packed) 
   return finite;
 }
 
-static int64_t pieces_of_image(const fonio_conv_plan *plan) {
-  return conv_ceil_div(pixels_of_image(plan), plan->blocks.pixels);
-}
-
-static int64_t pieces(const fonio_conv_plan *plan) {
-  return plan->problem.batch * plan->problem.groups * pieces_of_image(plan);
-}
+/* ---- One piece ---- */
 
 typedef struct rows_work {
   const fonio_conv_plan *plan;
+  rows_numbers n;
   int64_t bytes; /* of an element */
   const char *input, *weights, *bias;
   char *output;
+  char *turned_input, *turned_output; /* in the workspace */
   const char *zeros;
-  const void **pointers; /* [tile][segment][rows_tile_rows] */
-  int64_t first_pixel, pixels;
+  const void **pointers;                            /* [tile][segment][rows_tile_rows] */
+  int64_t row, rows, column, columns;               /* the block of output pixels */
+  int64_t first_output, outputs;                    /* the output channels */
   int64_t first_tap, taps, first_channel, channels; /* the part of the sum */
   bool join;                                        /* see joins_taps */
 } rows_work;
 
-/* Tiles of nearly the same size: where tile `i` of `tiles` begins. */
-static int64_t tile_start(const rows_work *w, int64_t i, int64_t tiles) {
-  return w->pixels * i / tiles;
+/* Few channels: the taps of a row of the kernel lie side by side in the image, too, so that a pixel away from the edges
+ * offers all of them behind one pointer. Worth it where a tap alone is too short a loop, and simple where the sum is
+ * not cut. */
+static bool joins_taps(const fonio_conv_plan *plan, const rows_numbers *n) {
+  const kernel_conv *g = &plan->geometry;
+  bool dense = n->turn_input ? n->in_channels == g->in_channels : g->input_strides[2] == g->in_channels;
+  return g->kernel_width > 1 && g->dilation[1] == 1 && dense && g->in_channels < 32 && n->terms <= plan->blocks.terms;
+}
+
+static int64_t pixels_of(const rows_work *w) {
+  return w->rows * w->columns;
 }
 
 static int64_t tiles_of(const rows_work *w) {
-  return conv_ceil_div(w->pixels, w->plan->kernels->rows_tile_rows);
+  return conv_ceil_div(pixels_of(w), w->plan->kernels->rows_tile_rows);
 }
 
+/* Tiles of nearly the same size: where tile `i` begins. */
+static int64_t tile_start(const rows_work *w, int64_t i) {
+  return pixels_of(w) * i / tiles_of(w);
+}
+
+/* Where a pixel of the block finds its channels under a tap; NULL: in the padding. */
 static const char *address_of(const rows_work *w, int64_t pixel, int64_t tap) {
   const kernel_conv *g = &w->plan->geometry;
-  int64_t r = tap / g->kernel_width, s = tap % g->kernel_width;
-  int64_t row = g->rows[pixel / g->out_width * g->stride[0] + r * g->dilation[0]];
-  int64_t column = g->columns[pixel % g->out_width * g->stride[1] + s * g->dilation[1]];
-  if (row < 0 || column < 0) return w->zeros;
-  return w->input +
-         w->bytes * (row * g->input_strides[1] + column * g->input_strides[2] + w->first_channel * g->input_strides[0]);
+  int64_t r = tap / g->kernel_width * g->dilation[0], s = tap % g->kernel_width * g->dilation[1];
+  int64_t i = pixel / w->columns, j = pixel % w->columns;
+  int64_t row = g->rows[(w->row + i) * g->stride[0] + r], column = g->columns[(w->column + j) * g->stride[1] + s];
+  if (row < 0 || column < 0) return NULL;
+  if (!w->n.turn_input)
+    return w->input + w->bytes * (row * g->input_strides[1] + column * g->input_strides[2] +
+                                  w->first_channel * g->input_strides[0]);
+  int64_t width = reach(w->plan, &w->n, 1, w->columns);
+  int64_t at = (i * w->n.stride[0] + r) * width + j * w->n.stride[1] + s;
+  return w->turned_input + w->bytes * (at * w->n.in_channels + w->first_channel);
 }
 
-/* Whether no column of the pixel's window lies in the padding. */
-static bool undisturbed(const kernel_conv *g, int64_t pixel) {
-  int64_t column = pixel % g->out_width, last = g->kernel_width - 1;
-  return column >= g->interior[0] && column < g->interior[1] && column >= g->interior[2 * last] &&
-         column < g->interior[2 * last + 1];
+/* Whether no column of the pixel's window lies in the padding; turned blocks hold the padding, too. */
+static bool undisturbed(const rows_work *w, int64_t pixel) {
+  const kernel_conv *g = &w->plan->geometry;
+  int64_t column = w->column + pixel % w->columns, last = g->kernel_width - 1;
+  return w->n.turn_input || (column >= g->interior[0] && column < g->interior[1] && column >= g->interior[2 * last] &&
+                             column < g->interior[2 * last + 1]);
 }
 
-/* The pointers of one tile, tap by tap or, where `join`, kernel row by kernel row. */
-static void look_up(const rows_work *w, const void **pointers, int64_t pixel, int64_t count, bool join) {
-  int64_t step = join ? w->plan->geometry.kernel_width : 1;
-  for (int64_t tap = w->first_tap; tap < w->first_tap + w->taps; tap += step) {
-    for (int64_t i = 0; i < count; i++)
-      pointers[i] = address_of(w, pixel + i, tap);
-    pointers += w->plan->kernels->rows_tile_rows;
-  }
-}
-
-static bool tile_joins(const rows_work *w, int64_t pixel, int64_t count) {
+static bool tile_joins(const rows_work *w, int64_t tile) {
   bool all = w->join;
-  for (int64_t i = 0; all && i < count; i++)
-    all = undisturbed(&w->plan->geometry, pixel + i);
+  for (int64_t i = tile_start(w, tile); all && i < tile_start(w, tile + 1); i++)
+    all = undisturbed(w, i);
   return all;
 }
 
-/* All tiles of the piece times one panel of output channels. */
+/* The first tap of a kernel row that does not lie in the padding stands for the row where taps are joined: its pointer,
+ * moved back. */
+static const char *address_of_row(const rows_work *w, int64_t pixel, int64_t tap) {
+  int64_t channels = w->plan->geometry.in_channels;
+  for (int64_t s = 0; s < w->plan->geometry.kernel_width; s++) {
+    const char *address = address_of(w, pixel, tap + s);
+    if (address) return address - w->bytes * s * channels;
+  }
+  return NULL;
+}
+
+/* The pointers of one tile, tap by tap or, where taps are joined, kernel row by kernel row. Returns whether all lie in
+ * the padding. */
+static bool look_up(const rows_work *w, int64_t tile, const void **pointers) {
+  int64_t from = tile_start(w, tile), count = tile_start(w, tile + 1) - from;
+  bool join = tile_joins(w, tile), nothing = true;
+  for (int64_t tap = w->first_tap; tap < w->first_tap + w->taps; tap += join ? w->plan->geometry.kernel_width : 1) {
+    for (int64_t i = 0; i < count; i++) {
+      const char *address = join ? address_of_row(w, from + i, tap) : address_of(w, from + i, tap);
+      nothing &= !address;
+      pointers[i] = address ? address : w->zeros;
+    }
+    pointers += w->plan->kernels->rows_tile_rows;
+  }
+  return nothing;
+}
+
+/* All tiles of the block times one panel of output channels. */
 static void run_panel(const rows_work *w, int64_t channel, int64_t columns, bool last) {
   const fonio_conv_plan *plan = w->plan;
   const kernel_conv *g = &plan->geometry;
   const kernel_table *k = plan->kernels;
-  int64_t vectors = conv_ceil_div(columns, k->lanes), width = vectors * k->lanes, tiles = tiles_of(w);
+  int64_t vectors = conv_ceil_div(columns, k->lanes), width = vectors * k->lanes;
   int64_t term = w->first_tap * g->in_channels + w->first_channel;
-  char biases[64 * sizeof(double)];
+  char biases[64 * sizeof(double)] = {0};
   if (last) conv_copy_biases(plan, w->bias, channel, columns, biases);
+  int64_t turned_pitch = conv_round_up(w->outputs, k->lanes);
+  char *c = w->n.turn_output
+                ? w->turned_output + w->bytes * (channel - w->first_output)
+                : w->output + w->bytes * ((w->row * g->out_width + w->column) * g->output_strides[2] + channel);
   kernel_rows job = {
-      .b = w->weights + w->bytes * (channel * terms_of(plan) + term * width),
-      .c_stride = g->output_strides[2],
-      .last = columns - (vectors - 1) * k->lanes,
+      .b = w->weights + w->bytes * (channel * w->n.terms + term * width),
+      .c_stride = w->n.turn_output ? turned_pitch : g->output_strides[2],
+      .last = w->n.turn_output ? k->lanes : columns - (vectors - 1) * k->lanes,
       .bias = last && w->bias ? biases : NULL,
       .accumulate = term > 0,
   };
-  for (int64_t i = 0; i < tiles; i++) {
-    int64_t from = tile_start(w, i, tiles), count = tile_start(w, i + 1, tiles) - from;
-    bool join = tile_joins(w, w->first_pixel + from, count);
-    job.segments = join ? g->kernel_height : w->taps;
+  for (int64_t tile = 0; tile < tiles_of(w); tile++) {
+    int64_t from = tile_start(w, tile), count = tile_start(w, tile + 1) - from;
+    job.rows = w->pointers + tile * w->taps * k->rows_tile_rows;
+    bool join = tile_joins(w, tile), nothing = w->taps == 1 && !job.rows[0];
+    job.segments = nothing ? 0 : join ? g->kernel_height : w->taps;
     job.terms = join ? g->kernel_width * g->in_channels : w->channels;
-    job.rows = w->pointers + i * w->taps * k->rows_tile_rows;
-    char *c = w->output + w->bytes * ((w->first_pixel + from) * g->output_strides[2] + channel);
-    k->rows_tiles[(count - 1) * k->rows_tile_vectors + vectors - 1](&job, c);
+    if (nothing && job.accumulate && !job.bias) continue;
+    k->rows_tiles[(count - 1) * k->rows_tile_vectors + vectors - 1](&job, c + w->bytes * from * job.c_stride);
   }
 }
 
-/* One part of the sum for the whole piece. */
+/* One part of the sum for the whole block. */
 static void run_part(const rows_work *w, bool last) {
-  int64_t out_channels = w->plan->geometry.out_channels, panel = w->plan->blocks.panel, tiles = tiles_of(w);
-  for (int64_t i = 0; i < tiles; i++) {
-    int64_t from = tile_start(w, i, tiles), count = tile_start(w, i + 1, tiles) - from;
-    look_up(w, w->pointers + i * w->taps * w->plan->kernels->rows_tile_rows, w->first_pixel + from, count,
-            tile_joins(w, w->first_pixel + from, count));
+  for (int64_t tile = 0; tile < tiles_of(w); tile++) {
+    const void **pointers = w->pointers + tile * w->taps * w->plan->kernels->rows_tile_rows;
+    /* A single tap that lies in the padding for all pixels of the tile is left out. */
+    if (look_up(w, tile, pointers) && w->taps == 1) pointers[0] = NULL;
   }
-  for (int64_t channel = 0; channel < out_channels; channel += panel)
-    run_panel(w, channel, conv_min(panel, out_channels - channel), last);
+  int64_t end = conv_min(w->first_output + w->outputs, w->plan->geometry.out_channels);
+  for (int64_t channel = w->first_output; channel < end; channel += w->plan->blocks.panel)
+    run_panel(w, channel, conv_min(w->plan->blocks.panel, end - channel), last);
+}
+
+static void run_sum(rows_work *w) {
+  int64_t terms = w->n.terms, in_channels = w->plan->geometry.in_channels, most = w->plan->blocks.terms;
+  for (int64_t term = 0, next; term < terms; term = next) {
+    w->first_tap = term / in_channels;
+    w->first_channel = term % in_channels;
+    w->channels = conv_min(most, in_channels - w->first_channel);
+    w->taps = conv_max(1, conv_min(most / in_channels, w->n.taps - w->first_tap));
+    next = term + w->taps * w->channels;
+    run_part(w, next == terms);
+  }
+}
+
+static void turn_input(const rows_work *w) {
+  const kernel_conv *g = &w->plan->geometry;
+  int64_t columns = reach(w->plan, &w->n, 1, w->columns), lanes = w->plan->kernels->lanes;
+  kernel_strip strip = {
+      .row = w->row * g->stride[0],
+      .column = w->column * g->stride[1],
+      .rows = reach(w->plan, &w->n, 0, w->rows),
+      .columns = columns,
+      .step = {w->n.step[0], w->n.step[1]},
+      .pixel = w->n.in_channels,
+      .pitch = columns * w->n.in_channels,
+  };
+  for (int64_t c = 0; c < g->in_channels; c += lanes)
+    w->plan->kernels->gather_strip(g, &strip, c, w->input, w->turned_input + w->bytes * c);
+}
+
+static void turn_output(const rows_work *w) {
+  int64_t lanes = w->plan->kernels->lanes, pitch = conv_round_up(w->outputs, lanes);
+  kernel_strip strip = {w->row, w->column, w->rows, w->columns, {1, 1}, pitch, w->columns * pitch};
+  for (int64_t c = 0; c < w->outputs; c += lanes)
+    w->plan->kernels->scatter_strip(&w->plan->geometry, &strip, w->first_output + c, w->turned_output + w->bytes * c,
+                                    w->output);
+}
+
+static int64_t blocks_across(const fonio_conv_plan *plan) {
+  return conv_ceil_div(plan->problem.out_width, plan->blocks.pixels / plan->blocks.rows);
+}
+
+static int64_t blocks_down(const fonio_conv_plan *plan) {
+  return conv_ceil_div(plan->problem.out_height, plan->blocks.rows);
+}
+
+static int64_t parts_of_channels(const fonio_conv_plan *plan) {
+  return conv_ceil_div(plan->geometry.out_channels, plan->blocks.channels);
+}
+
+static int64_t pieces(const fonio_conv_plan *plan) {
+  return plan->problem.batch * plan->problem.groups * blocks_down(plan) * blocks_across(plan) * parts_of_channels(plan);
 }
 
 static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   const fonio_conv_plan *plan = run->plan;
   const kernel_conv *g = &plan->geometry;
-  int64_t per_image = pieces_of_image(plan), groups = plan->problem.groups;
-  int64_t image = piece / per_image / groups, group = piece / per_image % groups;
-  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
-  int64_t zeros = conv_round_up(g->kernel_width * g->in_channels * bytes, 64);
+  const conv_blocks *b = &plan->blocks;
+  rows_numbers n = numbers_of(plan);
+  int64_t columns = b->pixels / b->rows, bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+  int64_t part = conv_take(&piece, parts_of_channels(plan)), across = conv_take(&piece, blocks_across(plan));
+  int64_t down = conv_take(&piece, blocks_down(plan)), group = conv_take(&piece, plan->problem.groups);
+  int64_t zeros = conv_round_up(g->kernel_width * n.in_channels * bytes, 64);
   rows_work w = {
       .plan = plan,
+      .n = n,
       .bytes = bytes,
-      .input = conv_at(run->buffers->input, conv_input_offset(plan, image, group)),
-      .weights = conv_at(run->packed, group * (plan->packed_bytes / groups)),
+      .input = conv_at(run->buffers->input, conv_input_offset(plan, piece, group)),
+      .weights = conv_at(run->packed, group * (plan->packed_bytes / plan->problem.groups)),
       .bias = conv_at(run->buffers->bias, conv_bias_offset(plan, group)),
-      .output = (char *)run->buffers->output + conv_output_offset(plan, image, group),
+      .output = (char *)run->buffers->output + conv_output_offset(plan, piece, group),
       .zeros = memset(workspace, 0, (size_t)zeros),
       .pointers = (void *)((char *)workspace + zeros),
-      .first_pixel = piece % per_image * plan->blocks.pixels,
-      .join = joins_taps(plan),
+      .turned_output = (char *)workspace + zeros + pointer_bytes(plan),
+      .row = down * b->rows,
+      .column = across * columns,
+      .first_output = part * b->channels,
+      .join = joins_taps(plan, &n),
   };
-  w.pixels = conv_min(plan->blocks.pixels, pixels_of_image(plan) - w.first_pixel);
-  int64_t terms = terms_of(plan);
-  for (int64_t term = 0, next; term < terms; term = next) {
-    w.first_tap = term / g->in_channels;
-    w.first_channel = term % g->in_channels;
-    w.channels = conv_min(plan->blocks.terms, g->in_channels - w.first_channel);
-    w.taps = conv_max(1, conv_min(plan->blocks.terms / g->in_channels, taps_of(plan) - w.first_tap));
-    next = term + w.taps * w.channels;
-    run_part(&w, next == terms);
-  }
+  w.outputs = conv_min(b->channels, g->out_channels - w.first_output);
+  w.turned_input = w.turned_output +
+                   (n.turn_output ? conv_round_up(b->pixels * conv_min(b->channels, n.out_channels) * bytes, 64) : 0);
+  w.rows = conv_min(b->rows, g->out_height - w.row);
+  w.columns = conv_min(columns, g->out_width - w.column);
+  if (n.turn_input) turn_input(&w);
+  run_sum(&w);
+  if (n.turn_output) turn_output(&w);
 }
 
 const conv_algorithm conv_rows_forward = {

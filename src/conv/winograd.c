@@ -141,6 +141,7 @@ static kernel_strip strip_of(const winograd_work *w, tile_run run, int64_t side)
       .rows = side,
       .columns = run.tiles * m + side - m,
       .step = {dilation[0], dilation[1]},
+      .pixel = w->plan->kernels->lanes,
       .pitch = w->numbers.strip_pitch,
   };
 }
@@ -215,20 +216,13 @@ static int64_t pieces(const fonio_conv_plan *plan) {
          blocks_of_tiles(plan, &w) * blocks_of_channels(plan, &w);
 }
 
-/* Takes `piece` modulo `count` and leaves the rest. */
-static int64_t take(int64_t *piece, int64_t count) {
-  int64_t part = *piece % count;
-  *piece /= count;
-  return part;
-}
-
 static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   const fonio_conv_plan *plan = run->plan;
   winograd n = numbers_of(plan, tile_side(plan));
-  int64_t channels = take(&piece, blocks_of_channels(plan, &n)) * plan->blocks.channels;
-  int64_t tile = take(&piece, blocks_of_tiles(plan, &n)) * plan->blocks.pixels;
-  int64_t across = take(&piece, plan->problem.dilation[1]), down = take(&piece, plan->problem.dilation[0]);
-  int64_t group = take(&piece, plan->problem.groups), image = piece;
+  int64_t channels = conv_take(&piece, blocks_of_channels(plan, &n)) * plan->blocks.channels;
+  int64_t tile = conv_take(&piece, blocks_of_tiles(plan, &n)) * plan->blocks.pixels;
+  int64_t across = conv_take(&piece, plan->problem.dilation[1]), down = conv_take(&piece, plan->problem.dilation[0]);
+  int64_t group = conv_take(&piece, plan->problem.groups), image = piece;
   int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
   winograd_work w = {
       .plan = plan,

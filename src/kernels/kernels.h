@@ -60,12 +60,13 @@ typedef struct kernel_rows {
 } kernel_rows;
 typedef void (*kernel_rows_tile)(const kernel_rows *job, void *c);
 
-/* A strip of an image: rows x columns pixels of `lanes` channels each, [row][column][lane]. Positions are padded ones
+/* A strip of an image: rows x columns pixels of `lanes` channels each. Positions are padded ones
  * of the input, or the output's. */
 typedef struct kernel_strip {
   int64_t row, column; /* of the first pixel */
   int64_t rows, columns;
   int64_t step[2]; /* between rows and between columns, in the image */
+  int64_t pixel;   /* elements from one pixel of the strip to the next: `lanes` or more */
   int64_t pitch;   /* elements from one row of the strip to the next */
 } kernel_strip;
 

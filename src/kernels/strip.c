@@ -35,8 +35,8 @@ INLINE void store_step(real *p, vec v, int64_t step, int64_t n) {
 
 /* `count` pixels from a row of which each channel lies apart: squares of LANES channels x LANES pixels are transposed.
  * `channels` of the vector exist. */
-INLINE void gather_planes(real *to, const real *from, int64_t channel_stride, int64_t step, int64_t channels,
-                          int64_t count) {
+INLINE void gather_planes(real *to, int64_t pixel, const real *from, int64_t channel_stride, int64_t step,
+                          int64_t channels, int64_t count) {
   for (int64_t j = 0; j < count; j += LANES) {
     vec square[LANES];
     int64_t n = clamp(count - j, 0, LANES);
@@ -46,7 +46,7 @@ INLINE void gather_planes(real *to, const real *from, int64_t channel_stride, in
     vec_transpose(square);
 #pragma GCC unroll 16
     for (int l = 0; l < LANES; l++)
-      if (l < n) vec_store(to + (j + l) * LANES, square[l]);
+      if (l < n) vec_store(to + (j + l) * pixel, square[l]);
   }
 }
 
@@ -67,9 +67,10 @@ static void gather_edge(const kernel_conv *conv, const kernel_strip *strip, cons
     int64_t p = strip->column + j * strip->step[1];
     int64_t column = p < conv->padded_width ? conv->columns[p] : -1;
     if (column < 0)
-      vec_store(strip_row + j * LANES, vec_zero());
+      vec_store(strip_row + j * strip->pixel, vec_zero());
     else
-      gather_pixel(strip_row + j * LANES, row + column * conv->input_strides[2], conv->input_strides[0], channels);
+      gather_pixel(strip_row + j * strip->pixel, row + column * conv->input_strides[2], conv->input_strides[0],
+                   channels);
   }
 }
 
@@ -83,15 +84,15 @@ static void gather_row(const kernel_conv *conv, const kernel_strip *strip, const
   gather_edge(conv, strip, row, channels, to, strip->columns, strip_row);
   if (from >= to) return;
   const real *first = row + (from * step - before) * conv->input_strides[2];
-  real *out = strip_row + from * LANES;
+  real *out = strip_row + from * strip->pixel;
   int64_t apart = step * conv->input_strides[2];
   if (conv->input_strides[0] == 1)
     for (int64_t j = 0; j < to - from; j++)
-      gather_pixel(out + j * LANES, first + j * apart, 1, channels);
+      gather_pixel(out + j * strip->pixel, first + j * apart, 1, channels);
   else if (apart == 1)
-    gather_planes(out, first, conv->input_strides[0], 1, channels, to - from);
+    gather_planes(out, strip->pixel, first, conv->input_strides[0], 1, channels, to - from);
   else
-    gather_planes(out, first, conv->input_strides[0], apart, channels, to - from);
+    gather_planes(out, strip->pixel, first, conv->input_strides[0], apart, channels, to - from);
 }
 
 void NAME(gather_strip)(const kernel_conv *conv, const kernel_strip *strip, int64_t channel, const void *input,
@@ -106,19 +107,19 @@ void NAME(gather_strip)(const kernel_conv *conv, const kernel_strip *strip, int6
       gather_row(conv, strip, from + row * conv->input_strides[1], channels, strip_row);
     else
       for (int64_t j = 0; j < strip->columns; j++)
-        vec_store(strip_row + j * LANES, vec_zero());
+        vec_store(strip_row + j * strip->pixel, vec_zero());
   }
 }
 
 /* The way back: `count` pixels to a row of the output. */
-INLINE void scatter_planes(real *to, const real *from, int64_t channel_stride, int64_t step, int64_t channels,
-                           int64_t count) {
+INLINE void scatter_planes(real *to, const real *from, int64_t pixel, int64_t channel_stride, int64_t step,
+                           int64_t channels, int64_t count) {
   for (int64_t j = 0; j < count; j += LANES) {
     vec square[LANES];
     int64_t n = clamp(count - j, 0, LANES);
 #pragma GCC unroll 16
     for (int l = 0; l < LANES; l++)
-      square[l] = l < n ? vec_load(from + (j + l) * LANES) : vec_zero();
+      square[l] = l < n ? vec_load(from + (j + l) * pixel) : vec_zero();
     vec_transpose(square);
 #pragma GCC unroll 16
     for (int l = 0; l < LANES; l++)
@@ -138,10 +139,10 @@ void NAME(scatter_strip)(const kernel_conv *conv, const kernel_strip *strip, int
     const real *strip_row = (const real *)from + i * strip->pitch;
     if (conv->output_strides[0] == 1)
       for (int64_t j = 0; j < columns; j++)
-        store_step(to + j * apart, vec_load(strip_row + j * LANES), 1, channels);
+        store_step(to + j * apart, vec_load(strip_row + j * strip->pixel), 1, channels);
     else if (apart == 1)
-      scatter_planes(to, strip_row, conv->output_strides[0], 1, channels, columns);
+      scatter_planes(to, strip_row, strip->pixel, conv->output_strides[0], 1, channels, columns);
     else
-      scatter_planes(to, strip_row, conv->output_strides[0], apart, channels, columns);
+      scatter_planes(to, strip_row, strip->pixel, conv->output_strides[0], apart, channels, columns);
   }
 }
