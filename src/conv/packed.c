@@ -33,7 +33,7 @@ static double cost(const fonio_conv_plan *plan) {
   int64_t step = g->stride[1] * g->input_strides[2];
   double pack = step == 1 ? 1.5 / lanes + 0.1 : step == 2 ? 4 / lanes + 0.1 : 1.5;
   double store = g->output_strides[2] == 1 ? 0 : 3 * channels;
-  return (double)plan->problem.groups * pixels * (rows * terms / (1.9 * lanes) + pack * terms + store);
+  return (double)plan->problem.groups * pixels * (rows * terms / (1.85 * lanes) + pack * terms + store);
 }
 
 /* A piece should last long enough to be worth handing to a thread: some 50 microseconds. */
@@ -49,7 +49,9 @@ static void prepare(fonio_conv_plan *plan) {
   int64_t rows = plan->kernels->tile_rows;
   b->channels = conv_max(rows, caches->l2_bytes / 2 / (b->terms * bytes) / rows * rows);
   int64_t per_panel = b->panel * terms * plan->geometry.out_channels;
-  b->pixels = b->panel * conv_max(1, PIECE_PRODUCTS / conv_max(1, per_panel));
+  int64_t pixels = b->panel * conv_max(1, PIECE_PRODUCTS / conv_max(1, per_panel));
+  int64_t even = conv_ceil_div(pixels_of_image(plan), conv_ceil_div(pixels_of_image(plan), pixels));
+  b->pixels = conv_round_up(even, plan->kernels->lanes);
   plan->packed_bytes = plan->problem.groups * plan->geometry.out_channels * terms * bytes;
   /* The panel, the vector that packing may write behind it, and one tile for outputs that cannot be written in place.
    */
@@ -81,67 +83,87 @@ typedef struct panel_work {
   char *output;
   char *panel, *scratch; /* in the workspace */
   int64_t bytes;         /* of an element */
+  int64_t terms;         /* of the whole sum */
   kernel_pixels part;
   int64_t width; /* of the panel: the pixels rounded up to whole vectors */
   bool last;     /* the sum ends with this part: add the bias */
+  bool flat;     /* the pixels of an output channel lie side by side */
 } panel_work;
 
-/* Moves a tile of outputs between memory of any strides and a scratch of `width` elements a row. */
-static void move_tile(const panel_work *w, int64_t channel, int64_t rows, bool to_output) {
+/* Moves one row of a tile between the output and the scratch. */
+static void move_row(const panel_work *w, char *output, char *scratch, bool to_output) {
   const kernel_conv *g = &w->plan->geometry;
-  for (int64_t m = 0; m < rows; m++)
-    for (int64_t i = 0; i < w->part.pixels; i++) {
-      int64_t pixel = w->part.first_pixel + i;
-      char *out =
-          w->output + w->bytes * ((channel + m) * g->output_strides[0] + pixel / g->out_width * g->output_strides[1] +
-                                  pixel % g->out_width * g->output_strides[2]);
-      char *in = w->scratch + w->bytes * (m * w->width + i);
-      if (w->bytes == 4)
-        memcpy(to_output ? out : in, to_output ? in : out, 4);
-      else
-        memcpy(to_output ? out : in, to_output ? in : out, 8);
-    }
-}
-
-/* One tile: `rows` output channels from `channel` on. */
-static void run_tile(const panel_work *w, int64_t channel, int64_t rows) {
-  const fonio_conv_plan *plan = w->plan;
-  const kernel_conv *g = &plan->geometry;
-  const kernel_table *k = plan->kernels;
-  kernel_tile tile = k->tiles[(rows - 1) * k->tile_vectors + w->width / k->lanes - 1];
-  const char *weights = w->weights + w->bytes * (channel * terms_of_sum(plan) + w->part.first_term * rows);
-  bool accumulate = w->part.first_term > 0;
-  /* The kernel reads the biases of a tile side by side. */
-  double biases[16];
-  const void *bias = w->last && w->bias ? biases : NULL;
-  if (bias) conv_copy_biases(plan, w->bias, channel, rows, biases);
-  bool in_place = g->output_strides[2] == 1 && g->output_strides[1] == g->out_width && w->width == w->part.pixels;
-  if (in_place) {
-    void *c = w->output + w->bytes * (channel * g->output_strides[0] + w->part.first_pixel);
-    tile(w->part.terms, weights, w->panel, w->width, c, g->output_strides[0], bias, accumulate);
-  } else {
-    if (accumulate) move_tile(w, channel, rows, false);
-    tile(w->part.terms, weights, w->panel, w->width, w->scratch, w->width, bias, accumulate);
-    move_tile(w, channel, rows, true);
+  if (w->flat) {
+    output += w->bytes * w->part.first_pixel;
+    memcpy(to_output ? output : scratch, to_output ? scratch : output, (size_t)(w->part.pixels * w->bytes));
+    return;
+  }
+  int64_t row = w->part.first_pixel / g->out_width, column = w->part.first_pixel % g->out_width;
+  for (int64_t i = 0; i < w->part.pixels; i++, scratch += w->bytes) {
+    char *out = output + w->bytes * (row * g->output_strides[1] + column * g->output_strides[2]);
+    memcpy(to_output ? out : scratch, to_output ? scratch : out, (size_t)w->bytes);
+    if (++column == g->out_width) column = 0, row++;
   }
 }
 
-/* All panels of a piece, for one block of output channels and one part of the sum. */
-static void run_block(panel_work *w, int64_t channel, int64_t channels, int64_t first_pixel, int64_t end_pixel) {
+/* A tile that cannot be written in place: its last vector is not whole, or the output's pixels do not lie side by side.
+ */
+static void run_tile_beside(const panel_work *w, kernel_tile tile, const void *weights, const void *bias, char *output,
+                            int64_t rows) {
+  int64_t channel_bytes = w->bytes * w->plan->geometry.output_strides[0], row_bytes = w->bytes * w->width;
+  bool accumulate = w->part.first_term > 0;
+  for (int64_t m = 0; m < rows && accumulate; m++)
+    move_row(w, output + m * channel_bytes, w->scratch + m * row_bytes, false);
+  tile(w->part.terms, weights, w->panel, w->width, w->scratch, w->width, bias, accumulate);
+  for (int64_t m = 0; m < rows; m++)
+    move_row(w, output + m * channel_bytes, w->scratch + m * row_bytes, true);
+}
+
+/* One panel of pixels times a block of output channels, tile by tile. */
+static void run_panel(const panel_work *w, int64_t channel, int64_t end) {
+  const fonio_conv_plan *plan = w->plan;
+  const kernel_table *k = plan->kernels;
+  const kernel_tile *tiles = k->tiles + w->width / k->lanes - 1;
+  bool in_place = w->flat && w->width == w->part.pixels, accumulate = w->part.first_term > 0;
+  int64_t channel_bytes = w->bytes * plan->geometry.output_strides[0], bias_stride = plan->problem.bias_stride;
+  double biases[16]; /* the kernel reads the biases of a tile side by side */
+  for (int64_t rows; channel < end; channel += rows) {
+    rows = conv_min(k->tile_rows, end - channel);
+    kernel_tile tile = tiles[(rows - 1) * k->tile_vectors];
+    const char *weights = w->weights + w->bytes * (channel * w->terms + w->part.first_term * rows);
+    const void *bias = w->last && w->bias ? w->bias + w->bytes * channel * bias_stride : NULL;
+    if (bias && bias_stride != 1) {
+      conv_copy_biases(plan, w->bias, channel, rows, biases);
+      bias = biases;
+    }
+    char *output = w->output + channel * channel_bytes;
+    if (in_place)
+      tile(w->part.terms, weights, w->panel, w->width, output + w->bytes * w->part.first_pixel,
+           plan->geometry.output_strides[0], bias, accumulate);
+    else
+      run_tile_beside(w, tile, weights, bias, output, rows);
+  }
+}
+
+/* All panels of a piece, for one block of output channels and one part of the sum: panels of nearly the same number of
+ * vectors, as a narrow tile keeps the multipliers waiting. */
+static void run_block(panel_work *w, int64_t channel, int64_t end, int64_t first_pixel, int64_t end_pixel) {
   const kernel_table *k = w->plan->kernels;
-  for (int64_t pixel = first_pixel; pixel < end_pixel; pixel += w->plan->blocks.panel) {
-    w->part.first_pixel = pixel;
-    w->part.pixels = conv_min(w->plan->blocks.panel, end_pixel - pixel);
-    w->width = conv_round_up(w->part.pixels, k->lanes);
+  int64_t vectors = conv_ceil_div(end_pixel - first_pixel, k->lanes), panels = conv_ceil_div(vectors, k->tile_vectors);
+  for (int64_t i = 0; i < panels; i++) {
+    int64_t from = vectors * i / panels, to = vectors * (i + 1) / panels;
+    w->width = (to - from) * k->lanes;
+    w->part.first_pixel = first_pixel + from * k->lanes;
+    w->part.pixels = conv_min(w->width, end_pixel - w->part.first_pixel);
     k->pack_pixels(&w->plan->geometry, &w->part, w->input, w->width, w->panel);
-    for (int64_t m = channel; m < channel + channels; m += k->tile_rows)
-      run_tile(w, m, conv_min(k->tile_rows, channel + channels - m));
+    run_panel(w, channel, end);
   }
 }
 
 static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   const fonio_conv_plan *plan = run->plan;
   const conv_blocks *b = &plan->blocks;
+  const kernel_conv *g = &plan->geometry;
   int64_t per_image = pieces_of_image(plan), groups = plan->problem.groups;
   int64_t image = piece / per_image / groups, group = piece / per_image % groups;
   int64_t first_pixel = piece % per_image * b->pixels;
@@ -156,13 +178,15 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
       .panel = workspace,
       .scratch = (char *)workspace + conv_round_up((b->terms * b->panel + plan->kernels->lanes) * bytes, 64),
       .bytes = bytes,
+      .terms = terms,
+      .flat = g->output_strides[2] == 1 && (g->output_strides[1] == g->out_width || g->out_height == 1),
   };
   for (int64_t channel = 0; channel < plan->geometry.out_channels; channel += b->channels)
     for (int64_t term = 0; term < terms; term += b->terms) {
       w.part.first_term = term;
       w.part.terms = conv_min(b->terms, terms - term);
       w.last = term + w.part.terms == terms;
-      run_block(&w, channel, conv_min(b->channels, plan->geometry.out_channels - channel), first_pixel, end_pixel);
+      run_block(&w, channel, conv_min(channel + b->channels, g->out_channels), first_pixel, end_pixel);
     }
 }
 

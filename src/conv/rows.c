@@ -68,20 +68,27 @@ typedef struct block_size {
   int64_t rows, columns;
 } block_size;
 
+/* What a block takes of the workspace, in bytes: turned pixels and, at the most, a pointer for each tap of each pixel.
+ */
+static int64_t bytes_of_block(const fonio_conv_plan *plan, const rows_numbers *n, block_size b) {
+  int64_t pixels = b.rows * b.columns, turned = turned_input(plan, n, b.rows, b.columns);
+  if (n->turn_output) turned += pixels * n->out_channels;
+  return turned * (int64_t)fonio_dtype_bytes(plan->problem.dtype) + pixels * n->taps * (int64_t)sizeof(void *);
+}
+
 static block_size size_of_block(const fonio_conv_plan *plan, const rows_numbers *n) {
   const fonio_conv_problem *p = &plan->problem;
-  block_size b = {1, conv_min(p->out_width, 96)};
-  if (!n->turn_input && !n->turn_output) b.columns = conv_min(p->out_width, 512);
-  int64_t wanted = conv_max(1, 112 / b.columns), bytes = (int64_t)fonio_dtype_bytes(p->dtype);
+  bool turn = n->turn_input || n->turn_output;
+  block_size b = {1, conv_min(p->out_width, turn ? 96 : 512)};
+  int64_t rows = conv_max(1, 112 / b.columns);
   /* More rows in a block: fewer input rows are turned twice. */
-  if (n->turn_input && p->kernel_height > 1) wanted = conv_max(wanted, 2 * p->kernel_height);
-  b.rows = b.columns < p->out_width && !n->turn_output ? 1 : conv_min(p->out_height, wanted);
-  while (b.rows > 1 &&
-         (turned_input(plan, n, b.rows, b.columns) + b.rows * b.columns * n->out_channels) * bytes > most_bytes(plan))
+  if (n->turn_input && p->kernel_height > 1) rows = conv_max(rows, 2 * p->kernel_height);
+  b.rows = conv_min(p->out_height, rows);
+  while (b.rows > 1 && bytes_of_block(plan, n, b) > most_bytes(plan))
     b.rows--;
-  while (b.columns > 8 &&
-         (turned_input(plan, n, b.rows, b.columns) + b.rows * b.columns * n->out_channels) * bytes > most_bytes(plan))
+  while (b.columns > 8 && bytes_of_block(plan, n, b) > most_bytes(plan))
     b.columns--;
+  /* Pixels that are written in place follow each other only within a row, or over whole rows. */
   if (b.columns < p->out_width && !n->turn_output) b.rows = 1;
   return b;
 }
@@ -98,13 +105,13 @@ static double cost(const fonio_conv_plan *plan) {
   block_size b = size_of_block(plan, &n);
   const fonio_conv_problem *p = &plan->problem;
   double pixels = (double)(p->out_height * p->out_width), vectors = (double)n.out_channels / plan->kernels->lanes;
-  double tile_rows = plan->kernels->rows_tile_rows, tiles = pixels / tile_rows;
-  double block =
-      (double)conv_round_up(b.rows * b.columns, plan->kernels->rows_tile_rows) / (double)(b.rows * b.columns);
-  double sum = tiles * block * (tile_rows * vectors * (double)n.terms / 1.9 + 20 * vectors + 10 * (double)n.taps);
+  double tiles =
+      pixels / (double)(b.rows * b.columns) * (double)conv_ceil_div(b.rows * b.columns, plan->kernels->rows_tile_rows);
+  double sum = pixels * vectors * (double)n.terms / 1.88 +
+               tiles * (20 * vectors + 6 * (double)n.taps * (vectors / plan->kernels->rows_tile_vectors + 1));
   double turn_in = (double)turned_input(plan, &n, b.rows, b.columns) / (double)(b.rows * b.columns) * pixels;
   double turn_out = n.turn_output ? pixels * (double)n.out_channels : 0;
-  return (double)p->groups * (sum + 0.8 * turn_in + 0.8 * turn_out) + 300;
+  return (double)p->groups * (sum + 1.2 * turn_in + 1.2 * turn_out) + 300;
 }
 
 /* The pointers of a block: every tile has room for a whole one's. */
