@@ -45,7 +45,8 @@ typedef struct fonio_module_class {
   size_t module_bytes; /* the bytes of the module's struct */
   const char *name;    /* as it is printed: "Net" */
 
-  /* forward(self, input): a new tensor, or NULL after a failure. NULL: the module cannot be run. */
+  /* forward(self, input): a new tensor, or NULL after a failure (its own it notes with fonio_fail). NULL: the module
+   * cannot be run. */
   fonio_tensor *(*forward)(fonio_module *module, fonio_tensor *input);
 
   /* extra_repr(self): what is printed between the brackets. Writes at most `bytes` bytes as snprintf does, the final 0
@@ -159,7 +160,7 @@ FONIO_API bool fonio_module_training(const fonio_module *module);
 FONIO_NEW fonio_tensor *fonio_module_forward(fonio_module *module, fonio_tensor *input);
 
 /* Called before forward. It may put a new tensor, which the library releases, in `*changed` (NULL when called): that
- * goes on instead of `input`. A status that is not FONIO_OK ends the run. */
+ * goes on instead of `input`. A status that is not FONIO_OK, noted with fonio_fail, ends the run. */
 typedef fonio_status (*fonio_forward_pre_hook)(fonio_module *module, fonio_tensor *input, fonio_tensor **changed,
                                                void *user);
 
