@@ -42,8 +42,82 @@ static bool pack_taps(const fonio_conv_plan *plan, const void *weight, void *pac
 
 /* ---- Planes: NCHW. A piece is some channels of one image. ---- */
 
+/* A stretch of output columns, whose input rows are read as they lie in the image or from a padded copy. */
+typedef struct stretch {
+  int64_t from, to;
+  int64_t pitch;  /* of the copy, in elements; 0: there is none */
+  int64_t buffer; /* where in the workspace it begins, in bytes */
+} stretch;
+
+/* The stretches, and the workspace: zeros, pointers to rows, the stretches' copies. */
+typedef struct planes_layout {
+  stretch stretches[3];
+  int count;
+  int64_t pointers, bytes;
+} planes_layout;
+
 static bool planes_applicable(const fonio_conv_problem *p) {
-  return is_depthwise(p) && p->output_strides[3] == 1 && p->kernel_width <= 64;
+  return is_depthwise(p) && p->output_strides[3] == 1;
+}
+
+/* How far the kernel reaches from its first row or column. */
+static int64_t reach_of(const kernel_conv *g, int dimension) {
+  return ((dimension ? g->kernel_width : g->kernel_height) - 1) * g->dilation[dimension];
+}
+
+/* The output columns that touch no padding. A vector of stride 2 reads one column further than its last tap. */
+static void find_inside(const kernel_conv *g, int64_t *from, int64_t *to) {
+  int64_t last = g->in_width + g->image_column - 1 - reach_of(g, 1) - (g->stride[1] == 2);
+  *from = conv_min(conv_ceil_div(g->image_column, g->stride[1]), g->out_width);
+  *to = last < 0 ? *from : conv_max(*from, conv_min(last / g->stride[1] + 1, g->out_width));
+}
+
+/* Copying rows is cheap beside many taps, and wide tiles are worth more then. */
+#define FEW_TAPS 9
+#define MANY_COLUMNS 512
+
+/* Cuts the columns, into stretches of a vector or more where all columns are that many. The one inside goes first: it
+ * reads the image from end to end. */
+static void cut_columns(const fonio_conv_plan *plan, planes_layout *l) {
+  int64_t lanes = plan->kernels->lanes, width = plan->problem.out_width, from, to;
+  find_inside(&plan->geometry, &from, &to);
+  bool readable = plan->problem.input_strides[3] == 1, wide = taps_of(plan) <= FEW_TAPS || width > MANY_COLUMNS;
+  int64_t left = conv_round_up(from, lanes), right = width - conv_round_up(width - to, lanes);
+  l->count = 0;
+  if (readable && to - from == width && width >= lanes) {
+    l->stretches[l->count++] = (stretch){.to = width};
+  } else if (readable && wide && right - left >= 2 * lanes) {
+    l->stretches[l->count++] = (stretch){.from = left, .to = right};
+    if (left > 0) l->stretches[l->count++] = (stretch){.to = left, .pitch = 1};
+    if (right < width) l->stretches[l->count++] = (stretch){.from = right, .to = width, .pitch = 1};
+  } else {
+    l->stretches[l->count++] = (stretch){.to = width, .pitch = 1};
+  }
+}
+
+/* Elements of an input row for so many output columns, and a vector more. */
+static int64_t row_elements(const fonio_conv_plan *plan, int64_t columns) {
+  int64_t lanes = plan->kernels->lanes, reach = reach_of(&plan->geometry, 1);
+  return conv_round_up(conv_max(columns, lanes) * plan->geometry.stride[1] + reach + lanes, lanes);
+}
+
+static int64_t input_rows(const fonio_conv_plan *plan, int64_t rows) {
+  return (rows - 1) * plan->geometry.stride[0] + reach_of(&plan->geometry, 0) + 1;
+}
+
+static planes_layout lay_out(const fonio_conv_plan *plan) {
+  planes_layout l;
+  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), rows = input_rows(plan, plan->blocks.terms);
+  cut_columns(plan, &l);
+  l.pointers = conv_round_up(row_elements(plan, plan->problem.out_width) * bytes, 64);
+  l.bytes = l.pointers + conv_round_up(rows * (int64_t)sizeof(void *), 64);
+  for (stretch *s = l.stretches; s < l.stretches + l.count; s++) {
+    if (!s->pitch) continue;
+    s->pitch = row_elements(plan, s->to - s->from);
+    s->buffer = l.bytes;
+    l.bytes += conv_round_up(rows * s->pitch * bytes, 64);
+  }
+  return l;
 }
 
 static double planes_cost(const fonio_conv_plan *plan) {
@@ -54,38 +128,19 @@ static double planes_cost(const fonio_conv_plan *plan) {
          60.0 * (double)(plan->problem.out_channels * plan->problem.out_height) / 4 + scattered;
 }
 
-/* The buffer's numbers for a block of so many columns. */
-static kernel_depthwise block_of(const fonio_conv_plan *plan, int64_t columns, int64_t *offsets) {
-  const kernel_conv *g = &plan->geometry;
-  kernel_depthwise job = {.columns = columns, .offsets = offsets};
-  int64_t reach = (g->kernel_width - 1) * g->dilation[1];
-  job.phase_columns = columns + reach / g->stride[1];
-  job.phase_elements = conv_round_up(job.phase_columns + plan->kernels->depthwise_width, plan->kernels->lanes);
-  for (int64_t s = 0; offsets && s < g->kernel_width; s++) {
-    int64_t p = s * g->dilation[1];
-    offsets[s] = p % g->stride[1] * job.phase_elements + p / g->stride[1];
-  }
-  return job;
-}
-
-static int64_t buffer_rows(const fonio_conv_plan *plan, int64_t rows) {
-  return (rows - 1) * plan->geometry.stride[0] + (plan->geometry.kernel_height - 1) * plan->geometry.dilation[0] + 1;
-}
-
-/* Blocks of rows so high that few input rows are copied twice, while the buffer stays in the first-level cache; of
- * columns only where rows are very long. */
+/* Blocks of rows so high that few input rows are visited twice, while they stay in the first-level cache. */
 static void planes_prepare(fonio_conv_plan *plan) {
-  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), height = plan->problem.out_height;
   conv_blocks *b = &plan->blocks;
-  b->panel = conv_min(plan->problem.out_width, 1024);
-  int64_t pitch = plan->geometry.stride[1] * block_of(plan, b->panel, NULL).phase_elements;
-  int64_t rows = cpu_cache_sizes()->l1_bytes / 2 / (pitch * bytes) - buffer_rows(plan, 1);
-  b->terms = conv_min(plan->problem.out_height, conv_max(rows / plan->geometry.stride[0] / 4 * 4, 4));
-  int64_t per_plane = conv_max(1, plan->problem.out_height * plan->problem.out_width * taps_of(plan));
+  if (plan->problem.out_width * 2 <= plan->kernels->lanes && cpu_isa_in_use() == ISA_AVX512)
+    plan->kernels = kernel_table_for(plan->problem.dtype, ISA_AVX2);
+  int64_t rows = cpu_cache_sizes()->l1_bytes / 2 / (row_elements(plan, plan->problem.out_width) * bytes);
+  int64_t fit = (rows - input_rows(plan, 1)) / plan->geometry.stride[0] / 4 * 4;
+  b->terms = conv_min(height, conv_max(fit, 4));
+  int64_t per_plane = conv_max(1, height * plan->problem.out_width * taps_of(plan));
   b->channels = conv_min(plan->problem.out_channels, conv_max(1, PIECE_PRODUCTS / per_plane));
   plan->packed_bytes = plan->problem.out_channels * taps_of(plan) * bytes;
-  /* A tile that is higher than what is left reads rows that are not filled in. */
-  plan->workspace_bytes = conv_round_up(buffer_rows(plan, b->terms) * pitch * bytes, 64);
+  plan->workspace_bytes = lay_out(plan).bytes;
 }
 
 static bool planes_pack(const fonio_conv_plan *plan, const void *weight, void *packed) {
@@ -96,32 +151,40 @@ static int64_t planes_pieces(const fonio_conv_plan *plan) {
   return plan->problem.batch * conv_ceil_div(plan->problem.out_channels, plan->blocks.channels);
 }
 
-static void run_plane(const conv_run *run, int64_t image, int64_t channel, void *buffer) {
+static void run_plane(const conv_run *run, const planes_layout *l, int64_t image, int64_t channel, char *workspace) {
   const fonio_conv_plan *plan = run->plan;
   const fonio_conv_problem *p = &plan->problem;
   const fonio_conv_buffers *b = run->buffers;
   int64_t bytes = (int64_t)fonio_dtype_bytes(p->dtype), group = channel / plan->geometry.out_channels;
   const void *bias = conv_at(b->bias, channel * p->bias_stride * bytes);
   char *output = (char *)b->output + (image * p->output_strides[0] + channel * p->output_strides[1]) * bytes;
-  int64_t offsets[64];
-  for (int64_t column = 0; column < p->out_width; column += plan->blocks.panel)
-    for (int64_t row = 0; row < p->out_height; row += plan->blocks.terms) {
-      kernel_depthwise job = block_of(plan, conv_min(plan->blocks.panel, p->out_width - column), offsets);
-      job.column = column;
-      job.row = row;
-      job.rows = conv_min(plan->blocks.terms, p->out_height - row);
+  /* The last block begins earlier rather than being lower than a band. */
+  for (int64_t row = 0; row < p->out_height; row += plan->blocks.terms)
+    for (const stretch *s = l->stretches; s < l->stretches + l->count; s++) {
+      kernel_depthwise job = {
+          .row = conv_max(0, conv_min(row, p->out_height - 4)),
+          .column = s->from,
+          .columns = s->to - s->from,
+          .pitch = s->pitch,
+          .buffer = workspace + s->buffer,
+          .zeros = workspace,
+          .rows_at = (const void **)(void *)(workspace + l->pointers),
+      };
+      job.rows = conv_min(plan->blocks.terms, p->out_height - job.row);
       plan->kernels->depthwise_planes(&plan->geometry, &job, conv_at(b->input, conv_input_offset(plan, image, group)),
-                                      conv_at(run->packed, channel * taps_of(plan) * bytes), bias, buffer, output);
+                                      conv_at(run->packed, channel * taps_of(plan) * bytes), bias, output);
     }
 }
 
 static void planes_run_piece(const conv_run *run, int64_t piece, void *workspace) {
   const fonio_conv_plan *plan = run->plan;
+  planes_layout l = lay_out(plan);
   int64_t blocks = conv_ceil_div(plan->problem.out_channels, plan->blocks.channels);
   int64_t first = conv_take(&piece, blocks) * plan->blocks.channels;
   int64_t end = conv_min(first + plan->blocks.channels, plan->problem.out_channels);
+  memset(workspace, 0, (size_t)l.bytes);
   for (int64_t channel = first; channel < end; channel++)
-    run_plane(run, piece, channel, workspace);
+    run_plane(run, &l, piece, channel, workspace);
 }
 
 /* ---- Pixels: channels_last, one output channel for each input channel. A piece is some pixels of one image. ---- */

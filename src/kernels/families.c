@@ -17,7 +17,6 @@ const kernel_table NAME(kernel_table) = {
     .winograd_input = NAME(winograd_input),
     .winograd_output = NAME(winograd_output),
     .winograd_weights = NAME(winograd_weights),
-    .depthwise_width = DEPTHWISE_TILE_WIDTH * LANES,
     .depthwise_planes = NAME(depthwise_planes),
     .depthwise_pixels = NAME(depthwise_pixels),
     .reference_forward = NAME(reference_forward),

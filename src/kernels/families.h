@@ -22,13 +22,6 @@
 #define ROWS_TILE_VECTORS 2
 #endif
 
-/* The widest tile of a depthwise plane, in vectors. */
-#if defined(KERNEL_ISA_avx512) || defined(KERNEL_ISA_neon)
-#define DEPTHWISE_TILE_WIDTH 4
-#else
-#define DEPTHWISE_TILE_WIDTH 2
-#endif
-
 /* gemm.c */
 extern const kernel_tile NAME(tiles)[TILE_ROWS * TILE_VECTORS];
 
@@ -54,9 +47,11 @@ void NAME(winograd_output)(int m, const kernel_winograd *job, const void *from, 
                            void *strip);
 bool NAME(winograd_weights)(int m, const kernel_conv *conv, const void *weight, void *packed);
 
-/* depthwise.c */
+/* depthwise_planes.c */
 void NAME(depthwise_planes)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane,
-                            const void *weights, const void *bias, void *buffer, void *output);
+                            const void *weights, const void *bias, void *output);
+
+/* depthwise_pixels.c */
 void NAME(depthwise_pixels)(int64_t pixels, int64_t taps, const void *const *pointers, int64_t channels,
                             const void *weights, const void *bias, void *output, int64_t pixel_stride);
 

@@ -78,14 +78,15 @@ typedef struct kernel_winograd {
   int64_t tile_stride;    /* between transformed tiles */
 } kernel_winograd;
 
-/* A block of one output plane, for depthwise convolution, and the buffer that its part of the input plane is spread out
- * in: [row][phase][phase_elements], phase f of a row holding padded columns f, f + stride, ... from the block's first
- * on. */
+/* A block of one output plane, for depthwise convolution: at least `lanes` columns, or all that there are. */
 typedef struct kernel_depthwise {
   int64_t row, rows, column, columns; /* of the output */
-  int64_t phase_columns;              /* that the block reads of a phase */
-  int64_t phase_elements;             /* at least so many, with a tile's vectors to spare */
-  const int64_t *offsets;             /* where in a row of the buffer each kernel column begins */
+  /* Elements of a row of the buffer, where the part of the input that the block needs is padded. 0: no buffer, all the
+   * columns lie inside the image. */
+  int64_t pitch;
+  void *buffer;         /* [input row][pitch]; zero where padding is, in the mode that pads with zeros */
+  const void *zeros;    /* in place of rows of zeros */
+  const void **rows_at; /* room for a pointer to each input row */
 } kernel_depthwise;
 
 /* How many pixels a tile of channels_last has. */
@@ -126,10 +127,9 @@ typedef struct kernel_table {
    * rows_tile_vectors vectors, the last one of as many whole vectors as it needs. Returns whether all are finite. */
   bool (*pack_columns)(const kernel_conv *conv, const void *weight, void *packed);
 
-  int depthwise_width; /* columns of the widest tile: the buffer has so many to spare */
   /* One block of one output plane; the weights of its channel, tap by tap; output columns side by side. */
   void (*depthwise_planes)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane, const void *weights,
-                           const void *bias, void *buffer, void *output);
+                           const void *bias, void *output);
   /* Up to KERNEL_DEPTHWISE_PIXELS pixels of channels_last: pointers [tap][KERNEL_DEPTHWISE_PIXELS], weights
    * [tap][channels]. */
   void (*depthwise_pixels)(int64_t pixels, int64_t taps, const void *const *pointers, int64_t channels,

@@ -7,6 +7,7 @@
  *   vec_set                      all lanes the same
  *   vec_fma(a, b, c)             a * b + c, rounded once; the only way to multiply and add
  *   vec_even, vec_odd            every second of the 2 * LANES elements of two vectors
+ *   vec_even_quick, ..._odd_...  the same in an order of their own, which vec_settle puts right
  *   vec_transpose                LANES x LANES elements
  *
  * and + - * / and comparisons on vectors, lane by lane. Contraction is off: `a * b + c` would round twice. */
@@ -84,6 +85,21 @@ INLINE vec vec_odd(vec a, vec b) {
 #elif LANES == 16
 #define vec_even(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)
 #define vec_odd(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)
+#endif
+
+/* AVX2 shuffles quickly only within the halves of a vector. */
+#if defined(KERNEL_ISA_avx2) && LANES == 8
+#define vec_even_quick(a, b) __builtin_shufflevector(a, b, 0, 2, 8, 10, 4, 6, 12, 14)
+#define vec_odd_quick(a, b) __builtin_shufflevector(a, b, 1, 3, 9, 11, 5, 7, 13, 15)
+#define vec_settle(v) __builtin_shufflevector(v, v, 0, 1, 4, 5, 2, 3, 6, 7)
+#elif defined(KERNEL_ISA_avx2) && LANES == 4
+#define vec_even_quick(a, b) __builtin_shufflevector(a, b, 0, 4, 2, 6)
+#define vec_odd_quick(a, b) __builtin_shufflevector(a, b, 1, 5, 3, 7)
+#define vec_settle(v) __builtin_shufflevector(v, v, 0, 2, 1, 3)
+#else
+#define vec_even_quick(a, b) vec_even(a, b)
+#define vec_odd_quick(a, b) vec_odd(a, b)
+#define vec_settle(v) (v)
 #endif
 
 /* One step of the transposition of a square: blocks of `s` x `s` elements change places across the diagonal. Row i and

@@ -1,0 +1,294 @@
+/* Depthwise convolution of planes (NCHW): each output channel reads one input channel; vector lanes are the columns of
+ * one row.
+ *
+ * Input rows are read behind pointers: in the image itself where no column touches the padding, else in a buffer that
+ * they are copied to with the padding around them. Below that there are no edges. Vectors overlap where columns are no
+ * multiple of the lanes, and bands of rows where rows are no multiple of a band: what is computed twice has the same
+ * bits. */
+#include "kernels/families.h"
+
+#define BAND_ROWS 4
+#define BAND_VECTORS 2
+
+INLINE int64_t least(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+
+INLINE int64_t most(int64_t a, int64_t b) {
+  return a > b ? a : b;
+}
+
+/* ---- The rows ---- */
+
+/* Elements side by side where they lie so, a vector at a time; what is shorter than a vector writes a whole one. */
+static void copy_columns(const real *from, int64_t apart, int64_t length, real *to) {
+  if (apart != 1) {
+    for (int64_t i = 0; i < length; i++)
+      to[i] = from[i * apart];
+    return;
+  }
+  if (length < LANES) {
+    vec_store(to, vec_load_part(from, length));
+    return;
+  }
+  for (int64_t i = 0; i + LANES < length; i += LANES)
+    vec_store(to + i, vec_load(from + i));
+  vec_store(to + length - LANES, vec_load(from + length - LANES));
+}
+
+/* Padded columns [first, first + count) of an input row. Those of the padding are zero already unless the map says
+ * otherwise. */
+static void copy_row(const kernel_conv *conv, const real *row, int64_t first, int64_t count, real *to) {
+  int64_t apart = conv->input_strides[2];
+  int64_t from = least(most(conv->image_column - first, 0), count);
+  int64_t end = most(least(conv->image_column + conv->in_width - first, count), from);
+  if (end > from) copy_columns(row + (first + from - conv->image_column) * apart, apart, end - from, to + from);
+  for (int64_t i = 0; i < from; i++)
+    if (conv->columns[first + i] >= 0) to[i] = row[conv->columns[first + i] * apart];
+  for (int64_t i = end; i < count; i++)
+    if (conv->columns[first + i] >= 0) to[i] = row[conv->columns[first + i] * apart];
+}
+
+/* Points at the input rows of a block, each from the block's first column on. */
+static void find_rows(const kernel_conv *conv, const kernel_depthwise *job, const real *plane) {
+  int64_t reach = (conv->kernel_width - 1) * conv->dilation[1], first = job->column * conv->stride[1];
+  int64_t rows = (job->rows - 1) * conv->stride[0] + (conv->kernel_height - 1) * conv->dilation[0] + 1;
+  for (int64_t i = 0; i < rows; i++) {
+    int64_t from = conv->rows[job->row * conv->stride[0] + i];
+    const real *row = plane + from * conv->input_strides[1];
+    if (from < 0) {
+      job->rows_at[i] = job->zeros;
+    } else if (!job->pitch) {
+      job->rows_at[i] = row + first - conv->image_column;
+    } else {
+      real *to = (real *)job->buffer + i * job->pitch;
+      copy_row(conv, row, first, (job->columns - 1) * conv->stride[1] + reach + 1, to);
+      job->rows_at[i] = to;
+    }
+  }
+}
+
+/* ---- The sums ---- */
+
+/* Some output rows, in a block whose input rows are found. */
+typedef struct band {
+  const kernel_conv *conv;
+  const void *const *rows; /* of the input, from the band's first on */
+  const void *zeros;
+  const real *weights, *bias;
+  int64_t columns;
+  real *to;
+  int64_t pitch; /* of `to` */
+} band;
+
+/* The columns p, p + stride, ...; for stride 2 in the quick order. */
+INLINE vec load_columns(const real *p, int64_t stride) {
+  if (stride == 1) return vec_load(p);
+  if (stride == 2) return vec_even_quick(vec_load(p), vec_load(p + LANES));
+  real lanes[LANES];
+  for (int i = 0; i < LANES; i++)
+    lanes[i] = p[i * stride];
+  return vec_load(lanes);
+}
+
+/* Column s of a constant kernel: odd columns of stride 2 share the loads of the even ones. */
+INLINE vec load_tap(const real *p, int s, int stride) {
+  if (stride == 2 && s % 2) return vec_odd_quick(vec_load(p + s - 1), vec_load(p + s - 1 + LANES));
+  return load_columns(p + s, stride);
+}
+
+/* Small kernels, all sizes constant: each input row serves the output rows that have it under one of their taps.
+ * `apart`: columns from the first vector to the second. */
+INLINE void sum_small(int height, int vectors, int kernel, int stride, const band *b, const vec *weights,
+                      int64_t column, int64_t apart, vec sum[BAND_ROWS][BAND_VECTORS]) {
+#pragma GCC unroll 16
+  for (int i = 0; i < (height - 1) * stride + kernel; i++) {
+    if (b->rows[i] == b->zeros) continue;
+    const real *row = (const real *)b->rows[i] + column * stride;
+#pragma GCC unroll 8
+    for (int s = 0; s < kernel; s++) {
+      vec x[BAND_VECTORS];
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; v++)
+        x[v] = load_tap(row + v * apart * stride, s, stride);
+#pragma GCC unroll 4
+      for (int j = 0; j < height; j++) {
+        int r = i - j * stride;
+        if (r < 0 || r >= kernel) continue;
+        vec w = kernel == 3 ? weights[r * kernel + s] : vec_set(b->weights[r * kernel + s]);
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++)
+          sum[j][v] = vec_fma(w, x[v], sum[j][v]);
+      }
+    }
+  }
+}
+
+/* One input row of a tall kernel for output rows [from, to) of the band, whose weights begin at `weights` and lie a
+ * kernel row further back from each output row to the next. */
+INLINE void sum_row(int from, int to, int vectors, const real *row, const real *weights, int64_t kernel_width,
+                    int64_t dilation, int64_t apart, vec sum[BAND_ROWS][BAND_VECTORS]) {
+  for (int64_t s = 0; s < kernel_width; s++, row += dilation) {
+    vec x[BAND_VECTORS];
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++)
+      x[v] = vec_load(row + v * apart);
+#pragma GCC unroll 4
+    for (int j = from; j < to; j++) {
+      vec w = vec_set(weights[s - j * kernel_width]);
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; v++)
+        sum[j][v] = vec_fma(w, x[v], sum[j][v]);
+    }
+  }
+}
+
+/* Stride 1, and at least as many kernel rows as the band has rows: at the first input rows not all output rows have
+ * begun, at the last not all go on. */
+INLINE void sum_tall(int vectors, const band *b, int64_t column, int64_t apart, vec sum[BAND_ROWS][BAND_VECTORS]) {
+  int64_t height = b->conv->kernel_height, width = b->conv->kernel_width, dilation = b->conv->dilation[1];
+  const void *const *rows = b->rows;
+  const real *weights = b->weights;
+#pragma GCC unroll 4
+  for (int i = 0; i < BAND_ROWS - 1; i++, rows++, weights += width)
+    if (*rows != b->zeros)
+      sum_row(0, i + 1, vectors, (const real *)*rows + column, weights, width, dilation, apart, sum);
+  for (int64_t i = BAND_ROWS - 1; i < height; i++, rows++, weights += width)
+    if (*rows != b->zeros)
+      sum_row(0, BAND_ROWS, vectors, (const real *)*rows + column, weights, width, dilation, apart, sum);
+#pragma GCC unroll 4
+  for (int i = 1; i < BAND_ROWS; i++, rows++, weights += width)
+    if (*rows != b->zeros)
+      sum_row(i, BAND_ROWS, vectors, (const real *)*rows + column, weights, width, dilation, apart, sum);
+}
+
+/* Any sizes; `stride` is constant where it is 1 or 2. */
+INLINE void sum_any(int height, int vectors, int64_t stride, const band *b, int64_t column, int64_t apart,
+                    vec sum[BAND_ROWS][BAND_VECTORS]) {
+  const kernel_conv *conv = b->conv;
+  const real *weights = b->weights;
+  for (int64_t r = 0; r < conv->kernel_height; r++) {
+    const real *row[BAND_ROWS];
+#pragma GCC unroll 4
+    for (int j = 0; j < height; j++)
+      row[j] = (const real *)b->rows[j * conv->stride[0] + r * conv->dilation[0]] + column * stride;
+    for (int64_t s = 0; s < conv->kernel_width; s++) {
+      vec w = vec_set(*weights++);
+#pragma GCC unroll 4
+      for (int j = 0; j < height; j++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++)
+          sum[j][v] = vec_fma(w, load_columns(row[j] + s * conv->dilation[1] + v * apart * stride, stride), sum[j][v]);
+    }
+  }
+}
+
+/* Which of the sums; ANY goes by a stride of its own. */
+typedef enum band_kind { SMALL, TALL, ANY } band_kind;
+
+/* One tile: `height` rows x `vectors` vectors. */
+INLINE void tile(band_kind kind, int height, int vectors, int kernel, int64_t stride, const band *b, const vec *weights,
+                 int64_t column, int64_t apart) {
+  vec sum[BAND_ROWS][BAND_VECTORS];
+#pragma GCC unroll 4
+  for (int j = 0; j < height; j++)
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++)
+      sum[j][v] = vec_zero();
+  if (kind == SMALL) sum_small(height, vectors, kernel, (int)stride, b, weights, column, apart, sum);
+  if (kind == TALL) sum_tall(vectors, b, column, apart, sum);
+  if (kind == ANY) sum_any(height, vectors, stride, b, column, apart, sum);
+  vec add = vec_set(b->bias ? *b->bias : 0);
+#pragma GCC unroll 4
+  for (int j = 0; j < height; j++)
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++) {
+      vec result = stride == 2 ? vec_settle(sum[j][v]) : sum[j][v];
+      vec_store(b->to + j * b->pitch + column + v * apart, b->bias ? result + add : result);
+    }
+}
+
+/* Inlined with constants: all tiles of a band, `vectors` vectors wide and at last one. */
+INLINE void run_band(band_kind kind, int height, int vectors, int kernel, int64_t stride, const band *b) {
+  vec weights[9];
+#pragma GCC unroll 9
+  for (int i = 0; i < 9; i++)
+    weights[i] = kernel == 3 ? vec_set(b->weights[i]) : vec_zero();
+  int64_t column = 0, last = most(b->columns - LANES, 0);
+  if (vectors == 2)
+    for (; column < last; column += 2 * LANES)
+      tile(kind, height, 2, kernel, stride, b, weights, column, least(last - column, LANES));
+  for (; column < b->columns; column += LANES)
+    tile(kind, height, 1, kernel, stride, b, weights, least(column, last), 0);
+}
+
+#define BAND(name, ...)                                                                                                \
+  static __attribute__((noinline)) void band_##name(const band *b) {                                                   \
+    run_band(__VA_ARGS__, b);                                                                                          \
+  }
+BAND(small3, SMALL, BAND_ROWS, 1, 3, 1)
+BAND(small3_2, SMALL, BAND_ROWS, 1, 3, 2)
+BAND(small5, SMALL, BAND_ROWS, 2, 5, 1)
+BAND(small5_2, SMALL, BAND_ROWS, 2, 5, 2)
+BAND(small7, SMALL, BAND_ROWS, 2, 7, 1)
+BAND(tall, TALL, BAND_ROWS, 2, 0, 1)
+BAND(any, ANY, BAND_ROWS, 2, 0, 1)
+BAND(any_2, ANY, BAND_ROWS, 2, 0, 2)
+BAND(any_n, ANY, BAND_ROWS, 2, 0, b->conv->stride[1])
+BAND(row, ANY, 1, 2, 0, 1)
+BAND(row_2, ANY, 1, 2, 0, 2)
+BAND(row_n, ANY, 1, 2, 0, b->conv->stride[1])
+
+typedef void (*band_function)(const band *b);
+
+static band_function find_band(const kernel_conv *conv, int64_t rows) {
+  int64_t stride = conv->stride[1], size = conv->kernel_height;
+  if (rows < BAND_ROWS) return stride == 1 ? band_row : stride == 2 ? band_row_2 : band_row_n;
+  bool square = size == conv->kernel_width && conv->stride[0] == stride && conv->dilation[0] * conv->dilation[1] == 1;
+  if (square && size == 3 && stride <= 2) return stride == 1 ? band_small3 : band_small3_2;
+  if (square && size == 5 && stride <= 2) return stride == 1 ? band_small5 : band_small5_2;
+  if (square && size == 7 && stride == 1) return band_small7;
+  if (conv->stride[0] * stride * conv->dilation[0] == 1 && size >= BAND_ROWS) return band_tall;
+  return stride == 1 ? band_any : stride == 2 ? band_any_2 : band_any_n;
+}
+
+/* A band narrower than a vector: computed beside the output and moved there. A whole vector spills onto the row that is
+ * moved next, where there is one. */
+static void run_narrow(band_function function, band *b, int64_t rows, int64_t room) {
+  real whole[BAND_ROWS * LANES], *to = b->to;
+  int64_t pitch = b->pitch;
+  b->to = whole;
+  b->pitch = LANES;
+  function(b);
+  for (int64_t j = 0; j < rows; j++, to += pitch, room -= pitch) {
+    if (room >= LANES)
+      vec_store(to, vec_load(whole + j * LANES));
+    else
+      vec_store_part(to, vec_load(whole + j * LANES), b->columns);
+  }
+}
+
+void NAME(depthwise_planes)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane,
+                            const void *weights, const void *bias, void *output) {
+  find_rows(conv, job, plane);
+  band_function function = find_band(conv, job->rows);
+  int64_t height = job->rows < BAND_ROWS ? 1 : BAND_ROWS, pitch = conv->output_strides[1];
+  for (int64_t j = 0; j < job->rows; j += height) {
+    int64_t row = least(j, job->rows - height);
+    real *to = (real *)output + (job->row + row) * pitch + job->column;
+    band b = {.conv = conv,
+              .rows = job->rows_at + row * conv->stride[0],
+              .zeros = job->zeros,
+              .weights = weights,
+              .bias = bias,
+              .columns = job->columns,
+              .to = to,
+              .pitch = pitch};
+    /* What lies behind the end of a row is the next row only where rows lie close together. */
+    int64_t room = pitch == conv->out_width ? (conv->out_height - job->row - row) * pitch : 0;
+    if (job->columns < LANES)
+      run_narrow(function, &b, height, room);
+    else
+      function(&b);
+  }
+}
