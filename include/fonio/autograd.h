@@ -1,8 +1,8 @@
 /* Gradients: the tape that operations leave, and the ways back along it.
  *
- * A graph lives as long as a tensor that came of it: the result holds the leaves and what its gradient needs, and nothing
- * holds the result. Threads may go back along different graphs at once, or along the same one; what they add to the .grad
- * of a leaf that they share is never lost. Reading a .grad while another thread adds to it is not safe. */
+ * A graph lives as long as a tensor that came of it: the result holds the leaves and what its gradient needs, and
+ * nothing holds the result. Threads may go back along different graphs at once, or along the same one; what they add to
+ * the .grad of a leaf that they share is never lost. Reading a .grad while another thread adds to it is not safe. */
 #ifndef FONIO_AUTOGRAD_H
 #define FONIO_AUTOGRAD_H
 
@@ -62,9 +62,9 @@ FONIO_API fonio_status fonio_grad(fonio_tensor *output, int count, fonio_tensor 
 
 /* torch.autograd.gradcheck: compares the gradients of `function` at `inputs` (float64; those that require a gradient
  * are checked) with central differences of step `eps`, within atol + rtol * |numeric|. `function(inputs, count, user)`
- * returns a new tensor; while it runs, an element of an input may differ by `eps`. torch's defaults: eps 1e-6, atol 1e-5,
- * rtol 1e-3. FONIO_RUNTIME_ERROR, with the place and both numbers, when they differ; FONIO_VALUE_ERROR when no input
- * requires a gradient; the status of `function` when it returns NULL. */
+ * returns a new tensor; while it runs, an element of an input may differ by `eps`. torch's defaults: eps 1e-6, atol
+ * 1e-5, rtol 1e-3. FONIO_RUNTIME_ERROR, with the place and both numbers, when they differ; FONIO_VALUE_ERROR when no
+ * input requires a gradient; the status of `function` when it returns NULL. */
 typedef fonio_tensor *(*fonio_gradcheck_function)(fonio_tensor *const *inputs, int count, void *user);
 FONIO_API fonio_status fonio_gradcheck(fonio_gradcheck_function function, void *user, int count,
                                        fonio_tensor *const *inputs, double eps, double atol, double rtol);

@@ -20,7 +20,10 @@ FONIO_NEW fonio_tensor *fonio_tensor_conv2d_with(fonio_tensor *input, fonio_tens
                                                  const fonio_conv2d_args *args);
 
 /* The same with keyword arguments: fonio_tensor_conv2d(x, w, NULL, .stride = 2, .padding = 1). C only. */
-#define fonio_tensor_conv2d(input, weight, bias, ...)                                                                  \
+#define fonio_tensor_conv2d(...) fonio_tensor_conv2d_keywords_(__VA_ARGS__, .struct_bytes = sizeof(fonio_conv2d_args))
+
+/* Its step in between: ISO C wants at least one argument for `...`, so that a call without keywords needs one more. */
+#define fonio_tensor_conv2d_keywords_(input, weight, bias, ...)                                                        \
   __extension__({                                                                                                      \
     fonio_conv2d_args fonio_args_ = FONIO_CONV2D_ARGS(__VA_ARGS__);                                                    \
     fonio_tensor_conv2d_with((input), (weight), (bias), &fonio_args_);                                                 \
