@@ -52,8 +52,7 @@ static int tile_side(const fonio_conv_plan *plan) {
 
 /* Blocks: so many tiles that the transformed weights, which pass once for each block, are worth their way, yet V and M
  * stay near. */
-static void prepare(fonio_conv_plan *plan) {
-  int m = tile_side(plan);
+static void block_tiles(fonio_conv_plan *plan, int m) {
   int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), lanes = plan->kernels->lanes;
   plan->blocks.pixels = 1;
   plan->blocks.channels = INT64_MAX;
@@ -72,23 +71,33 @@ static void prepare(fonio_conv_plan *plan) {
   plan->blocks.channels = conv_round_up(conv_ceil_div(w.out_channels, parts), panel);
   plan->blocks.panel = panel;
   plan->blocks.terms = conv_max(16, cpu_cache_sizes()->l1_bytes / 2 / (panel * bytes));
-  w = numbers_of(plan, m);
-  plan->packed_bytes = plan->problem.groups * weights / w.in_channels * plan->geometry.in_channels;
+}
+
+static void prepare(fonio_conv_plan *plan) {
+  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+  block_tiles(plan, tile_side(plan));
+  winograd w = numbers_of(plan, tile_side(plan));
+  plan->packed_bytes = plan->problem.groups * w.elements * w.out_channels * plan->geometry.in_channels * bytes;
   plan->workspace_bytes = conv_round_up((w.v_elements + w.m_elements + w.strip_elements) * bytes, 64) + 4 * 64;
 }
 
+/* Products and transforms keep the core busy; meanwhile the transformed weights come in once for each block of tiles,
+ * from beyond the second-level cache where they are too large for it. */
 static double cost_of(const fonio_conv_plan *plan, int m) {
   const kernel_conv *g = &plan->geometry;
   fonio_conv_plan probe = *plan;
-  probe.blocks = (conv_blocks){.pixels = 1, .channels = INT64_MAX};
+  block_tiles(&probe, m);
   winograd w = numbers_of(&probe, m);
-  double lanes = plan->kernels->lanes;
-  double tiles = (double)(w.rows * w.columns * g->dilation[0] * g->dilation[1]);
-  double products = tiles * (double)w.elements * (double)g->in_channels * (double)w.out_channels / (2 * lanes);
-  double transforms = tiles * (double)(w.in_channels + w.out_channels) / lanes * (m == 4 ? 260 : 110);
+  double lanes = plan->kernels->lanes, images = (double)(g->dilation[0] * g->dilation[1]);
+  double tiles = (double)(w.rows * w.columns), elements = (double)w.elements;
+  double products = tiles * elements * (double)g->in_channels * (double)w.out_channels / (1.9 * lanes);
+  double transforms = tiles * (double)(w.in_channels + w.out_channels) / lanes * (m == 4 ? 130 : 60);
   double weights =
-      (double)(w.elements * g->in_channels * w.out_channels) * (double)fonio_dtype_bytes(plan->problem.dtype);
-  return (double)plan->problem.groups * ((products > weights / 8 ? products : weights / 8) + transforms) + 2000;
+      elements * (double)(g->in_channels * w.out_channels) * (double)fonio_dtype_bytes(plan->problem.dtype);
+  double near = (double)cpu_cache_sizes()->l2_bytes / 2;
+  double streamed =
+      weights * (double)conv_ceil_div(w.rows * w.columns, probe.blocks.pixels) / (weights > near ? 5 : 20);
+  return (double)plan->problem.groups * images * ((products > streamed ? products : streamed) + transforms) + 2000;
 }
 
 static double cost4(const fonio_conv_plan *plan) {
