@@ -19,7 +19,11 @@ endif()
 
 # The compiler's own habit is to keep to 256 bits on either; both are said so that the choice is seen.
 set(FONIO_ISA_FLAGS_avx2 -mavx2 -mfma -mf16c -mprefer-vector-width=256)
+# FONIO_EMULATE_AVX512 builds AVX-512's kernels out of AVX2, to test their shapes where there is no AVX-512.
 set(FONIO_ISA_FLAGS_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512)
+if(FONIO_EMULATE_AVX512)
+  set(FONIO_ISA_FLAGS_avx512 ${FONIO_ISA_FLAGS_avx2})
+endif()
 # scalar and neon are the platform's baseline: no flag.
 
 # What every target of ours is compiled with.

@@ -19,6 +19,9 @@ static cpu_isa best_of_processor(void) {
   bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                 __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#if defined(FONIO_EMULATE_AVX512)
+  avx512 = avx2;
+#endif
   return avx512 ? ISA_AVX512 : avx2 ? ISA_AVX2 : ISA_SCALAR;
 #elif defined(__aarch64__)
   return ISA_NEON;

@@ -1,10 +1,47 @@
-/* AVX-512 (F, BW, DQ, VL): 512 bits, 32 registers. */
+/* AVX-512 (F, BW, DQ, VL): 512 bits, 32 registers.
+ *
+ * Where the compiler is not told of AVX-512 (the build with FONIO_EMULATE_AVX512), the same words are made of AVX2's, half by half: the kernels'
+ * AVX-512 shapes can then be tested on a processor without it. */
 #include <immintrin.h>
 
 #define LANES (64 / REAL_BYTES)
 typedef real vec __attribute__((vector_size(64)));
 
+#if !defined(__AVX512F__)
+
+typedef union two_halves {
+  vec whole;
 #if defined(KERNEL_DTYPE_f32)
+  __m256 half[2];
+#else
+  __m256d half[2];
+#endif
+} two_halves;
+
+INLINE vec vec_set(real x) {
+  return x - (vec){0};
+}
+INLINE vec vec_fma(vec a, vec b, vec c) {
+  two_halves x = {a}, y = {b}, z = {c};
+  for (int i = 0; i < 2; i++)
+#if defined(KERNEL_DTYPE_f32)
+    z.half[i] = _mm256_fmadd_ps(x.half[i], y.half[i], z.half[i]);
+#else
+    z.half[i] = _mm256_fmadd_pd(x.half[i], y.half[i], z.half[i]);
+#endif
+  return z.whole;
+}
+INLINE vec vec_load_part(const real *p, int64_t n) {
+  vec v = vec_set(0);
+  memcpy(&v, p, (size_t)n * sizeof(real));
+  return v;
+}
+INLINE void vec_store_part(real *p, vec v, int64_t n) {
+  memcpy(p, &v, (size_t)n * sizeof(real));
+}
+
+#elif defined(KERNEL_DTYPE_f32)
+
 INLINE vec vec_set(real x) {
   return (vec)_mm512_set1_ps(x);
 }
@@ -17,7 +54,9 @@ INLINE vec vec_load_part(const real *p, int64_t n) {
 INLINE void vec_store_part(real *p, vec v, int64_t n) {
   _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
 }
+
 #else
+
 INLINE vec vec_set(real x) {
   return (vec)_mm512_set1_pd(x);
 }
@@ -30,4 +69,5 @@ INLINE vec vec_load_part(const real *p, int64_t n) {
 INLINE void vec_store_part(real *p, vec v, int64_t n) {
   _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v);
 }
+
 #endif
