@@ -11,10 +11,7 @@
 /* ---- The gradient to start from ---- */
 
 static fonio_status check_given(const fonio_tensor *output, const fonio_tensor *given) {
-  bool same = output->ndim == given->ndim;
-  for (int i = 0; same && i < output->ndim; i++)
-    same = output->shape[i] == given->shape[i];
-  if (!same)
+  if (!tensor_same_shape(output, given))
     return fail(FONIO_RUNTIME_ERROR,
                 "Mismatch in shape: grad_output[0] has a shape of torch.Size(%s) and output[0] has a shape of "
                 "torch.Size(%s).",
@@ -85,7 +82,8 @@ static fonio_tensor *first_grad(const fonio_tensor *leaf, fonio_tensor *gradient
 }
 
 /* Makes sure that nothing but the adding is left to do. A gradient that lies in the memory of .grad is copied: it is
- * read while .grad is written. */
+ * read while .grad is written. What the copy replaces may be released under the lock: it has no history, or the caller
+ * holds it, too. */
 static fonio_status prepare_addition(pass_target *target) {
   const fonio_tensor *grad = target->keeper->grad;
   fonio_status status = tensor_check_accumulate(grad);

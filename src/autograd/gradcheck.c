@@ -165,9 +165,7 @@ static fonio_status call_at(const check *c, fonio_tensor *input, void *element, 
   tensor_touch(input);
   fonio_tensor *output = call(c);
   if (!output) return fonio_last_status();
-  bool same = output->dtype == c->output->dtype && output->ndim == c->output->ndim;
-  for (int i = 0; same && i < output->ndim; i++)
-    same = output->shape[i] == c->output->shape[i];
+  bool same = output->dtype == c->output->dtype && tensor_same_shape(output, c->output);
   fonio_status status = same ? read_elements(output, outputs)
                              : fail(FONIO_RUNTIME_ERROR,
                                     "Expected `func` to return outputs with the same shape and dtype when inputs are "

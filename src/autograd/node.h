@@ -52,8 +52,7 @@ struct autograd_node {
   autograd_shape shapes[AUTOGRAD_MOST_INPUTS];
   autograd_saved saved[AUTOGRAD_MOST_SAVED]; /* the lock guards them */
   bool freed;                                /* so does it this: a backward has given them back */
-  fonio_tensor
-      *output; /* the node's tensor when that keeps its gradient; not owned, cleared when it goes; the lock guards it */
+  fonio_tensor *output; /* the node's tensor while it keeps its gradient; not owned; the lock guards it */
   autograd_node *next_doomed;
   const void *attributes; /* the operation's own numbers, behind the node in one block */
 };
@@ -78,15 +77,15 @@ void autograd_save(fonio_tensor *result, int place, fonio_tensor *tensor);
  * been written to since. */
 fonio_tensor *autograd_saved_tensor(autograd_node *node, int place);
 
+/* The gradient of an input of that shape that was broadcast: summed, or `gradient` itself, retained, where it has the
+ * shape already. */
+fonio_tensor *autograd_sum_to(fonio_tensor *gradient, const autograd_shape *shape);
+
 /* ---- For writing in place ---- */
 
 /* Fails with torch's texts where a write would have to be in a history, or would change a leaf that requires a
  * gradient. */
 fonio_status autograd_check_writable(const fonio_tensor *tensor);
-
-/* The gradient of an input of that shape that was broadcast: summed, or `gradient` itself, retained, where it has the
- * shape already. */
-fonio_tensor *autograd_sum_to(fonio_tensor *gradient, const autograd_shape *shape);
 
 /* ---- For the way back ---- */
 
