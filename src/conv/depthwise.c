@@ -140,7 +140,11 @@ static void planes_prepare(fonio_conv_plan *plan) {
   int64_t per_plane = conv_max(1, height * plan->problem.out_width * taps_of(plan));
   b->channels = conv_min(plan->problem.out_channels, conv_max(1, PIECE_PRODUCTS / per_plane));
   plan->packed_bytes = plan->problem.out_channels * taps_of(plan) * bytes;
-  plan->workspace_bytes = lay_out(plan).bytes;
+  planes_layout l = lay_out(plan);
+  /* Channels at once: several where a plane is one block. */
+  bool whole = b->terms == height && l.count == 1 && l.stretches[0].pitch;
+  b->panel = whole ? conv_max(1, conv_min(8, conv_min(b->channels, cpu_cache_sizes()->l1_bytes / 2 / l.bytes))) : 1;
+  plan->workspace_bytes = l.bytes * b->panel;
 }
 
 static bool planes_pack(const fonio_conv_plan *plan, const void *weight, void *packed) {
@@ -151,40 +155,77 @@ static int64_t planes_pieces(const fonio_conv_plan *plan) {
   return plan->problem.batch * conv_ceil_div(plan->problem.out_channels, plan->blocks.channels);
 }
 
-static void run_plane(const conv_run *run, const planes_layout *l, int64_t image, int64_t channel, char *workspace) {
-  const fonio_conv_plan *plan = run->plan;
+/* What the loops of a piece have in common. */
+typedef struct planes_work {
+  const conv_run *run;
+  planes_layout layout;
+  char *workspace;
+  int64_t image, end; /* the channel after the last */
+  int64_t bytes;      /* of an element */
+} planes_work;
+
+/* The block of rows from `row` on, or from earlier on rather than lower than a band. */
+static kernel_depthwise block_at(const planes_work *w, const stretch *s, int64_t row) {
+  const fonio_conv_plan *plan = w->run->plan;
+  kernel_depthwise job = {
+      .row = conv_max(0, conv_min(row, plan->problem.out_height - 4)),
+      .column = s->from,
+      .columns = s->to - s->from,
+      .pitch = s->pitch,
+  };
+  job.rows = conv_min(plan->blocks.terms, plan->problem.out_height - job.row);
+  return job;
+}
+
+/* The same with the workspace of one of the channels at once. */
+static void give_workspace(const planes_work *w, const stretch *s, int64_t slot, kernel_depthwise *job) {
+  char *workspace = w->workspace + slot * w->layout.bytes;
+  job->buffer = workspace + s->buffer;
+  job->zeros = workspace;
+  job->rows_at = (const void **)(void *)(workspace + w->layout.pointers);
+}
+
+/* One block of `count` channels from `first` on. Rows of all are copied before the first sum, which would else wait for
+ * them to be written. */
+static void run_block(const planes_work *w, const stretch *s, int64_t row, int64_t first, int64_t count) {
+  const fonio_conv_plan *plan = w->run->plan;
   const fonio_conv_problem *p = &plan->problem;
-  const fonio_conv_buffers *b = run->buffers;
-  int64_t bytes = (int64_t)fonio_dtype_bytes(p->dtype), group = channel / plan->geometry.out_channels;
-  const void *bias = conv_at(b->bias, channel * p->bias_stride * bytes);
-  char *output = (char *)b->output + (image * p->output_strides[0] + channel * p->output_strides[1]) * bytes;
-  /* The last block begins earlier rather than being lower than a band. */
-  for (int64_t row = 0; row < p->out_height; row += plan->blocks.terms)
-    for (const stretch *s = l->stretches; s < l->stretches + l->count; s++) {
-      kernel_depthwise job = {
-          .row = conv_max(0, conv_min(row, p->out_height - 4)),
-          .column = s->from,
-          .columns = s->to - s->from,
-          .pitch = s->pitch,
-          .buffer = workspace + s->buffer,
-          .zeros = workspace,
-          .rows_at = (const void **)(void *)(workspace + l->pointers),
-      };
-      job.rows = conv_min(plan->blocks.terms, p->out_height - job.row);
-      plan->kernels->depthwise_planes(&plan->geometry, &job, conv_at(b->input, conv_input_offset(plan, image, group)),
-                                      conv_at(run->packed, channel * taps_of(plan) * bytes), bias, output);
-    }
+  const fonio_conv_buffers *b = w->run->buffers;
+  kernel_depthwise job = block_at(w, s, row);
+  for (int64_t i = 0; i < count; i++) {
+    int64_t plane = (first + i) / plan->geometry.out_channels * p->input_strides[1];
+    give_workspace(w, s, i, &job);
+    plan->kernels->depthwise_rows(&plan->geometry, &job,
+                                  conv_at(b->input, (w->image * p->input_strides[0] + plane) * w->bytes));
+  }
+  int64_t plane = p->out_height * p->out_width, taps = taps_of(plan);
+  for (int64_t channel = first; channel < first + count; channel++) {
+    give_workspace(w, s, channel - first, &job);
+    /* Rows and channels that lie close together are written one after the other. */
+    int64_t behind = p->output_strides[1] == plane ? w->end - channel - 1 : 0;
+    if (p->output_strides[2] == p->out_width) job.room = (behind + 1) * plane - job.row * p->out_width;
+    char *to = (char *)b->output + (w->image * p->output_strides[0] + channel * p->output_strides[1]) * w->bytes;
+    plan->kernels->depthwise_sums(&plan->geometry, &job, conv_at(w->run->packed, channel * taps * w->bytes),
+                                  conv_at(b->bias, channel * p->bias_stride * w->bytes), to);
+  }
 }
 
 static void planes_run_piece(const conv_run *run, int64_t piece, void *workspace) {
   const fonio_conv_plan *plan = run->plan;
-  planes_layout l = lay_out(plan);
-  int64_t blocks = conv_ceil_div(plan->problem.out_channels, plan->blocks.channels);
-  int64_t first = conv_take(&piece, blocks) * plan->blocks.channels;
-  int64_t end = conv_min(first + plan->blocks.channels, plan->problem.out_channels);
-  memset(workspace, 0, (size_t)l.bytes);
-  for (int64_t channel = first; channel < end; channel++)
-    run_plane(run, &l, piece, channel, workspace);
+  const conv_blocks *b = &plan->blocks;
+  int64_t first = conv_take(&piece, conv_ceil_div(plan->problem.out_channels, b->channels)) * b->channels;
+  planes_work w = {
+      .run = run,
+      .layout = lay_out(plan),
+      .workspace = memset(workspace, 0, (size_t)plan->workspace_bytes),
+      .image = piece,
+      .end = conv_min(first + b->channels, plan->problem.out_channels),
+      .bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype),
+  };
+  for (int64_t channel = first; channel < w.end; channel += b->panel)
+    for (int64_t row = 0; row < plan->problem.out_height; row += b->terms)
+      for (const stretch *s = w.layout.stretches; s < w.layout.stretches + w.layout.count; s++)
+        run_block(&w, s, row, channel, conv_min(b->panel, w.end - channel));
 }
 
 /* ---- Pixels: channels_last, one output channel for each input channel. A piece is some pixels of one image. ---- */

@@ -20,52 +20,75 @@ INLINE int64_t most(int64_t a, int64_t b) {
 
 /* ---- The rows ---- */
 
-/* Elements side by side where they lie so, a vector at a time; what is shorter than a vector writes a whole one. */
-static void copy_columns(const real *from, int64_t apart, int64_t length, real *to) {
+/* The part of an input row that a block reads, in padded columns: [from, end) of `count` lie inside the image. */
+typedef struct row_part {
+  int64_t first, count, from, end;
+  bool mapped; /* what lies outside comes from the map; else it is zero and stays so */
+} row_part;
+
+static row_part part_of_row(const kernel_conv *conv, const kernel_depthwise *job) {
+  row_part p = {.first = job->column * conv->stride[1]};
+  p.count = (job->columns - 1) * conv->stride[1] + (conv->kernel_width - 1) * conv->dilation[1] + 1;
+  p.from = least(most(conv->image_column - p.first, 0), p.count);
+  p.end = most(least(conv->image_column + conv->in_width - p.first, p.count), p.from);
+  p.mapped =
+      (p.from > 0 && conv->columns[p.first] >= 0) || (p.end < p.count && conv->columns[p.first + p.count - 1] >= 0);
+  return p;
+}
+
+/* Elements `apart` from each other; side by side, a vector at a time: less than a vector, where `narrow`, writes a
+ * whole one. */
+INLINE void copy_columns(const real *from, int64_t apart, int64_t length, bool narrow, real *to) {
   if (apart != 1) {
     for (int64_t i = 0; i < length; i++)
       to[i] = from[i * apart];
-    return;
-  }
-  if (length < LANES) {
+  } else if (narrow) {
     vec_store(to, vec_load_part(from, length));
-    return;
+  } else {
+    for (int64_t i = 0; i + LANES < length; i += LANES)
+      vec_store(to + i, vec_load(from + i));
+    vec_store(to + length - LANES, vec_load(from + length - LANES));
   }
-  for (int64_t i = 0; i + LANES < length; i += LANES)
-    vec_store(to + i, vec_load(from + i));
-  vec_store(to + length - LANES, vec_load(from + length - LANES));
 }
 
-/* Padded columns [first, first + count) of an input row. Those of the padding are zero already unless the map says
- * otherwise. */
-static void copy_row(const kernel_conv *conv, const real *row, int64_t first, int64_t count, real *to) {
-  int64_t apart = conv->input_strides[2];
-  int64_t from = least(most(conv->image_column - first, 0), count);
-  int64_t end = most(least(conv->image_column + conv->in_width - first, count), from);
-  if (end > from) copy_columns(row + (first + from - conv->image_column) * apart, apart, end - from, to + from);
-  for (int64_t i = 0; i < from; i++)
-    if (conv->columns[first + i] >= 0) to[i] = row[conv->columns[first + i] * apart];
-  for (int64_t i = end; i < count; i++)
-    if (conv->columns[first + i] >= 0) to[i] = row[conv->columns[first + i] * apart];
+static void copy_mapped(const kernel_conv *conv, const row_part *p, const real *row, real *to) {
+  for (int64_t i = 0; i < p->count; i++)
+    if (i < p->from || i >= p->end) to[i] = row[conv->columns[p->first + i] * conv->input_strides[2]];
 }
 
-/* Points at the input rows of a block, each from the block's first column on. */
-static void find_rows(const kernel_conv *conv, const kernel_depthwise *job, const real *plane) {
-  int64_t reach = (conv->kernel_width - 1) * conv->dilation[1], first = job->column * conv->stride[1];
+/* Inlined for columns side by side, and no more than a vector of them, as constants. */
+INLINE void copy_rows(const kernel_conv *conv, const kernel_depthwise *job, const row_part *p, int64_t rows,
+                      int64_t apart, bool narrow, const real *image) {
+  const int64_t *map = conv->rows + job->row * conv->stride[0], down = conv->input_strides[1], pitch = job->pitch;
+  int64_t length = p->end - p->from;
+  const real *inside = image + (p->first + p->from - conv->image_column) * apart;
+  real *to = job->buffer;
+  for (int64_t i = 0; i < rows; i++, to += pitch) {
+    if (map[i] >= 0) copy_columns(inside + map[i] * down, apart, length, narrow, to + p->from);
+    if (map[i] >= 0 && p->mapped) copy_mapped(conv, p, image + map[i] * down, to);
+    job->rows_at[i] = map[i] < 0 ? job->zeros : to;
+  }
+}
+
+static void point_at_rows(const kernel_conv *conv, const kernel_depthwise *job, const row_part *p, int64_t rows,
+                          const real *image) {
+  const int64_t *map = conv->rows + job->row * conv->stride[0];
+  const real *inside = image + p->first - conv->image_column;
+  for (int64_t i = 0; i < rows; i++)
+    job->rows_at[i] = map[i] < 0 ? job->zeros : inside + map[i] * conv->input_strides[1];
+}
+
+void NAME(depthwise_rows)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane) {
   int64_t rows = (job->rows - 1) * conv->stride[0] + (conv->kernel_height - 1) * conv->dilation[0] + 1;
-  for (int64_t i = 0; i < rows; i++) {
-    int64_t from = conv->rows[job->row * conv->stride[0] + i];
-    const real *row = plane + from * conv->input_strides[1];
-    if (from < 0) {
-      job->rows_at[i] = job->zeros;
-    } else if (!job->pitch) {
-      job->rows_at[i] = row + first - conv->image_column;
-    } else {
-      real *to = (real *)job->buffer + i * job->pitch;
-      copy_row(conv, row, first, (job->columns - 1) * conv->stride[1] + reach + 1, to);
-      job->rows_at[i] = to;
-    }
-  }
+  row_part p = part_of_row(conv, job);
+  if (!job->pitch)
+    point_at_rows(conv, job, &p, rows, plane);
+  else if (conv->input_strides[2] != 1)
+    copy_rows(conv, job, &p, rows, conv->input_strides[2], false, plane);
+  else if (p.end - p.from < LANES)
+    copy_rows(conv, job, &p, rows, 1, true, plane);
+  else
+    copy_rows(conv, job, &p, rows, 1, false, plane);
 }
 
 /* ---- The sums ---- */
@@ -252,8 +275,7 @@ static band_function find_band(const kernel_conv *conv, int64_t rows) {
   return stride == 1 ? band_any : stride == 2 ? band_any_2 : band_any_n;
 }
 
-/* A band narrower than a vector: computed beside the output and moved there. A whole vector spills onto the row that is
- * moved next, where there is one. */
+/* A band narrower than a vector, where its last rows have no room for whole vectors: computed beside the output. */
 static void run_narrow(band_function function, band *b, int64_t rows, int64_t room) {
   real whole[BAND_ROWS * LANES], *to = b->to;
   int64_t pitch = b->pitch;
@@ -268,25 +290,22 @@ static void run_narrow(band_function function, band *b, int64_t rows, int64_t ro
   }
 }
 
-void NAME(depthwise_planes)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane,
-                            const void *weights, const void *bias, void *output) {
-  find_rows(conv, job, plane);
+void NAME(depthwise_sums)(const kernel_conv *conv, const kernel_depthwise *job, const void *weights, const void *bias,
+                          void *output) {
   band_function function = find_band(conv, job->rows);
   int64_t height = job->rows < BAND_ROWS ? 1 : BAND_ROWS, pitch = conv->output_strides[1];
   for (int64_t j = 0; j < job->rows; j += height) {
     int64_t row = least(j, job->rows - height);
-    real *to = (real *)output + (job->row + row) * pitch + job->column;
     band b = {.conv = conv,
               .rows = job->rows_at + row * conv->stride[0],
               .zeros = job->zeros,
               .weights = weights,
               .bias = bias,
               .columns = job->columns,
-              .to = to,
+              .to = (real *)output + (job->row + row) * pitch + job->column,
               .pitch = pitch};
-    /* What lies behind the end of a row is the next row only where rows lie close together. */
-    int64_t room = pitch == conv->out_width ? (conv->out_height - job->row - row) * pitch : 0;
-    if (job->columns < LANES)
+    int64_t room = job->room - row * pitch;
+    if (job->columns < LANES && room < (height - 1) * pitch + LANES)
       run_narrow(function, &b, height, room);
     else
       function(&b);

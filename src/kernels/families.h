@@ -48,8 +48,9 @@ void NAME(winograd_output)(int m, const kernel_winograd *job, const void *from, 
 bool NAME(winograd_weights)(int m, const kernel_conv *conv, const void *weight, void *packed);
 
 /* depthwise_planes.c */
-void NAME(depthwise_planes)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane,
-                            const void *weights, const void *bias, void *output);
+void NAME(depthwise_rows)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane);
+void NAME(depthwise_sums)(const kernel_conv *conv, const kernel_depthwise *job, const void *weights, const void *bias,
+                          void *output);
 
 /* depthwise_pixels.c */
 void NAME(depthwise_pixels)(int64_t pixels, int64_t taps, const void *const *pointers, int64_t channels,

@@ -81,12 +81,14 @@ typedef struct kernel_winograd {
 /* A block of one output plane, for depthwise convolution: at least `lanes` columns, or all that there are. */
 typedef struct kernel_depthwise {
   int64_t row, rows, column, columns; /* of the output */
-  /* Elements of a row of the buffer, where the part of the input that the block needs is padded. 0: no buffer, all the
+  /* Elements of a row of the buffer, where the part of the input that the block needs is padded; 0: no buffer, all the
    * columns lie inside the image. */
   int64_t pitch;
   void *buffer;         /* [input row][pitch]; zero where padding is, in the mode that pads with zeros */
   const void *zeros;    /* in place of rows of zeros */
   const void **rows_at; /* room for a pointer to each input row */
+  int64_t room;         /* elements of the output, from the block's first on, that may be written now as later writes
+                           will put them right; for blocks narrower than a vector */
 } kernel_depthwise;
 
 /* How many pixels a tile of channels_last has. */
@@ -127,9 +129,11 @@ typedef struct kernel_table {
    * rows_tile_vectors vectors, the last one of as many whole vectors as it needs. Returns whether all are finite. */
   bool (*pack_columns)(const kernel_conv *conv, const void *weight, void *packed);
 
-  /* One block of one output plane; the weights of its channel, tap by tap; output columns side by side. */
-  void (*depthwise_planes)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane, const void *weights,
-                           const void *bias, void *output);
+  /* One block of one output plane: finds or copies its input rows, then sums. The weights of its channel come tap by
+   * tap; output columns lie side by side. */
+  void (*depthwise_rows)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane);
+  void (*depthwise_sums)(const kernel_conv *conv, const kernel_depthwise *job, const void *weights, const void *bias,
+                         void *output);
   /* Up to KERNEL_DEPTHWISE_PIXELS pixels of channels_last: pointers [tap][KERNEL_DEPTHWISE_PIXELS], weights
    * [tap][channels]. */
   void (*depthwise_pixels)(int64_t pixels, int64_t taps, const void *const *pointers, int64_t channels,

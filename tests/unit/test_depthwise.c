@@ -1,0 +1,142 @@
+/* Depthwise convolution: every shape of it that has a path of its own, bit for bit against the plain loops, with inputs
+ * and outputs that end where the memory does. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "fonio.h"
+
+/* Memory whose last byte is the last before a page that must not be touched. */
+typedef struct fenced {
+  char *base, *data;
+  size_t map_bytes, bytes;
+} fenced;
+
+static fenced fenced_new(size_t bytes) {
+  size_t page = (size_t)sysconf(_SC_PAGESIZE), pages = (bytes + page - 1) / page * page;
+  fenced f = {.map_bytes = pages + 2 * page, .bytes = bytes};
+  f.base = mmap(NULL, f.map_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  assert_true(f.base != MAP_FAILED);
+  if (pages) assert_int_equal(mprotect(f.base + page, pages, PROT_READ | PROT_WRITE), 0);
+  f.data = f.base + page + pages - bytes;
+  return f;
+}
+
+static void fenced_free(fenced f) {
+  munmap(f.base, f.map_bytes);
+}
+
+static fenced random_array(int64_t elements, fonio_dtype dtype) {
+  static uint64_t state = 1;
+  fenced f = fenced_new((size_t)elements * fonio_dtype_bytes(dtype));
+  for (int64_t i = 0; i < elements; i++) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    double x = (double)(int32_t)(state >> 32) * 0x1p-31;
+    if (dtype == FONIO_FLOAT32)
+      ((float *)(void *)f.data)[i] = (float)x;
+    else
+      ((double *)(void *)f.data)[i] = x;
+  }
+  return f;
+}
+
+/* False where the algorithm cannot do the problem. */
+static bool run(const fonio_conv_problem *p, const char *algorithm, fonio_conv_buffers b, fenced output) {
+  fonio_conv_plan *plan = fonio_conv_plan_new(p, &(fonio_conv_plan_options){.algorithm = algorithm});
+  if (!plan) return false;
+  memset(output.data, 0xA5, output.bytes);
+  b.output = output.data;
+  assert_int_equal(fonio_conv_plan_run(plan, &b), FONIO_OK);
+  fonio_conv_plan_release(plan);
+  return true;
+}
+
+/* How many of the depthwise algorithms did it, all with the plain loops' bits. */
+static int check(const char *text) {
+  fonio_conv_problem p;
+  if (fonio_conv_problem_parse(&p, text) != FONIO_OK) fail_msg("%s: %s", text, fonio_last_error());
+  fenced x = random_array(p.batch * p.in_channels * p.in_height * p.in_width, p.dtype);
+  fenced w = random_array(p.out_channels * p.kernel_height * p.kernel_width, p.dtype);
+  fenced bias = random_array(p.out_channels, p.dtype);
+  fenced expected = random_array(p.batch * p.out_channels * p.out_height * p.out_width, p.dtype);
+  fenced got = fenced_new(expected.bytes);
+  fonio_conv_buffers b = {.input = x.data, .weight = w.data, .bias = p.has_bias ? bias.data : NULL};
+  assert_true(run(&p, "reference", b, expected));
+  static const char *const algorithms[] = {"depthwise_planes", "depthwise_pixels"};
+  int did = 0;
+  for (int i = 0; i < 2; i++) {
+    if (!run(&p, algorithms[i], b, got)) continue;
+    did++;
+    if (memcmp(expected.data, got.data, expected.bytes) != 0)
+      fail_msg("%s differs from the plain loops: %s", algorithms[i], text);
+  }
+  fenced_free(x), fenced_free(w), fenced_free(bias), fenced_free(expected), fenced_free(got);
+  return did;
+}
+
+static const char *const modes[] = {"zeros", "reflect", "replicate", "circular"};
+static const char *const dtypes[] = {"f32", "f64"}, *const layouts[] = {"nchw", "nhwc"};
+
+/* Kernel sizes, strides, dilations, padding modes, dtypes, layouts, one or two outputs of each channel. */
+static void kernels(void **state) {
+  (void)state;
+  static const int sizes[][2] = {{1, 1}, {2, 2}, {3, 3}, {5, 5}, {7, 7}, {4, 6}, {9, 3}, {1, 7}, {7, 1}, {11, 11}};
+  for (int k = 0; k < 10; k++)
+    for (int stride = 1; stride <= 3; stride++)
+      for (int dilation = 1; dilation <= 2; dilation++)
+        for (int i = 0; i < 32; i++) {
+          int r = sizes[k][0], s = sizes[k][1], c = 3 + 7 * (i / 2 % 2), h = 8 + i, w = 9 + 3 * k;
+          if ((r - 1) * dilation >= h || (s - 1) * dilation >= w) continue;
+          char text[256];
+          snprintf(text, sizeof text, "n1c%dh%dw%dk%dr%ds%du%dp%d,%dd%dg%dm%sb%dt%sl%s", c, h, w, c * (1 + i / 16), r,
+                   s, stride, r / 2, s / 2, dilation, c, modes[i / 4 % 4], i % 3 == 0, dtypes[i / 2 % 2],
+                   layouts[i % 2]);
+          assert_true(check(text) > 0 || (i % 2 && i >= 16));
+        }
+}
+
+/* Widths and heights around every number of lanes and of rows in a band, padded and not. */
+static void sizes(void **state) {
+  (void)state;
+  for (int w = 1; w <= 70; w++)
+    for (int i = 0; i < 24; i++) {
+      static const int kernel[] = {3, 5, 7};
+      int k = kernel[i % 3], stride = 1 + i / 3 % 2, padded = i / 6 % 2, size = padded ? w : w + k - 1;
+      int c = 1 + (w + i) % 9 + (w + i) % 9 / 8 * 30, h = padded ? 1 + w % 13 : k + w % 13;
+      char text[256];
+      snprintf(text, sizeof text, "n2c%dh%dw%dk%dr%ds%du%dp%dg%db1t%sl%s", c + 1, h, size, c + 1, k, k, stride,
+               padded ? k / 2 : 0, c + 1, dtypes[i / 12], layouts[(w + i) % 2]);
+      assert_true(check(text) > 0);
+    }
+}
+
+/* Padding wider than the image, kernels wider than what they see, rows so long that they are cut, many blocks of rows.
+ */
+static void extremes(void **state) {
+  (void)state;
+  check("n1c2h3w3k2r3s3p9,9g2");
+  check("n1c2h1w1k2r3s3p1g2");
+  check("n1c3h20w100k3r3s80p1,60g3");
+  check("n1c2h31w31k2r31s31p15g2");
+  check("n1c2h9w1500k4r5s5p2g2");
+  check("n1c2h9w1500k2r5s5u2p2g2tf64");
+  check("n1c2h300w5k2r3s3p1g2");
+  check("n1c2h300w40k2r7s7p3g2mreflect");
+  check("n1c5h12w300k5r3s3p1g5mcircular");
+  check("n1c2h40w40k2r3s3u4p1g2");
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(kernels),
+      cmocka_unit_test(sizes),
+      cmocka_unit_test(extremes),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
