@@ -237,6 +237,41 @@ def test_random_problems(chunk, seed, cases):
     expect_none(failures_of(seed, cases(PROBLEMS // CHUNKS), problems.random_case, check_case))
 
 
+# ---- Memory formats ----
+
+
+def draw_small(rng):
+    """Sizes of 1 everywhere: there strides say little, and PyTorch's guess of a memory format follows its own ways."""
+    mode = rng.choice(["zeros", "zeros", "zeros", "reflect", "replicate", "circular"])
+    kernel = rng.choice([(1, 1), (1, 1), (1, 2), (2, 1), (2, 2), (4, 4)])
+    stride = rng.choice([1, 1, 2])
+    padding = "same" if mode == "zeros" and stride == 1 and rng.random() < 0.3 else rng.choice([0, 0, 1])
+    dilation, sides = rng.choice([1, 1, 2]), problems.sides_of(padding, kernel, (1, 1))
+    image = [
+        max(1, dilation * (k - 1) + 1 - sum(side), max(side) + (mode == "reflect")) + rng.choice([0, 0, 1])
+        for k, side in zip(kernel, sides)
+    ]
+    groups = rng.choice([1, 1, 2, 3]), rng.choice([1, 1, 2]), rng.choice([1, 1, 2])
+    batch = rng.choice([None, 1, 1, 2, 17])
+    return problems.build_case(rng, batch, *groups, kernel, image, stride, padding, dilation, mode)
+
+
+def check_format(rng, case):
+    theirs = output_of_torch(case)
+    problem = fonio_c.problem_init(case.input, case.weight, case.bias, **case.arguments)
+    strides = tuple(problem.output_strides)[4 - theirs.ndim :]
+    expect(strides == theirs.stride(), f"output with strides {strides}, not {theirs.stride()}: {layouts_of(case)}")
+
+
+def layouts_of(case):
+    layouts = ((tuple(tensor.shape), tensor.stride()) for tensor in (case.input, case.weight))
+    return "input {} {}, weight {} {}".format(*(part for layout in layouts for part in layout))
+
+
+def test_memory_formats(seed, cases):
+    expect_none(failures_of(seed, cases(10_000), draw_small, check_format))
+
+
 # ---- Algorithms that trade exactness for speed ----
 
 

@@ -222,6 +222,7 @@ def draw(rng):
     while True:
         call = Call(batch=rng.choice([1, 2]), bias=rng.choice([None, (6,)]), padding=rng.choice([0, 1]))
         names = rng.sample(list(EARLY), rng.choice([0, 1, 1, 2, 2]))
+        names += ["mode"] if rng.random() < 0.2 else []
         names += rng.sample(list(LATE), 1) if not names or rng.random() < 0.3 else []
         for name in rng.sample(names, len(names)):
             {**EARLY, **LATE}[name](rng, call)
@@ -359,3 +360,16 @@ assert str(theirs[0].message).startswith(seen[0] + " ("), (seen, theirs)
 """
     here = str(pathlib.Path(__file__).parent)
     subprocess.run([sys.executable, "-c", script, here], check=True)
+
+
+@pytest.mark.parametrize("missing", ["input", "weight", "bias", "output"])
+def test_a_run_without_a_buffer_writes_nothing(missing):
+    input, weight, bias = Call(batch=2).tensors()
+    plan = fonio_c.Plan(fonio_c.problem_init(input, weight, bias))
+    buffers = dict(input=input, weight=weight, bias=bias, output=torch.full((2, 6, 6, 6), 7.0))
+    output = buffers["output"]
+    blocks = fonio_c.lib.live_allocations()
+    with pytest.raises(ValueError, match=f"the convolution needs its {missing}, which is NULL"):
+        plan.run(**{name: tensor for name, tensor in buffers.items() if name != missing})
+    assert (output == 7).all()
+    assert fonio_c.lib.live_allocations() == blocks
