@@ -2,7 +2,6 @@
 them."""
 
 import dataclasses
-import math
 
 import torch
 import torch.nn.functional as F
