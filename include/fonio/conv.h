@@ -26,9 +26,9 @@ typedef struct fonio_conv2d_args {
   int64_t stride[2];        /* (vertical, horizontal), at least 1; the second FONIO_BOTH: as the first */
   int64_t padding[2];       /* on both sides, (vertical, horizontal), at least 0; the second FONIO_BOTH: as the first */
   int64_t padding_sides[4]; /* (top, bottom, left, right) in place of `padding`; the first FONIO_BOTH: not given */
-  const char
-      *padding_name; /* in place of `padding`: "valid", "same" (PyTorch's rule; with a stride TensorFlow's, the odd
-                        pixel at the bottom / right), "same_lower" (the odd pixel at the top / left); or NULL */
+  /* In place of `padding`: "valid", "same" (PyTorch's rule; with a stride TensorFlow's, the odd pixel at the bottom /
+   * right), "same_lower" (the odd pixel at the top / left); or NULL. */
+  const char *padding_name;
   const char *padding_mode; /* "zeros", "reflect", "replicate" or "circular"; NULL is "zeros" */
   int64_t dilation[2];      /* (vertical, horizontal), at least 1; the second FONIO_BOTH: as the first */
   int64_t groups;           /* at least 1 */
@@ -123,8 +123,8 @@ typedef enum fonio_conv_direction {
 /* How exact results must be. The errors that were measured are in docs/numerics.md. */
 typedef enum fonio_accuracy {
   FONIO_ACCURACY_UNSET = 0, /* in options: what is set for the process */
-  FONIO_ACCURACY_STRICT =
-      1, /* each output one chain of fused multiply-adds in one order: the same bits on every processor */
+  /* Each output one chain of fused multiply-adds in one order: the same bits on every processor. */
+  FONIO_ACCURACY_STRICT = 1,
   FONIO_ACCURACY_DEFAULT = 2, /* any algorithm whose rms error is at most 2.5 times that of a plain float32 sum */
   FONIO_ACCURACY_FAST = 3     /* any algorithm */
 } fonio_accuracy;

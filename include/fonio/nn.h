@@ -218,8 +218,8 @@ typedef struct fonio_conv2d_options {
   int64_t stride[2];        /* (vertical, horizontal) */
   int64_t padding[2];       /* on both sides, (vertical, horizontal) */
   int64_t padding_sides[4]; /* (top, bottom, left, right) in place of `padding`; the first FONIO_BOTH: not given */
-  const char
-      *padding_name;   /* in place of `padding`: "valid", "same" or "same_lower", as in fonio_conv2d_args; or NULL */
+  /* In place of `padding`: "valid", "same" or "same_lower", as in fonio_conv2d_args; or NULL. */
+  const char *padding_name;
   int64_t dilation[2]; /* (vertical, horizontal) */
   int64_t groups;
   bool bias;                /* whether there is one */

@@ -42,8 +42,8 @@ typedef struct fonio_printoptions {
   double threshold;    /* tensors of more elements than this are summarised; INFINITY for none; default: 1000 */
   int64_t edgeitems;   /* how many items a summary shows at either end of a dimension; default: 3 */
   int64_t linewidth;   /* characters in a line; default: 80 */
-  const char
-      *profile; /* "default", "short" or "full", to start from; NULL for none. As in torch, another name does nothing */
+  /* "default", "short" or "full", to start from; NULL for none. As in torch, another name does nothing. */
+  const char *profile;
   int sci_mode; /* 1: scientific notation; 0: none; -1: by the values. Default: -1 */
 } fonio_printoptions;
 
