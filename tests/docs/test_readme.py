@@ -1,5 +1,6 @@
 """The two programs of README.md print the same, and every document's links lead somewhere."""
 
+import pathlib
 import re
 import subprocess
 import sys
@@ -26,7 +27,11 @@ def test_both_programs_print_the_same(root, library_path, tmp_path):
     assert c == python
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/tour.md", "docs/architecture.md", "docs/performance.md"])
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_and_named_files_are_there(root, name):
     document = root / name
     text = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
@@ -34,3 +39,8 @@ def test_links_and_named_files_are_there(root, name):
     assert [link for link in links if link and not (document.parent / link).exists()] == []
     named = re.findall(r"`((?:src|include|examples|tests|docs|scripts|bench)/[\w./-]+)`", text)
     assert [path for path in named if not (root / path).exists()] == []
+
+
+def test_documents_that_headers_name_are_there(root):
+    text = "".join(path.read_text() for path in (root / "include").rglob("*.h"))
+    assert [name for name in re.findall(r"docs/[\w-]+\.md", text) if not (root / name).exists()] == []
