@@ -120,12 +120,15 @@ static planes_layout lay_out(const fonio_conv_plan *plan) {
   return l;
 }
 
+/* Copying and starting a row takes its time; so does gathering single elements, for large strides and rows that do not
+ * lie side by side. */
 static double planes_cost(const fonio_conv_plan *plan) {
-  int64_t lanes = plan->kernels->lanes, width = plan->problem.out_width;
-  double waste = (double)conv_round_up(width, lanes) / (double)width;
-  double scattered = plan->problem.input_strides[3] == 1 ? 0 : 4 * products_of(plan) / (double)taps_of(plan);
-  return products_of(plan) * waste / (double)lanes +
-         60.0 * (double)(plan->problem.out_channels * plan->problem.out_height) / 4 + scattered;
+  const fonio_conv_problem *p = &plan->problem;
+  int64_t lanes = plan->kernels->lanes;
+  double waste = (double)conv_round_up(p->out_width, lanes) / (double)conv_max(1, p->out_width);
+  double scattered = p->input_strides[3] == 1 ? 0 : 4 * products_of(plan) / (double)taps_of(plan);
+  return products_of(plan) * waste * (p->stride[1] <= 2 ? 0.8 : 8) / (double)lanes +
+         20.0 * (double)(p->out_channels * p->out_height) + scattered;
 }
 
 /* Blocks of rows so high that few input rows are visited twice, while they stay in the first-level cache. */
@@ -228,22 +231,40 @@ static void planes_run_piece(const conv_run *run, int64_t piece, void *workspace
         run_block(&w, s, row, channel, conv_min(b->panel, w.end - channel));
 }
 
-/* ---- Pixels: channels_last, one output channel for each input channel. A piece is some pixels of one image. ---- */
+/* ---- Pixels: channels_last, one output channel for each input channel. A piece is some rows of one image. ---- */
 
 static bool pixels_applicable(const fonio_conv_problem *p) {
   return is_depthwise(p) && p->out_channels == p->in_channels && p->input_strides[1] == 1 && p->output_strides[1] == 1;
 }
 
+/* Fewer channels than lanes are moved one by one. */
 static double pixels_cost(const fonio_conv_plan *plan) {
-  return products_of(plan) * 1.2 / plan->kernels->lanes + 100;
+  int64_t lanes = plan->kernels->lanes;
+  if (plan->problem.out_channels < lanes) return 3 * products_of(plan);
+  return (0.8 + 5 / (double)taps_of(plan)) * products_of(plan) / (double)lanes;
+}
+
+/* The workspace: a pixel of zeros, the biases, for each kernel row where its pointers begin, the pointers of the padded
+ * input rows. */
+typedef struct pixels_layout {
+  int64_t biases, rows, pointers, bytes;
+} pixels_layout;
+
+static pixels_layout lay_out_pixels(const fonio_conv_plan *plan) {
+  const kernel_conv *g = &plan->geometry;
+  int64_t pixel = conv_round_up(plan->problem.out_channels * (int64_t)fonio_dtype_bytes(plan->problem.dtype), 64);
+  pixels_layout l = {.biases = pixel, .rows = 2 * pixel};
+  l.pointers = l.rows + conv_round_up(g->kernel_height * (int64_t)sizeof(void *), 64);
+  l.bytes = l.pointers + input_rows(plan, plan->blocks.terms) * g->padded_width * (int64_t)sizeof(void *);
+  return l;
 }
 
 static void pixels_prepare(fonio_conv_plan *plan) {
-  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), channels = plan->problem.out_channels;
-  plan->blocks.pixels = conv_max(KERNEL_DEPTHWISE_PIXELS, PIECE_PRODUCTS / conv_max(1, channels * taps_of(plan)));
-  plan->packed_bytes = taps_of(plan) * channels * bytes;
-  plan->workspace_bytes =
-      conv_round_up(channels * bytes, 64) * 2 + taps_of(plan) * KERNEL_DEPTHWISE_PIXELS * (int64_t)sizeof(void *);
+  const fonio_conv_problem *p = &plan->problem;
+  int64_t per_row = p->out_channels * p->out_width * taps_of(plan);
+  plan->blocks.terms = conv_min(p->out_height, conv_max(1, PIECE_PRODUCTS / conv_max(1, per_row)));
+  plan->packed_bytes = taps_of(plan) * p->out_channels * (int64_t)fonio_dtype_bytes(p->dtype);
+  plan->workspace_bytes = lay_out_pixels(plan).bytes;
 }
 
 static bool pixels_pack(const fonio_conv_plan *plan, const void *weight, void *packed) {
@@ -251,46 +272,42 @@ static bool pixels_pack(const fonio_conv_plan *plan, const void *weight, void *p
 }
 
 static int64_t pixels_pieces(const fonio_conv_plan *plan) {
-  return plan->problem.batch * conv_ceil_div(plan->problem.out_height * plan->problem.out_width, plan->blocks.pixels);
+  return plan->problem.batch * conv_ceil_div(plan->problem.out_height, conv_max(1, plan->blocks.terms));
 }
 
-/* The taps of some pixels, as pointers. */
-static void look_up(const fonio_conv_plan *plan, const char *input, const void *zeros, int64_t pixel, int64_t count,
-                    const void **pointers) {
+/* A pointer to each pixel of `rows` padded input rows from `first` on. */
+static void point_at_pixels(const fonio_conv_plan *plan, const char *input, const void *zeros, int64_t first,
+                            int64_t rows, const void **pointers) {
   const kernel_conv *g = &plan->geometry;
   int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
-  for (int64_t i = 0; i < count; i++) {
-    const int64_t *rows = g->rows + (pixel + i) / g->out_width * g->stride[0];
-    const int64_t *columns = g->columns + (pixel + i) % g->out_width * g->stride[1];
-    const void **to = pointers + i;
-    for (int64_t r = 0; r < g->kernel_height; r++)
-      for (int64_t s = 0; s < g->kernel_width; s++, to += KERNEL_DEPTHWISE_PIXELS) {
-        int64_t row = rows[r * g->dilation[0]], column = columns[s * g->dilation[1]];
-        *to =
-            row < 0 || column < 0 ? zeros : input + bytes * (row * g->input_strides[1] + column * g->input_strides[2]);
-      }
+  for (int64_t row = first; row < first + rows; row++, pointers += g->padded_width) {
+    const char *from = input + g->rows[row] * g->input_strides[1] * bytes;
+    for (int64_t i = 0; i < g->padded_width && g->rows[row] >= 0; i++)
+      pointers[i] = g->columns[i] < 0 ? zeros : from + g->columns[i] * g->input_strides[2] * bytes;
   }
 }
 
 static void pixels_run_piece(const conv_run *run, int64_t piece, void *workspace) {
   const fonio_conv_plan *plan = run->plan;
   const fonio_conv_problem *p = &plan->problem;
-  int64_t bytes = (int64_t)fonio_dtype_bytes(p->dtype), pixels = p->out_height * p->out_width;
-  int64_t first = conv_take(&piece, conv_ceil_div(pixels, plan->blocks.pixels)) * plan->blocks.pixels;
-  int64_t end = conv_min(first + plan->blocks.pixels, pixels),
-          channel_bytes = conv_round_up(p->out_channels * bytes, 64);
-  const char *input = conv_at(run->buffers->input, conv_input_offset(plan, piece, 0));
-  char *output = (char *)run->buffers->output + conv_output_offset(plan, piece, 0);
-  void *zeros = memset(workspace, 0, (size_t)channel_bytes), *biases = (char *)workspace + channel_bytes;
-  const void **pointers = (void *)((char *)biases + channel_bytes);
+  const kernel_conv *g = &plan->geometry;
+  pixels_layout l = lay_out_pixels(plan);
+  int64_t first = conv_take(&piece, conv_ceil_div(p->out_height, plan->blocks.terms)) * plan->blocks.terms;
+  int64_t count = conv_min(plan->blocks.terms, p->out_height - first), top = first * g->stride[0];
+  void *zeros = memset(workspace, 0, (size_t)l.biases), *biases = (char *)workspace + l.biases;
+  const void ***rows = (void *)((char *)workspace + l.rows), **pointers = (void *)((char *)workspace + l.pointers);
   conv_copy_biases(plan, run->buffers->bias, 0, p->out_channels, biases);
-  for (int64_t pixel = first, count; pixel < end; pixel += count) {
-    int64_t column = pixel % p->out_width;
-    count = conv_min(conv_min(KERNEL_DEPTHWISE_PIXELS, end - pixel), p->out_width - column);
-    look_up(plan, input, zeros, pixel, count, pointers);
-    char *to = output + bytes * (pixel / p->out_width * p->output_strides[2] + column * p->output_strides[3]);
-    plan->kernels->depthwise_pixels(count, taps_of(plan), pointers, p->out_channels, run->packed,
-                                    run->buffers->bias ? biases : NULL, to, p->output_strides[3]);
+  point_at_pixels(plan, conv_at(run->buffers->input, conv_input_offset(plan, piece, 0)), zeros, top,
+                  input_rows(plan, count), pointers);
+  char *output = (char *)run->buffers->output + conv_output_offset(plan, piece, 0);
+  int64_t row_bytes = p->output_strides[2] * (int64_t)fonio_dtype_bytes(p->dtype);
+  for (int64_t row = first; row < first + count; row++) {
+    for (int64_t r = 0; r < g->kernel_height; r++) {
+      int64_t from = row * g->stride[0] + r * g->dilation[0];
+      rows[r] = g->rows[from] < 0 ? NULL : pointers + (from - top) * g->padded_width;
+    }
+    plan->kernels->depthwise_pixels(g, (const void *const *const *)rows, p->out_channels, run->packed,
+                                    run->buffers->bias ? biases : NULL, output + row * row_bytes);
   }
 }
 

@@ -1,48 +1,127 @@
-/* Depthwise convolution of channels_last: vector lanes are channels; taps of a pixel are pointers, to zeros for the
- * padding. */
+/* Depthwise convolution of channels_last: vector lanes are channels, a tile is some pixels beside each other. Each
+ * pixel of the input is read behind a pointer, which points at zeros for the padding. Tiles overlap where pixels are no
+ * multiple of a tile, and vectors where channels are no multiple of the lanes: what is computed twice has the same
+ * bits. */
 #include "kernels/families.h"
 
-INLINE int64_t clamp(int64_t x, int64_t low, int64_t high) {
-  return x < low ? low : x > high ? high : x;
-}
+/* Seven divides the widths of most networks' images; with the weights of seven kernel columns it fills the registers.
+ */
+#define TILE_PIXELS 7
+#define SMALL_KERNEL 7
 
-/* Up to KERNEL_DEPTHWISE_PIXELS pixels x one vector of channels. */
-INLINE void pixels_tile(int pixels, int64_t taps, const void *const *pointers, int64_t channel, int64_t lanes,
-                        int64_t channels, const real *weights, vec bias, bool add, real *to, int64_t pixel_stride) {
-  vec sum[KERNEL_DEPTHWISE_PIXELS];
-#pragma GCC unroll 4
-  for (int p = 0; p < pixels; p++)
-    sum[p] = vec_zero();
-  for (int64_t tap = 0; tap < taps; tap++, pointers += KERNEL_DEPTHWISE_PIXELS, weights += channels) {
-    vec w = lanes == LANES ? vec_load(weights) : vec_load_part(weights, lanes);
-#pragma GCC unroll 4
-    for (int p = 0; p < pixels; p++) {
-      const real *x = (const real *)pointers[p] + channel;
-      sum[p] = vec_fma(w, lanes == LANES ? vec_load(x) : vec_load_part(x, lanes), sum[p]);
+typedef struct pixel_row {
+  const kernel_conv *conv;
+  const void *const *const *rows; /* for each kernel row a pointer for each padded column; NULL: a row of zeros */
+  int64_t channels;
+  const real *weights, *bias;
+  real *to;
+} pixel_row;
+
+/* Small kernels, width and stride constant: a pixel of the input serves all pixels of the tile that have it under one
+ * of their taps. */
+INLINE void sum_small(int kernel, int stride, const pixel_row *row, int64_t column, int64_t channel,
+                      vec sum[TILE_PIXELS]) {
+  const real *weights = row->weights + channel;
+  for (int64_t r = 0; r < row->conv->kernel_height; r++, weights += kernel * row->channels) {
+    if (!row->rows[r]) continue;
+    const void *const *from = row->rows[r] + column * stride;
+    vec w[SMALL_KERNEL];
+#pragma GCC unroll 7
+    for (int s = 0; s < kernel; s++)
+      w[s] = vec_load(weights + s * row->channels);
+#pragma GCC unroll 32
+    for (int i = 0; i < (TILE_PIXELS - 1) * stride + kernel; i++) {
+      vec x = vec_load((const real *)from[i] + channel);
+#pragma GCC unroll 7
+      for (int p = 0; p < TILE_PIXELS; p++)
+        if (i - p * stride >= 0 && i - p * stride < kernel) sum[p] = vec_fma(w[i - p * stride], x, sum[p]);
     }
   }
-#pragma GCC unroll 4
-  for (int p = 0; p < pixels; p++) {
-    vec result = add ? sum[p] + bias : sum[p];
-    if (lanes == LANES)
-      vec_store(to + p * pixel_stride, result);
-    else
-      vec_store_part(to + p * pixel_stride, result, lanes);
+}
+
+/* Any sizes, any number of lanes up to a vector. */
+INLINE void sum_any(int pixels, int64_t lanes, const pixel_row *row, int64_t column, int64_t channel,
+                    vec sum[TILE_PIXELS]) {
+  const kernel_conv *conv = row->conv;
+  const real *weights = row->weights + channel;
+  for (int64_t r = 0; r < conv->kernel_height; r++) {
+    const void *const *from = row->rows[r] ? row->rows[r] + column * conv->stride[1] : NULL;
+    for (int64_t s = 0; s < conv->kernel_width; s++, weights += row->channels) {
+      if (!from) continue;
+      vec w = lanes == LANES ? vec_load(weights) : vec_load_part(weights, lanes);
+#pragma GCC unroll 7
+      for (int p = 0; p < pixels; p++) {
+        const real *x = (const real *)from[p * conv->stride[1] + s * conv->dilation[1]] + channel;
+        sum[p] = vec_fma(w, lanes == LANES ? vec_load(x) : vec_load_part(x, lanes), sum[p]);
+      }
+    }
   }
 }
 
-void NAME(depthwise_pixels)(int64_t pixels, int64_t taps, const void *const *pointers, int64_t channels,
-                            const void *weights, const void *bias, void *output, int64_t pixel_stride) {
-  for (int64_t c = 0; c < channels; c += LANES) {
-    int64_t lanes = clamp(channels - c, 0, LANES);
-    const real *w = (const real *)weights + c, *b = (const real *)bias + c;
-    vec add = bias ? vec_load_part(b, lanes) : vec_zero();
-    real *to = (real *)output + c;
-    if (pixels == KERNEL_DEPTHWISE_PIXELS && lanes == LANES)
-      pixels_tile(KERNEL_DEPTHWISE_PIXELS, taps, pointers, c, LANES, channels, w, add, bias != NULL, to, pixel_stride);
-    else
-      for (int64_t p = 0; p < pixels; p++)
-        pixels_tile(1, taps, pointers + p, c, lanes, channels, w, add, bias != NULL, to + p * pixel_stride,
-                    pixel_stride);
+/* Inlined with constants; `kernel` 0: any. */
+INLINE void tile(int kernel, int stride, int pixels, const pixel_row *row, int64_t column, int64_t channel) {
+  vec sum[TILE_PIXELS];
+#pragma GCC unroll 7
+  for (int p = 0; p < pixels; p++)
+    sum[p] = vec_zero();
+  if (kernel)
+    sum_small(kernel, stride, row, column, channel, sum);
+  else
+    sum_any(pixels, LANES, row, column, channel, sum);
+  vec add = row->bias ? vec_load(row->bias + channel) : vec_zero();
+  real *to = row->to + column * row->conv->output_strides[2] + channel;
+#pragma GCC unroll 7
+  for (int p = 0; p < pixels; p++)
+    vec_store(to + p * row->conv->output_strides[2], row->bias ? sum[p] + add : sum[p]);
+}
+
+INLINE int64_t least(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+
+INLINE void run_row(int kernel, int stride, int pixels, const pixel_row *row) {
+  for (int64_t column = 0; column < row->conv->out_width; column += pixels)
+    for (int64_t channel = 0; channel < row->channels; channel += LANES)
+      tile(kernel, stride, pixels, row, least(column, row->conv->out_width - pixels),
+           least(channel, row->channels - LANES));
+}
+
+#define ROW(name, ...)                                                                                                 \
+  static __attribute__((noinline)) void row_##name(const pixel_row *row) {                                             \
+    run_row(__VA_ARGS__, row);                                                                                         \
   }
+ROW(small3, 3, 1, TILE_PIXELS)
+ROW(small3_2, 3, 2, TILE_PIXELS)
+ROW(small5, 5, 1, TILE_PIXELS)
+ROW(small5_2, 5, 2, TILE_PIXELS)
+ROW(small7, 7, 1, TILE_PIXELS)
+ROW(any, 0, 0, TILE_PIXELS)
+ROW(short, 0, 0, 1)
+
+/* Fewer channels than lanes. */
+static void row_narrow(const pixel_row *row) {
+  vec add = row->bias ? vec_load_part(row->bias, row->channels) : vec_zero();
+  for (int64_t column = 0; column < row->conv->out_width; column++) {
+    vec sum[TILE_PIXELS] = {vec_zero()};
+    sum_any(1, row->channels, row, column, 0, sum);
+    vec_store_part(row->to + column * row->conv->output_strides[2], row->bias ? sum[0] + add : sum[0], row->channels);
+  }
+}
+
+void NAME(depthwise_pixels)(const kernel_conv *conv, const void *const *const *rows, int64_t channels,
+                            const void *weights, const void *bias, void *output) {
+  pixel_row row = {conv, rows, channels, weights, bias, output};
+  int64_t kernel = conv->dilation[1] == 1 ? conv->kernel_width : 0, stride = conv->stride[1];
+  if (channels < LANES)
+    row_narrow(&row);
+  else if (conv->out_width < TILE_PIXELS)
+    row_short(&row);
+  else if (kernel == 3 && stride <= 2)
+    (stride == 1 ? row_small3 : row_small3_2)(&row);
+  else if (kernel == 5 && stride <= 2)
+    (stride == 1 ? row_small5 : row_small5_2)(&row);
+  else if (kernel == 7 && stride == 1)
+    row_small7(&row);
+  else
+    row_any(&row);
 }

@@ -53,8 +53,8 @@ void NAME(depthwise_sums)(const kernel_conv *conv, const kernel_depthwise *job, 
                           void *output);
 
 /* depthwise_pixels.c */
-void NAME(depthwise_pixels)(int64_t pixels, int64_t taps, const void *const *pointers, int64_t channels,
-                            const void *weights, const void *bias, void *output, int64_t pixel_stride);
+void NAME(depthwise_pixels)(const kernel_conv *conv, const void *const *const *rows, int64_t channels,
+                            const void *weights, const void *bias, void *output);
 
 /* reference.c */
 void NAME(reference_forward)(const kernel_conv *conv, const void *input, const void *weight, const void *bias,

@@ -91,9 +91,6 @@ typedef struct kernel_depthwise {
                            will put them right; for blocks narrower than a vector */
 } kernel_depthwise;
 
-/* How many pixels a tile of channels_last has. */
-#define KERNEL_DEPTHWISE_PIXELS 4
-
 typedef struct kernel_table {
   int lanes;
   int tile_rows, tile_vectors; /* of the largest tile */
@@ -134,10 +131,10 @@ typedef struct kernel_table {
   void (*depthwise_rows)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane);
   void (*depthwise_sums)(const kernel_conv *conv, const kernel_depthwise *job, const void *weights, const void *bias,
                          void *output);
-  /* Up to KERNEL_DEPTHWISE_PIXELS pixels of channels_last: pointers [tap][KERNEL_DEPTHWISE_PIXELS], weights
-   * [tap][channels]. */
-  void (*depthwise_pixels)(int64_t pixels, int64_t taps, const void *const *pointers, int64_t channels,
-                           const void *weights, const void *bias, void *output, int64_t pixel_stride);
+  /* One output row of channels_last: for each kernel row a pointer for each padded column, at the channels of its
+   * pixel, or NULL for a row of zeros; weights [tap][channels]; biases side by side, or NULL. */
+  void (*depthwise_pixels)(const kernel_conv *conv, const void *const *const *rows, int64_t channels,
+                           const void *weights, const void *bias, void *output);
 
   /* The plain loops: the oracle, and the last resort. One image and one group; gradients add to what is there. */
   void (*reference_forward)(const kernel_conv *conv, const void *input, const void *weight, const void *bias,
