@@ -2,6 +2,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "autograd/conv2d.h"
 #include "autograd/node.h"
 #include "base/error.h"
 #include "base/shape.h"
@@ -26,16 +27,6 @@ static fonio_array array_of(const fonio_tensor *tensor) {
 static void *data_of(const fonio_tensor *tensor) {
   static max_align_t nothing;
   return tensor->numel ? tensor_at_offset(tensor) : &nothing;
-}
-
-static fonio_status plan_and_run(const fonio_conv_problem *problem, fonio_conv_direction direction,
-                                 const fonio_conv_buffers *buffers) {
-  fonio_conv_plan_options options = {.struct_bytes = sizeof options, .direction = direction};
-  fonio_conv_plan *plan = fonio_conv_plan_new(problem, &options);
-  if (!plan) return fonio_last_status();
-  fonio_status status = fonio_conv_plan_run(plan, buffers);
-  fonio_conv_plan_release(plan);
-  return status;
 }
 
 /* ---- Gradients ---- */
@@ -76,7 +67,7 @@ static fonio_status input_gradient(const autograd_node *node, const fonio_tensor
       .grad_output = data_of(gradient),
       .grad_input = data_of(gradients[INPUT]),
   };
-  return plan_and_run(&problem, FONIO_CONV_INPUT_GRADIENT, &buffers);
+  return conv_cache_run(NULL, &problem, FONIO_CONV_INPUT_GRADIENT, NULL, &buffers);
 }
 
 /* `input` is NULL when only the bias has a gradient. */
@@ -96,7 +87,7 @@ static fonio_status weight_gradient(const autograd_node *node, const fonio_tenso
     buffers.grad_bias = data_of(gradients[BIAS]);
     problem.bias_stride = 1;
   }
-  return plan_and_run(&problem, FONIO_CONV_WEIGHT_GRADIENT, &buffers);
+  return conv_cache_run(NULL, &problem, FONIO_CONV_WEIGHT_GRADIENT, NULL, &buffers);
 }
 
 static fonio_status gradients_of(const autograd_node *node, const fonio_tensor *gradient, const fonio_tensor *input,
@@ -132,8 +123,14 @@ static fonio_tensor *empty_output(const fonio_conv_problem *problem) {
   return tensor_empty_strided(problem->dtype, 4 - first, sizes + first, problem->output_strides + first);
 }
 
+/* Before its values: what is written meanwhile must not pass for what was read. */
+static conv_weight_state state_of(const fonio_tensor *weight) {
+  tensor_storage *storage = weight->storage;
+  return (conv_weight_state){storage->number, atomic_load(&storage->version), !atomic_load(&storage->escaped)};
+}
+
 static fonio_tensor *forward(const fonio_conv_problem *problem, const fonio_tensor *input, const fonio_tensor *weight,
-                             const fonio_tensor *bias) {
+                             const fonio_tensor *bias, conv_cache *cache) {
   fonio_tensor *output = empty_output(problem);
   if (!output) return NULL;
   fonio_conv_buffers buffers = {
@@ -142,7 +139,8 @@ static fonio_tensor *forward(const fonio_conv_problem *problem, const fonio_tens
       .bias = bias ? data_of(bias) : NULL,
       .output = data_of(output),
   };
-  if (!plan_and_run(problem, FONIO_CONV_FORWARD, &buffers)) return output;
+  conv_weight_state state = state_of(weight);
+  if (!conv_cache_run(cache, problem, FONIO_CONV_FORWARD, &state, &buffers)) return output;
   fonio_tensor_release(output);
   return NULL;
 }
@@ -156,8 +154,8 @@ static convolution describe(const fonio_conv_problem *problem, const fonio_tenso
   };
 }
 
-fonio_tensor *fonio_tensor_conv2d_with(fonio_tensor *input, fonio_tensor *weight, fonio_tensor *bias,
-                                       const fonio_conv2d_args *args) {
+fonio_tensor *autograd_conv2d(fonio_tensor *input, fonio_tensor *weight, fonio_tensor *bias,
+                              const fonio_conv2d_args *args, conv_cache *cache) {
   if (!input || !weight) return fail_given_null("fonio_tensor_conv2d"), NULL;
   fonio_array arrays[] = {array_of(input), array_of(weight), bias ? array_of(bias) : (fonio_array){0}};
   fonio_conv_problem problem;
@@ -166,9 +164,15 @@ fonio_tensor *fonio_tensor_conv2d_with(fonio_tensor *input, fonio_tensor *weight
   convolution conv = describe(&problem, input, weight);
   fonio_tensor *inputs[] = {input, weight, bias};
   fonio_tensor *result =
-      autograd_record(forward(&problem, input, weight, bias),
+      autograd_record(forward(&problem, input, weight, bias, cache),
                       problem.batched ? &conv2d_operation : &unbatched_operation, 3, inputs, &conv, sizeof conv);
   if (autograd_needs(result, WEIGHT)) autograd_save(result, INPUT, input);
   autograd_save(result, WEIGHT, weight);
   return result;
+}
+
+/* A function has no place to keep anything in. */
+fonio_tensor *fonio_tensor_conv2d_with(fonio_tensor *input, fonio_tensor *weight, fonio_tensor *bias,
+                                       const fonio_conv2d_args *args) {
+  return autograd_conv2d(input, weight, bias, args, NULL);
 }

@@ -30,10 +30,10 @@ static fonio_status take_named(fonio_conv_plan *plan, const char *name) {
 }
 
 /* The cheapest one that can do it and is exact enough. */
-static void choose(fonio_conv_plan *plan, fonio_accuracy accuracy) {
+static void choose(fonio_conv_plan *plan) {
   double least = 0;
   for (int i = 0; conv_algorithms[i]; i++) {
-    if (!can_do(conv_algorithms[i], plan) || conv_algorithms[i]->accuracy > accuracy) continue;
+    if (!can_do(conv_algorithms[i], plan) || conv_algorithms[i]->accuracy > plan->accuracy) continue;
     double cost = conv_algorithms[i]->cost(plan);
     if (plan->algorithm && cost >= least) continue;
     plan->algorithm = conv_algorithms[i];
@@ -43,10 +43,11 @@ static void choose(fonio_conv_plan *plan, fonio_accuracy accuracy) {
 
 static fonio_status fill_plan(fonio_conv_plan *plan, const char *algorithm, fonio_accuracy accuracy) {
   plan->kernels = kernel_table_for(plan->problem.dtype, cpu_isa_in_use());
+  plan->accuracy = accuracy ? accuracy : fonio_get_accuracy();
   fonio_status status = conv_geometry_init(plan);
   if (status) return status;
   if (!algorithm)
-    choose(plan, accuracy ? accuracy : fonio_get_accuracy());
+    choose(plan);
   else if ((status = take_named(plan, algorithm)))
     return status;
   plan->algorithm->prepare(plan);
@@ -65,6 +66,7 @@ fonio_conv_plan *fonio_conv_plan_new(const fonio_conv_problem *problem, const fo
     return fail_null(FONIO_NOT_IMPLEMENTED, "conv2d of %s is not implemented", fonio_dtype_name(problem->dtype));
   fonio_conv_plan *plan = memory_take_zeroed(sizeof *plan);
   if (!plan) return NULL;
+  plan->references = 1;
   plan->problem = *problem;
   plan->direction = direction;
   if (fill_plan(plan, options ? options->algorithm : NULL, accuracy)) {
@@ -74,8 +76,13 @@ fonio_conv_plan *fonio_conv_plan_new(const fonio_conv_problem *problem, const fo
   return plan;
 }
 
+fonio_conv_plan *conv_plan_retain(fonio_conv_plan *plan) {
+  atomic_fetch_add_explicit(&plan->references, 1, memory_order_relaxed);
+  return plan;
+}
+
 void fonio_conv_plan_release(fonio_conv_plan *plan) {
-  if (!plan) return;
+  if (!plan || atomic_fetch_sub_explicit(&plan->references, 1, memory_order_acq_rel) != 1) return;
   memory_give(plan->tables);
   memory_give(plan);
 }
@@ -97,67 +104,6 @@ int64_t fonio_conv_plan_workspace_bytes(const fonio_conv_plan *plan, int threads
   int64_t bytes;
   if (!plan) return 0;
   return checked_mul(slot_bytes(plan), conv_max(1, threads), &bytes) ? bytes : INT64_MAX;
-}
-
-/* ---- Packed weights ---- */
-
-/* The weights as a contiguous copy (K, C / groups, R, S). */
-static void copy_plain(const fonio_conv_plan *plan, const char *weight, char *plain) {
-  const fonio_conv_problem *p = &plan->problem;
-  size_t bytes = fonio_dtype_bytes(p->dtype);
-  for (int64_t k = 0; k < p->out_channels; k++)
-    for (int64_t c = 0; c < plan->geometry.in_channels; c++)
-      for (int64_t r = 0; r < p->kernel_height; r++)
-        for (int64_t s = 0; s < p->kernel_width; s++, plain += bytes)
-          memcpy(plain,
-                 weight + (int64_t)bytes * (k * p->weight_strides[0] + c * p->weight_strides[1] +
-                                            r * p->weight_strides[2] + s * p->weight_strides[3]),
-                 bytes);
-}
-
-static int64_t weight_elements(const fonio_conv_plan *plan) {
-  return plan->problem.out_channels * plan->geometry.in_channels * plan->problem.kernel_height *
-         plan->problem.kernel_width;
-}
-
-static fonio_conv_packed packed_header(const fonio_conv_plan *plan) {
-  const fonio_conv_problem *p = &plan->problem;
-  return (fonio_conv_packed){
-      .algorithm = plan->algorithm,
-      .kernels = plan->kernels,
-      .shape = {p->out_channels, p->in_channels, p->kernel_height, p->kernel_width, p->groups},
-  };
-}
-
-static bool packed_fits(const fonio_conv_plan *plan, const fonio_conv_packed *packed) {
-  fonio_conv_packed wanted = packed_header(plan);
-  return packed->algorithm == wanted.algorithm && packed->kernels == wanted.kernels &&
-         memcmp(packed->shape, wanted.shape, sizeof wanted.shape) == 0;
-}
-
-fonio_conv_packed *fonio_conv_plan_pack(const fonio_conv_plan *plan, const void *weight) {
-  if (!plan || !weight) return fail_given_null("fonio_conv_plan_pack"), NULL;
-  fonio_conv_packed *packed = memory_take_zeroed(sizeof *packed);
-  if (!packed) return NULL;
-  *packed = packed_header(plan);
-  packed->data = memory_take(plan->packed_bytes);
-  packed->finite = packed->data && plan->algorithm->pack && plan->algorithm->pack(plan, weight, packed->data);
-  if (packed->data && !packed->finite) {
-    packed->plain = memory_take(weight_elements(plan) * (int64_t)fonio_dtype_bytes(plan->problem.dtype));
-    if (packed->plain) copy_plain(plan, weight, packed->plain);
-  }
-  if (!packed->data || (!packed->finite && !packed->plain)) {
-    fonio_conv_packed_release(packed);
-    return NULL;
-  }
-  return packed;
-}
-
-void fonio_conv_packed_release(fonio_conv_packed *packed) {
-  if (!packed) return;
-  memory_give(packed->plain);
-  memory_give(packed->data);
-  memory_give(packed);
 }
 
 /* ---- Running ---- */
@@ -191,7 +137,7 @@ static fonio_status check_buffers(const fonio_conv_plan *plan, const fonio_conv_
     break;
   }
   if (missing) return fail(FONIO_VALUE_ERROR, "the convolution needs its %s, which is NULL", missing);
-  if (b->packed && !packed_fits(plan, b->packed))
+  if (b->packed && !conv_packed_fits(plan, b->packed))
     return fail(FONIO_VALUE_ERROR, "the packed weights were made for another algorithm or another weight shape");
   if (b->workspace && b->workspace_bytes < slot_bytes(plan))
     return fail(FONIO_VALUE_ERROR, "the convolution needs a workspace of %lld bytes, but got %lld",

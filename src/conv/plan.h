@@ -19,8 +19,10 @@ typedef struct conv_blocks {
 } conv_blocks;
 
 struct fonio_conv_plan {
+  _Atomic int64_t references;
   fonio_conv_problem problem;
   fonio_conv_direction direction;
+  fonio_accuracy accuracy; /* that the algorithm was chosen for */
   const conv_algorithm *algorithm;
   const kernel_table *kernels;
   kernel_conv geometry; /* of one image and group; points into `tables` */
@@ -31,11 +33,12 @@ struct fonio_conv_plan {
 };
 
 struct fonio_conv_packed {
+  _Atomic int64_t references;
   const conv_algorithm *algorithm;
   const kernel_table *kernels;
   int64_t shape[5]; /* out_channels, in_channels, kernel height and width, groups */
   bool finite;      /* no weight is Inf or NaN: padding may be multiplied as a zero */
-  void *plain;      /* the weights as they came, contiguous, where they are not finite; or NULL */
+  void *plain;      /* the weights as they came, contiguous: where they are not finite, or to compare; or NULL */
   void *data;
 };
 
@@ -68,6 +71,19 @@ extern const conv_algorithm *const conv_algorithms[];
 extern const conv_algorithm conv_reference_forward, conv_reference_input_gradient, conv_reference_weight_gradient;
 extern const conv_algorithm conv_packed_forward, conv_winograd4_forward, conv_winograd2_forward;
 extern const conv_algorithm conv_rows_forward, conv_depthwise_planes_forward, conv_depthwise_pixels_forward;
+
+/* One more reference; fonio_conv_plan_release and fonio_conv_packed_release give it back. */
+fonio_conv_plan *conv_plan_retain(fonio_conv_plan *plan);
+fonio_conv_packed *conv_packed_retain(fonio_conv_packed *packed);
+
+/* fonio_conv_plan_pack; with `keep_plain`, conv_packed_holds can be asked of the result. */
+fonio_conv_packed *conv_pack(const fonio_conv_plan *plan, const void *weight, bool keep_plain);
+
+/* Whether it was packed for such a plan. */
+bool conv_packed_fits(const fonio_conv_plan *plan, const fonio_conv_packed *packed);
+
+/* Whether it was packed from the values, bit by bit, that the plan's weight has now. */
+bool conv_packed_holds(const fonio_conv_packed *packed, const fonio_conv_plan *plan, const void *weight);
 
 /* Fills in the geometry and the index maps of a plan. FONIO_NO_MEMORY. */
 fonio_status conv_geometry_init(fonio_conv_plan *plan);

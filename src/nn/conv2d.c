@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "autograd/conv2d.h"
 #include "base/error.h"
 #include "nn/conv2d.h"
 #include "nn/init.h"
@@ -13,8 +14,16 @@ conv2d_layer *conv2d_layer_new(const fonio_conv2d_options *given, bool lazy) {
   if (!given) return fail_given_null("fonio_conv2d_new_with"), NULL;
   if (conv2d_resolve(given, lazy, &resolved)) return NULL;
   conv2d_layer *layer = fonio_module_new(lazy ? &conv2d_lazy_class : &conv2d_class);
-  if (layer) layer->options = resolved;
-  return layer;
+  if (!layer) return NULL;
+  layer->options = resolved;
+  layer->cache = conv_cache_new();
+  if (layer->cache) return layer;
+  fonio_module_release(&layer->base);
+  return NULL;
+}
+
+void conv2d_release(fonio_module *module) {
+  conv_cache_release(((conv2d_layer *)module)->cache);
 }
 
 void conv2d_weight_shape(const fonio_conv2d_options *options, int64_t shape[4]) {
@@ -87,7 +96,8 @@ static fonio_tensor *forward(fonio_module *module, fonio_tensor *input) {
   args.padding_name = options->padding_name;
   args.padding_mode = options->padding_mode;
   args.groups = options->groups;
-  return fonio_tensor_conv2d_with(input, fonio_conv2d_weight(conv), fonio_conv2d_bias(conv), &args);
+  return autograd_conv2d(input, fonio_conv2d_weight(conv), fonio_conv2d_bias(conv), &args,
+                         ((conv2d_layer *)module)->cache);
 }
 
 fonio_tensor *fonio_conv2d_forward(fonio_conv2d *conv, fonio_tensor *input) {
@@ -125,9 +135,9 @@ fonio_conv2d *fonio_conv2d_of_module(fonio_module *module) {
   return type == &conv2d_class || type == &conv2d_lazy_class ? (fonio_conv2d *)module : NULL;
 }
 
-const fonio_module_class conv2d_class =
-    FONIO_MODULE_CLASS(conv2d_layer, .name = "Conv2d", .forward = forward, .extra_repr = conv2d_extra_repr);
+const fonio_module_class conv2d_class = FONIO_MODULE_CLASS(conv2d_layer, .name = "Conv2d", .forward = forward,
+                                                           .extra_repr = conv2d_extra_repr, .release = conv2d_release);
 
 /* A hook makes it a Conv2d before its first forward. */
-const fonio_module_class conv2d_lazy_class =
-    FONIO_MODULE_CLASS(conv2d_layer, .name = "LazyConv2d", .forward = forward, .extra_repr = conv2d_extra_repr);
+const fonio_module_class conv2d_lazy_class = FONIO_MODULE_CLASS(
+    conv2d_layer, .name = "LazyConv2d", .forward = forward, .extra_repr = conv2d_extra_repr, .release = conv2d_release);

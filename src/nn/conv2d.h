@@ -2,6 +2,7 @@
 #ifndef NN_CONV2D_H
 #define NN_CONV2D_H
 
+#include "conv/cache.h"
 #include "nn/module.h"
 
 typedef struct conv2d_layer {
@@ -10,7 +11,8 @@ typedef struct conv2d_layer {
     fonio_conv2d conv;
   };
   fonio_conv2d_options options; /* pairs resolved; its texts are static */
-  int64_t lazy_hook;            /* of a layer that is yet to see its first input */
+  conv_cache *cache;
+  int64_t lazy_hook; /* of a layer that is yet to see its first input */
 } conv2d_layer;
 
 extern const fonio_module_class conv2d_class, conv2d_lazy_class;
@@ -27,6 +29,9 @@ conv2d_layer *conv2d_layer_new(const fonio_conv2d_options *given, bool lazy);
 /* Puts a new parameter of the kind under `name`; the elements are not set. */
 fonio_status conv2d_add_parameter(conv2d_layer *layer, const char *name, tensor_kind kind, int ndim,
                                   const int64_t *shape);
+
+/* Gives back what a layer holds beside its parameters. */
+void conv2d_release(fonio_module *module);
 
 /* Conv2d.extra_repr(). */
 size_t conv2d_extra_repr(const fonio_module *module, char *text, size_t bytes);

@@ -123,8 +123,10 @@ fonio_status fonio_module_zero_grad(fonio_module *module) {
 void module_set_data(fonio_tensor *tensor, const fonio_tensor *source) {
   tensor_storage *before = tensor->storage;
   tensor->storage = storage_retain(source->storage);
-  /* A graph that has saved the tensor tells by the version that it is no longer what it was. */
-  atomic_store(&tensor->storage->version, atomic_load(&before->version) + 1);
+  /* A graph that has saved the tensor tells by the version that it is no longer what it was. A storage's version never
+   * goes back: whoever knows it by an earlier one must not meet that again. */
+  int64_t version = atomic_load(&before->version), own = atomic_load(&source->storage->version);
+  atomic_store(&tensor->storage->version, (version > own ? version : own) + 1);
   storage_release(before);
   tensor->offset = source->offset;
   tensor->dtype = source->dtype;

@@ -4,8 +4,11 @@
 #include "base/memory.h"
 
 static tensor_storage *storage_over(void *data, int64_t bytes) {
+  static _Atomic int64_t last;
   tensor_storage *storage = memory_take(sizeof *storage);
-  if (storage) *storage = (tensor_storage){.references = 1, .data = data, .bytes = bytes};
+  if (!storage) return NULL;
+  *storage = (tensor_storage){.references = 1, .data = data, .bytes = bytes};
+  storage->number = atomic_fetch_add_explicit(&last, 1, memory_order_relaxed) + 1;
   return storage;
 }
 

@@ -10,6 +10,7 @@
 /* Memory that several tensors share: the library's own, or a host's with a release callback. */
 typedef struct tensor_storage {
   _Atomic int64_t references;
+  int64_t number; /* no other storage of this process ever has it */
   void *data;
   int64_t bytes;
   void (*release)(void *data, void *user); /* a host's; NULL with owned == false: nothing to call */
