@@ -42,18 +42,10 @@ static bool pack_taps(const fonio_conv_plan *plan, const void *weight, void *pac
 
 /* ---- Planes: NCHW. A piece is some channels of one image. ---- */
 
-/* A stretch of output columns, whose input rows are read as they lie in the image or from a padded copy. */
-typedef struct stretch {
-  int64_t from, to;
-  int64_t pitch;  /* of the copy, in elements; 0: there is none */
-  int64_t buffer; /* where in the workspace it begins, in bytes */
-} stretch;
-
-/* The stretches, and the workspace: zeros, pointers to rows, the stretches' copies. */
+/* The workspace: zeros, pointers to rows, padded copies of rows. */
 typedef struct planes_layout {
-  stretch stretches[3];
-  int count;
-  int64_t pointers, bytes;
+  int64_t pitch; /* of the copies, in elements; 0: rows are read as they lie in the image */
+  int64_t pointers, buffer, bytes;
 } planes_layout;
 
 static bool planes_applicable(const fonio_conv_problem *p) {
@@ -65,40 +57,17 @@ static int64_t reach_of(const kernel_conv *g, int dimension) {
   return ((dimension ? g->kernel_width : g->kernel_height) - 1) * g->dilation[dimension];
 }
 
-/* The output columns that touch no padding. A vector of stride 2 reads one column further than its last tap. */
-static void find_inside(const kernel_conv *g, int64_t *from, int64_t *to) {
-  int64_t last = g->in_width + g->image_column - 1 - reach_of(g, 1) - (g->stride[1] == 2);
-  *from = conv_min(conv_ceil_div(g->image_column, g->stride[1]), g->out_width);
-  *to = last < 0 ? *from : conv_max(*from, conv_min(last / g->stride[1] + 1, g->out_width));
+/* Whether the image can be read as it is. A vector of stride 2 reads one column further than its last tap. */
+static bool reads_image(const fonio_conv_plan *plan) {
+  const kernel_conv *g = &plan->geometry;
+  int64_t last = (g->out_width - 1) * g->stride[1] + reach_of(g, 1) + (g->stride[1] == 2);
+  return g->input_strides[2] == 1 && g->image_column == 0 && last < g->in_width && g->out_width >= plan->kernels->lanes;
 }
 
-/* Copying rows is cheap beside many taps, and wide tiles are worth more then. */
-#define FEW_TAPS 9
-#define MANY_COLUMNS 512
-
-/* Cuts the columns, into stretches of a vector or more where all columns are that many. The one inside goes first: it
- * reads the image from end to end. */
-static void cut_columns(const fonio_conv_plan *plan, planes_layout *l) {
-  int64_t lanes = plan->kernels->lanes, width = plan->problem.out_width, from, to;
-  find_inside(&plan->geometry, &from, &to);
-  bool readable = plan->problem.input_strides[3] == 1, wide = taps_of(plan) <= FEW_TAPS || width > MANY_COLUMNS;
-  int64_t left = conv_round_up(from, lanes), right = width - conv_round_up(width - to, lanes);
-  l->count = 0;
-  if (readable && to - from == width && width >= lanes) {
-    l->stretches[l->count++] = (stretch){.to = width};
-  } else if (readable && wide && right - left >= 2 * lanes) {
-    l->stretches[l->count++] = (stretch){.from = left, .to = right};
-    if (left > 0) l->stretches[l->count++] = (stretch){.to = left, .pitch = 1};
-    if (right < width) l->stretches[l->count++] = (stretch){.from = right, .to = width, .pitch = 1};
-  } else {
-    l->stretches[l->count++] = (stretch){.to = width, .pitch = 1};
-  }
-}
-
-/* Elements of an input row for so many output columns, and a vector more. */
-static int64_t row_elements(const fonio_conv_plan *plan, int64_t columns) {
-  int64_t lanes = plan->kernels->lanes, reach = reach_of(&plan->geometry, 1);
-  return conv_round_up(conv_max(columns, lanes) * plan->geometry.stride[1] + reach + lanes, lanes);
+/* Elements of a padded input row, and a vector more. */
+static int64_t row_elements(const fonio_conv_plan *plan) {
+  int64_t lanes = plan->kernels->lanes, columns = conv_max(plan->problem.out_width, lanes);
+  return conv_round_up(columns * plan->geometry.stride[1] + reach_of(&plan->geometry, 1) + lanes, lanes);
 }
 
 static int64_t input_rows(const fonio_conv_plan *plan, int64_t rows) {
@@ -106,17 +75,11 @@ static int64_t input_rows(const fonio_conv_plan *plan, int64_t rows) {
 }
 
 static planes_layout lay_out(const fonio_conv_plan *plan) {
-  planes_layout l;
   int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), rows = input_rows(plan, plan->blocks.terms);
-  cut_columns(plan, &l);
-  l.pointers = conv_round_up(row_elements(plan, plan->problem.out_width) * bytes, 64);
-  l.bytes = l.pointers + conv_round_up(rows * (int64_t)sizeof(void *), 64);
-  for (stretch *s = l.stretches; s < l.stretches + l.count; s++) {
-    if (!s->pitch) continue;
-    s->pitch = row_elements(plan, s->to - s->from);
-    s->buffer = l.bytes;
-    l.bytes += conv_round_up(rows * s->pitch * bytes, 64);
-  }
+  planes_layout l = {.pitch = reads_image(plan) ? 0 : row_elements(plan)};
+  l.pointers = conv_round_up(row_elements(plan) * bytes, 64);
+  l.buffer = l.pointers + conv_round_up(rows * (int64_t)sizeof(void *), 64);
+  l.bytes = l.buffer + conv_round_up(rows * l.pitch * bytes, 64);
   return l;
 }
 
@@ -137,7 +100,7 @@ static void planes_prepare(fonio_conv_plan *plan) {
   conv_blocks *b = &plan->blocks;
   if (plan->problem.out_width * 2 <= plan->kernels->lanes && cpu_isa_in_use() == ISA_AVX512)
     plan->kernels = kernel_table_for(plan->problem.dtype, ISA_AVX2);
-  int64_t rows = cpu_cache_sizes()->l1_bytes / 2 / (row_elements(plan, plan->problem.out_width) * bytes);
+  int64_t rows = cpu_cache_sizes()->l1_bytes / 2 / (row_elements(plan) * bytes);
   int64_t fit = (rows - input_rows(plan, 1)) / plan->geometry.stride[0] / 4 * 4;
   b->terms = conv_min(height, conv_max(fit, 4));
   int64_t per_plane = conv_max(1, height * plan->problem.out_width * taps_of(plan));
@@ -145,7 +108,7 @@ static void planes_prepare(fonio_conv_plan *plan) {
   plan->packed_bytes = plan->problem.out_channels * taps_of(plan) * bytes;
   planes_layout l = lay_out(plan);
   /* Channels at once: several where a plane is one block. */
-  bool whole = b->terms == height && l.count == 1 && l.stretches[0].pitch;
+  bool whole = b->terms == height && l.pitch;
   b->panel = whole ? conv_max(1, conv_min(8, conv_min(b->channels, cpu_cache_sizes()->l1_bytes / 2 / l.bytes))) : 1;
   plan->workspace_bytes = l.bytes * b->panel;
 }
@@ -168,42 +131,37 @@ typedef struct planes_work {
 } planes_work;
 
 /* The block of rows from `row` on, or from earlier on rather than lower than a band. */
-static kernel_depthwise block_at(const planes_work *w, const stretch *s, int64_t row) {
+static kernel_depthwise block_at(const planes_work *w, int64_t row) {
   const fonio_conv_plan *plan = w->run->plan;
-  kernel_depthwise job = {
-      .row = conv_max(0, conv_min(row, plan->problem.out_height - 4)),
-      .column = s->from,
-      .columns = s->to - s->from,
-      .pitch = s->pitch,
-  };
+  kernel_depthwise job = {.row = conv_max(0, conv_min(row, plan->problem.out_height - 4)), .pitch = w->layout.pitch};
   job.rows = conv_min(plan->blocks.terms, plan->problem.out_height - job.row);
   return job;
 }
 
 /* The same with the workspace of one of the channels at once. */
-static void give_workspace(const planes_work *w, const stretch *s, int64_t slot, kernel_depthwise *job) {
+static void give_workspace(const planes_work *w, int64_t slot, kernel_depthwise *job) {
   char *workspace = w->workspace + slot * w->layout.bytes;
-  job->buffer = workspace + s->buffer;
+  job->buffer = workspace + w->layout.buffer;
   job->zeros = workspace;
   job->rows_at = (const void **)(void *)(workspace + w->layout.pointers);
 }
 
 /* One block of `count` channels from `first` on. Rows of all are copied before the first sum, which would else wait for
  * them to be written. */
-static void run_block(const planes_work *w, const stretch *s, int64_t row, int64_t first, int64_t count) {
+static void run_block(const planes_work *w, int64_t row, int64_t first, int64_t count) {
   const fonio_conv_plan *plan = w->run->plan;
   const fonio_conv_problem *p = &plan->problem;
   const fonio_conv_buffers *b = w->run->buffers;
-  kernel_depthwise job = block_at(w, s, row);
+  kernel_depthwise job = block_at(w, row);
   for (int64_t i = 0; i < count; i++) {
     int64_t plane = (first + i) / plan->geometry.out_channels * p->input_strides[1];
-    give_workspace(w, s, i, &job);
+    give_workspace(w, i, &job);
     plan->kernels->depthwise_rows(&plan->geometry, &job,
                                   conv_at(b->input, (w->image * p->input_strides[0] + plane) * w->bytes));
   }
   int64_t plane = p->out_height * p->out_width, taps = taps_of(plan);
   for (int64_t channel = first; channel < first + count; channel++) {
-    give_workspace(w, s, channel - first, &job);
+    give_workspace(w, channel - first, &job);
     /* Rows and channels that lie close together are written one after the other. */
     int64_t behind = p->output_strides[1] == plane ? w->end - channel - 1 : 0;
     if (p->output_strides[2] == p->out_width) job.room = (behind + 1) * plane - job.row * p->out_width;
@@ -227,8 +185,7 @@ static void planes_run_piece(const conv_run *run, int64_t piece, void *workspace
   };
   for (int64_t channel = first; channel < w.end; channel += b->panel)
     for (int64_t row = 0; row < plan->problem.out_height; row += b->terms)
-      for (const stretch *s = w.layout.stretches; s < w.layout.stretches + w.layout.count; s++)
-        run_block(&w, s, row, channel, conv_min(b->panel, w.end - channel));
+      run_block(&w, row, channel, conv_min(b->panel, w.end - channel));
 }
 
 /* ---- Pixels: channels_last, one output channel for each input channel. A piece is some rows of one image. ---- */

@@ -2,7 +2,7 @@
  * one row.
  *
  * Input rows are read behind pointers: in the image itself where no column touches the padding, else in a buffer that
- * they are copied to with the padding around them. Below that there are no edges. Vectors overlap where columns are no
+ * they are copied to with the padding around them. Beyond that there are no edges. Vectors overlap where columns are no
  * multiple of the lanes, and bands of rows where rows are no multiple of a band: what is computed twice has the same
  * bits. */
 #include "kernels/families.h"
@@ -20,19 +20,17 @@ INLINE int64_t most(int64_t a, int64_t b) {
 
 /* ---- The rows ---- */
 
-/* The part of an input row that a block reads, in padded columns: [from, end) of `count` lie inside the image. */
+/* A padded input row, as far as it is read: columns [from, end) of `count` lie inside the image. */
 typedef struct row_part {
-  int64_t first, count, from, end;
+  int64_t count, from, end;
   bool mapped; /* what lies outside comes from the map; else it is zero and stays so */
 } row_part;
 
-static row_part part_of_row(const kernel_conv *conv, const kernel_depthwise *job) {
-  row_part p = {.first = job->column * conv->stride[1]};
-  p.count = (job->columns - 1) * conv->stride[1] + (conv->kernel_width - 1) * conv->dilation[1] + 1;
-  p.from = least(most(conv->image_column - p.first, 0), p.count);
-  p.end = most(least(conv->image_column + conv->in_width - p.first, p.count), p.from);
-  p.mapped =
-      (p.from > 0 && conv->columns[p.first] >= 0) || (p.end < p.count && conv->columns[p.first + p.count - 1] >= 0);
+static row_part part_of_row(const kernel_conv *conv) {
+  row_part p = {.count = (conv->out_width - 1) * conv->stride[1] + (conv->kernel_width - 1) * conv->dilation[1] + 1};
+  p.from = least(conv->image_column, p.count);
+  p.end = most(least(conv->image_column + conv->in_width, p.count), p.from);
+  p.mapped = (p.from > 0 && conv->columns[0] >= 0) || (p.end < p.count && conv->columns[p.count - 1] >= 0);
   return p;
 }
 
@@ -53,7 +51,7 @@ INLINE void copy_columns(const real *from, int64_t apart, int64_t length, bool n
 
 static void copy_mapped(const kernel_conv *conv, const row_part *p, const real *row, real *to) {
   for (int64_t i = 0; i < p->count; i++)
-    if (i < p->from || i >= p->end) to[i] = row[conv->columns[p->first + i] * conv->input_strides[2]];
+    if (i < p->from || i >= p->end) to[i] = row[conv->columns[i] * conv->input_strides[2]];
 }
 
 /* Inlined for columns side by side, and no more than a vector of them, as constants. */
@@ -61,7 +59,7 @@ INLINE void copy_rows(const kernel_conv *conv, const kernel_depthwise *job, cons
                       int64_t apart, bool narrow, const real *image) {
   const int64_t *map = conv->rows + job->row * conv->stride[0], down = conv->input_strides[1], pitch = job->pitch;
   int64_t length = p->end - p->from;
-  const real *inside = image + (p->first + p->from - conv->image_column) * apart;
+  const real *inside = image + (p->from - conv->image_column) * apart;
   real *to = job->buffer;
   for (int64_t i = 0; i < rows; i++, to += pitch) {
     if (map[i] >= 0) copy_columns(inside + map[i] * down, apart, length, narrow, to + p->from);
@@ -70,19 +68,17 @@ INLINE void copy_rows(const kernel_conv *conv, const kernel_depthwise *job, cons
   }
 }
 
-static void point_at_rows(const kernel_conv *conv, const kernel_depthwise *job, const row_part *p, int64_t rows,
-                          const real *image) {
+static void point_at_rows(const kernel_conv *conv, const kernel_depthwise *job, int64_t rows, const real *image) {
   const int64_t *map = conv->rows + job->row * conv->stride[0];
-  const real *inside = image + p->first - conv->image_column;
   for (int64_t i = 0; i < rows; i++)
-    job->rows_at[i] = map[i] < 0 ? job->zeros : inside + map[i] * conv->input_strides[1];
+    job->rows_at[i] = map[i] < 0 ? job->zeros : image + map[i] * conv->input_strides[1];
 }
 
 void NAME(depthwise_rows)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane) {
   int64_t rows = (job->rows - 1) * conv->stride[0] + (conv->kernel_height - 1) * conv->dilation[0] + 1;
-  row_part p = part_of_row(conv, job);
+  row_part p = part_of_row(conv);
   if (!job->pitch)
-    point_at_rows(conv, job, &p, rows, plane);
+    point_at_rows(conv, job, rows, plane);
   else if (conv->input_strides[2] != 1)
     copy_rows(conv, job, &p, rows, conv->input_strides[2], false, plane);
   else if (p.end - p.from < LANES)
@@ -99,7 +95,6 @@ typedef struct band {
   const void *const *rows; /* of the input, from the band's first on */
   const void *zeros;
   const real *weights, *bias;
-  int64_t columns;
   real *to;
   int64_t pitch; /* of `to` */
 } band;
@@ -237,11 +232,11 @@ INLINE void run_band(band_kind kind, int height, int vectors, int kernel, int64_
 #pragma GCC unroll 9
   for (int i = 0; i < 9; i++)
     weights[i] = kernel == 3 ? vec_set(b->weights[i]) : vec_zero();
-  int64_t column = 0, last = most(b->columns - LANES, 0);
+  int64_t column = 0, last = most(b->conv->out_width - LANES, 0);
   if (vectors == 2)
     for (; column < last; column += 2 * LANES)
       tile(kind, height, 2, kernel, stride, b, weights, column, least(last - column, LANES));
-  for (; column < b->columns; column += LANES)
+  for (; column < b->conv->out_width; column += LANES)
     tile(kind, height, 1, kernel, stride, b, weights, least(column, last), 0);
 }
 
@@ -286,7 +281,7 @@ static void run_narrow(band_function function, band *b, int64_t rows, int64_t ro
     if (room >= LANES)
       vec_store(to, vec_load(whole + j * LANES));
     else
-      vec_store_part(to, vec_load(whole + j * LANES), b->columns);
+      vec_store_part(to, vec_load(whole + j * LANES), b->conv->out_width);
   }
 }
 
@@ -301,11 +296,10 @@ void NAME(depthwise_sums)(const kernel_conv *conv, const kernel_depthwise *job, 
               .zeros = job->zeros,
               .weights = weights,
               .bias = bias,
-              .columns = job->columns,
-              .to = (real *)output + (job->row + row) * pitch + job->column,
+              .to = (real *)output + (job->row + row) * pitch,
               .pitch = pitch};
     int64_t room = job->room - row * pitch;
-    if (job->columns < LANES && room < (height - 1) * pitch + LANES)
+    if (conv->out_width < LANES && room < (height - 1) * pitch + LANES)
       run_narrow(function, &b, height, room);
     else
       function(&b);

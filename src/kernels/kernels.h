@@ -78,11 +78,11 @@ typedef struct kernel_winograd {
   int64_t tile_stride;    /* between transformed tiles */
 } kernel_winograd;
 
-/* A block of one output plane, for depthwise convolution: at least `lanes` columns, or all that there are. */
+/* Some rows of one output plane, for depthwise convolution. */
 typedef struct kernel_depthwise {
-  int64_t row, rows, column, columns; /* of the output */
-  /* Elements of a row of the buffer, where the part of the input that the block needs is padded; 0: no buffer, all the
-   * columns lie inside the image. */
+  int64_t row, rows; /* of the output */
+  /* Elements of a row of the buffer, where the rows of the input that the block needs are padded; 0: no buffer, no tap
+   * touches the padding of columns. */
   int64_t pitch;
   void *buffer;         /* [input row][pitch]; zero where padding is, in the mode that pads with zeros */
   const void *zeros;    /* in place of rows of zeros */
