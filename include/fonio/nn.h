@@ -254,9 +254,9 @@ FONIO_NEW fonio_conv2d *fonio_conv2d_new_with(const fonio_conv2d_options *option
     fonio_conv2d_new_with(&fonio_layer_options_);                                                                      \
   })
 
-/* nn.LazyConv2d(...): in_channels (not to be given) is that of the first input, and only then weight and bias are
- * drawn; from then on it is a Conv2d. Until then its parameters are torch's UninitializedParameter: they have the shape
- * (0). */
+/* nn.LazyConv2d(...): in_channels (FONIO_TYPE_ERROR when given) is that of the first input, and only then weight and
+ * bias are drawn; from then on it is a Conv2d. Until then its parameters are torch's UninitializedParameter: they have
+ * the shape (0). */
 FONIO_NEW fonio_conv2d *fonio_lazy_conv2d_new_with(const fonio_conv2d_options *options);
 #define fonio_lazy_conv2d_new(...)                                                                                     \
   __extension__({                                                                                                      \

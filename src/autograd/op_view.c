@@ -78,7 +78,7 @@ static const autograd_operation alias_operation = {"AliasBackward0", true, alias
 fonio_tensor *fonio_tensor_index(fonio_tensor *tensor, int count, const int64_t *index) {
   if (!tensor || (count > 0 && !index)) return fail_given_null("fonio_tensor_index"), NULL;
   if (index_check(tensor, count, index)) return NULL;
-  if (count <= 0) return autograd_record(fonio_tensor_detach(tensor), &alias_operation, 1, &tensor, NULL, 0);
+  if (count == 0) return autograd_record(fonio_tensor_detach(tensor), &alias_operation, 1, &tensor, NULL, 0);
   fonio_tensor *result = fonio_tensor_select(tensor, 0, index[0]);
   for (int i = 1; result && i < count; i++) {
     fonio_tensor *part_of = result;

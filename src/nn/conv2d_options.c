@@ -79,6 +79,8 @@ fonio_status conv2d_resolve(const fonio_conv2d_options *given, bool lazy, fonio_
     return fail(FONIO_VALUE_ERROR, "fonio_conv2d_options of %zu bytes: start from fonio_conv2d_options_default()",
                 given->struct_bytes);
   *resolved = *given;
+  if (lazy && given->in_channels != FONIO_BOTH)
+    return fail(FONIO_TYPE_ERROR, "LazyConv2d.__init__() got an unexpected keyword argument 'in_channels'");
   if (check_given(resolved, lazy)) return fonio_last_status();
   if (lazy) resolved->in_channels = 0;
   resolve_pair(resolved->kernel_size);

@@ -92,8 +92,7 @@ static fonio_tensor *run_between_hooks(fonio_module *module, const module_hook *
   return output;
 }
 
-fonio_tensor *fonio_module_forward(fonio_module *module, fonio_tensor *input) {
-  if (!module || !input) return fail_given_null("fonio_module_forward"), NULL;
+static fonio_tensor *run_with_hooks(fonio_module *module, fonio_tensor *input) {
   int64_t count = module->state->hook_count, bytes = count * (int64_t)sizeof(module_hook);
   if (count == 0) return run(module, input);
   module_hook *hooks = memory_take(bytes);
@@ -101,5 +100,17 @@ fonio_tensor *fonio_module_forward(fonio_module *module, fonio_tensor *input) {
   memcpy(hooks, module->state->hooks, (size_t)bytes);
   fonio_tensor *output = run_between_hooks(module, hooks, count, input);
   memory_give(hooks);
+  return output;
+}
+
+/* How many forwards this thread is in: a module that runs itself fails before the stack ends. */
+static _Thread_local int depth;
+
+fonio_tensor *fonio_module_forward(fonio_module *module, fonio_tensor *input) {
+  if (!module || !input) return fail_given_null("fonio_module_forward"), NULL;
+  if (depth >= MODULE_MOST_DEPTH) return module_fail_depth(), NULL;
+  depth++;
+  fonio_tensor *output = run_with_hooks(module, input);
+  depth--;
   return output;
 }

@@ -29,7 +29,7 @@ fonio_tensor *fonio_tensor_empty_channels_last(fonio_dtype dtype, const int64_t 
 }
 
 fonio_tensor *fonio_tensor_zeros(fonio_dtype dtype, int ndim, const int64_t *shape) {
-  for (int i = 0; shape && i < ndim; i++)
+  for (int i = 0; shape && ndim <= FONIO_MAX_DIMS && i < ndim; i++)
     if (shape[i] < 0) return fail_null(FONIO_RUNTIME_ERROR, "zeros: Dimension size must be non-negative.");
   fonio_tensor *tensor = fonio_tensor_empty(dtype, ndim, shape);
   if (tensor) memset(tensor->storage->data, 0, (size_t)tensor->storage->bytes);

@@ -12,6 +12,7 @@ int index_wrap_dim(int64_t dim, int ndim) {
 }
 
 fonio_status index_check(const fonio_tensor *tensor, int count, const int64_t *index) {
+  if (count < 0) return fail(FONIO_VALUE_ERROR, "an index has 0 or more numbers, not %d", count);
   if (count == 1 && tensor->ndim == 0 && index[0] == 0)
     return fail(FONIO_INDEX_ERROR, "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or "
                                    "`tensor.item<T>()` in C++ to convert a 0-dim tensor to a number");

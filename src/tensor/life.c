@@ -8,7 +8,7 @@ fonio_status tensor_check_shape(fonio_dtype dtype, int ndim, const int64_t *shap
   if ((unsigned)dtype >= FONIO_DTYPE_COUNT) return fail(FONIO_VALUE_ERROR, "%d is not a dtype", (int)dtype);
   if (ndim < 0 || ndim > FONIO_MAX_DIMS)
     return fail(FONIO_VALUE_ERROR, "a tensor has 0 to %d dimensions, not %d", FONIO_MAX_DIMS, ndim);
-  if (ndim > 0 && !shape) return fail_given_null("fonio_tensor");
+  if (ndim > 0 && !shape) return fail(FONIO_TYPE_ERROR, "a tensor of %d dimensions needs a shape, which is NULL", ndim);
   for (int i = 0; i < ndim; i++)
     if (shape[i] < 0)
       return fail(FONIO_RUNTIME_ERROR, "Trying to create tensor with negative dimension %lld: %s", (long long)shape[i],

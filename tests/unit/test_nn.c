@@ -208,6 +208,21 @@ static void trees_that_grew_too_deep_are_told(void **state) {
   fonio_module_release(&top->base);
 }
 
+static fonio_tensor *run_itself(fonio_module *module, fonio_tensor *x) {
+  return fonio_module_forward(module, x);
+}
+
+static void a_module_that_runs_itself_fails(void **state) {
+  (void)state;
+  static const fonio_module_class endless = FONIO_MODULE_CLASS(box, .name = "Endless", .forward = run_itself);
+  box *module = fonio_module_new(&endless);
+  fonio_tensor *x = fonio_tensor_ones(FONIO_FLOAT32, FONIO_SHAPE(1));
+  for (int i = 0; i < 2; i++) /* the failure leaves no trace */
+    assert_null_fails(fonio_module_forward(&module->base, x), FONIO_RUNTIME_ERROR, "maximum recursion depth exceeded");
+  RELEASE(x);
+  fonio_module_release(&module->base);
+}
+
 /* ---- Ways through a tree ---- */
 
 static fonio_status note_name(fonio_module *module, const char *name, void *user) {
@@ -480,6 +495,7 @@ int main(void) {
       TEST(a_class_must_be_filled_in),
       TEST(deep_trees_are_refused_and_released),
       TEST(trees_that_grew_too_deep_are_told),
+      TEST(a_module_that_runs_itself_fails),
       TEST(modules_come_from_the_top_once),
       TEST(apply_goes_from_below),
       TEST(children_have_places_and_paths),

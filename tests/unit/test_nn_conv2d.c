@@ -227,6 +227,8 @@ static void a_lazy_layer_stays_so_when_its_input_will_not_do(void **state) {
                     "torch.Size([3, 4])");
   assert_null_fails(fonio_conv2d_forward(conv, odd), FONIO_VALUE_ERROR, "in_channels must be divisible by groups");
   assert_string_equal(fonio_module_type(&conv->base)->name, "LazyConv2d");
+  assert_null_fails(fonio_lazy_conv2d_new(.in_channels = 3, .out_channels = 2, .kernel_size = 1), FONIO_TYPE_ERROR,
+                    "LazyConv2d.__init__() got an unexpected keyword argument 'in_channels'");
   RELEASE(flat, odd);
   fonio_module_release(&conv->base);
 }

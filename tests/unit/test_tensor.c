@@ -171,8 +171,9 @@ static void null_arguments_are_named(void **state) {
                "fonio_tensor_from_data() was given NULL where it needs an object");
   fonio_clear_error();
   assert_null(fonio_tensor_empty_channels_last(FONIO_FLOAT32, NULL));
+  fonio_clear_error();
   assert_null(fonio_tensor_zeros(FONIO_FLOAT32, 2, NULL));
-  assert_int_equal(fonio_last_status(), FONIO_TYPE_ERROR);
+  assert_fails(fonio_last_status(), FONIO_TYPE_ERROR, "a tensor of 2 dimensions needs a shape, which is NULL");
   fonio_tensor_release(tensor);
 }
 
@@ -197,6 +198,9 @@ static void views_that_cannot_be(void **state) {
   assert_null_fails(fonio_tensor_reshape(t, FONIO_SHAPE(4, -1)), FONIO_RUNTIME_ERROR,
                     "shape '[4, -1]' is invalid for input of size 6");
   assert_null_fails(fonio_tensor_reshape(t, -1, NULL), FONIO_VALUE_ERROR, "a tensor has 0 to 8 dimensions, not -1");
+  assert_null_fails(fonio_tensor_zeros(FONIO_FLOAT32, INT32_MAX, (int64_t[]){1}), FONIO_VALUE_ERROR,
+                    "a tensor has 0 to 8 dimensions, not 2147483647");
+  assert_null_fails(fonio_tensor_index(t, -1, NULL), FONIO_VALUE_ERROR, "an index has 0 or more numbers, not -1");
   assert_null_fails(
       fonio_tensor_expand(t, FONIO_SHAPE(2, 2, 4)), FONIO_RUNTIME_ERROR,
       "The expanded size of the tensor (4) must match the existing size (3) at non-singleton dimension 2.  "
