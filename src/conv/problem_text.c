@@ -210,6 +210,11 @@ static bool all_dense(const fonio_conv_problem *problem, bool (*dense)(const int
          dense(output, problem->output_strides);
 }
 
+/* A host can write any number into a problem. */
+static const char *name_of(int count, const char *const *names, unsigned number) {
+  return number < (unsigned)count ? names[number] : "?";
+}
+
 static bool is_nchw(const int64_t *shape, const int64_t *strides) {
   return shape_is_contiguous(4, shape, strides);
 }
@@ -219,6 +224,7 @@ static bool is_nhwc(const int64_t *shape, const int64_t *strides) {
 }
 
 static const char *layout_of(const fonio_conv_problem *problem) {
+  if (problem->groups < 1) return "";
   if (all_dense(problem, is_nchw)) return "";
   return all_dense(problem, is_nhwc) ? "lnhwc" : "lstrided";
 }
@@ -239,9 +245,9 @@ size_t fonio_conv_problem_print(const fonio_conv_problem *problem, char *text, s
   put_padding(&out, problem->padding);
   put_pair(&out, 'd', problem->dilation, 1);
   if (problem->groups != 1) put_number(&out, 'g', problem->groups);
-  if (problem->padding_mode != FONIO_ZEROS) put(&out, "m%s", mode_names[problem->padding_mode]);
+  if (problem->padding_mode != FONIO_ZEROS) put(&out, "m%s", name_of(4, mode_names, problem->padding_mode));
   if (!problem->has_bias) put(&out, "b0");
-  if (problem->dtype != FONIO_FLOAT32) put(&out, "t%s", dtype_names[problem->dtype]);
+  if (problem->dtype != FONIO_FLOAT32) put(&out, "t%s", name_of(2, dtype_names, problem->dtype));
   put(&out, "%s", layout_of(problem));
   return out.length;
 }

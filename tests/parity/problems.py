@@ -141,14 +141,9 @@ def build_case(rng, batch, groups, group_in, group_out, kernel, image, stride, p
 
 
 def torch_conv2d(input, weight, bias, stride=1, padding=0, dilation=1, groups=1, padding_mode="zeros"):
-    """F.conv2d, or with a padding mode nn.Conv2d's forward, which is these two calls.
-
-    Where the kernel has one row or column its dilation, which means nothing, is left out: PyTorch 2.13.0 on a CPU
-    crashes in oneDNN on some such calls, such as n1c12h19w1k9r6s1u1,2p1d3g3lnhwc.
-    """
-    dilation = tuple(d if k > 1 else 1 for d, k in zip(pair(dilation), weight.shape[2:]))
+    """F.conv2d, or with a padding mode nn.Conv2d's forward, which is these two calls."""
     if padding_mode == "zeros":
         return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
-    (top, bottom), (left, right) = sides_of(padding, weight.shape[2:], dilation)
+    (top, bottom), (left, right) = sides_of(padding, weight.shape[2:], pair(dilation))
     padded = F.pad(input, [left, right, top, bottom], mode=padding_mode)
     return F.conv2d(padded, weight, bias, stride, 0, dilation, groups)

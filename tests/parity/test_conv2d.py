@@ -64,12 +64,36 @@ def precise_truth(case, grad_output):
 # ---- Through tensors ----
 
 
+def as_double(tensor):
+    """The same numbers with the same strides."""
+    if tensor.numel() == 0:
+        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=torch.float64)
+    elements = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride()))
+    memory = tensor.as_strided([elements], [1], tensor.storage_offset())
+    return memory.double().as_strided(tensor.shape, tensor.stride())
+
+
+def only_padding_somewhere(case):
+    """Whether an output reads nothing but padding."""
+    ones = (torch.ones(tensor.shape, dtype=torch.float64) for tensor in (case.input, case.weight))
+    return bool((problems.torch_conv2d(*ones, None, **case.arguments) == 0).any())
+
+
 def output_of_torch(case):
-    """PyTorch's own output. Its memory format for groups of 1x1 kernels depends on whether there are several threads;
-    ours never does: it is that of several."""
-    several = tuple(case.weight.shape[2:]) == (1, 1) and case.arguments["groups"] > 1
+    """A tensor with the shape and strides of PyTorch's output; None where that cannot be known.
+
+    PyTorch 2.13.0 on a CPU crashes in oneDNN on some problems of which an output reads nothing but padding, such as
+    n1c6h1w1k2r3s3u1,2p5d2g2: there float64 answers, whose memory format is the same but for groups. The memory format
+    for groups of 1x1 kernels depends on whether there are several threads; ours never does: it is that of several.
+    """
+    input, weight = case.input, case.weight
+    if input.dtype == torch.float32 and only_padding_somewhere(case):
+        if case.arguments["groups"] > 1:
+            return None
+        input, weight = as_double(input), as_double(weight)
+    several = tuple(weight.shape[2:]) == (1, 1) and case.arguments["groups"] > 1
     torch.set_num_threads(2 if several else 1)
-    output = problems.torch_conv2d(case.input, case.weight, case.bias, **case.arguments)
+    output = problems.torch_conv2d(input, weight, None, **case.arguments)
     torch.set_num_threads(1)
     return output
 
@@ -78,20 +102,13 @@ def check_tensors(case, tensors, grad_output, truth, bounds):
     """fonio_tensor_conv2d_with and fonio_grad."""
     ours = [fonio_c.Tensor.wrap(tensor, requires_grad=True) for tensor in tensors]
     output = fonio_c.conv2d(*ours, **case.arguments)
-    check_strides("output", output, output_of_torch(case), every_stride=True)
+    theirs = output_of_torch(case)
+    if theirs is not None:
+        check_strides("output", output, theirs, every_stride=True)
     gradients = fonio_c.grad(output, ours, fonio_c.Tensor.wrap(grad_output))
     for name, tensor, value, bound in zip(NAMES, [output, *gradients], truth, bounds):
         expect(tensor.dtype == case.input.dtype, f"{name} is {tensor.dtype}")
         check_values(name, tensor.torch(), value, bound)
-
-
-def as_double(tensor):
-    """The same numbers with the same strides."""
-    elements = (
-        1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride())) if tensor.numel() else 0
-    )
-    memory = tensor.as_strided([elements], [1], tensor.storage_offset())
-    return memory.double().as_strided(tensor.shape, tensor.stride())
 
 
 def leaves_after_backward(case, tensors, grad_output):
@@ -212,7 +229,7 @@ def dense_like(rng, tensor, dtype):
 def prepare(rng, case):
     """The tensors of a case, the gradient of its output, and what to expect of it."""
     tensors = [tensor for tensor in (case.input, case.weight, case.bias) if tensor is not None]
-    shape = problems.torch_conv2d(case.input, case.weight, None, **case.arguments).shape
+    shape = problems.torch_conv2d(case.input.double(), case.weight.double(), None, **case.arguments).shape
     generator = torch.Generator().manual_seed(rng.getrandbits(32))
     grad_output = problems.random_tensor(rng, generator, tuple(shape), case.input.dtype)
     truth, bounds = truth_and_bounds(function_of(case), tensors, grad_output)
@@ -256,6 +273,8 @@ def draw_small(rng):
 
 def check_format(rng, case):
     theirs = output_of_torch(case)
+    if theirs is None:
+        return
     problem = fonio_c.problem_init(case.input, case.weight, case.bias, **case.arguments)
     strides = tuple(problem.output_strides)[4 - theirs.ndim :]
     expect(strides == theirs.stride(), f"output with strides {strides}, not {theirs.stride()}: {layouts_of(case)}")

@@ -74,6 +74,12 @@ static void other_strides_are_named_and_refused(void **state) {
   assert_int_equal(fonio_conv_problem_parse(&problem, "c3h8w8k4r2s4lstrided"), FONIO_VALUE_ERROR);
 }
 
+static void what_no_problem_can_be_is_printed_too(void **state) {
+  (void)state;
+  fonio_conv_problem problem = {.dtype = (fonio_dtype)77, .padding_mode = (fonio_padding_mode)9};
+  assert_prints(&problem, "c0h0w0k0r0s0u0d0g0m?b0t?");
+}
+
 static void a_short_buffer_cuts(void **state) {
   (void)state;
   fonio_conv_problem problem = parsed("n1c3h256w256k64r4s4u2p1");
@@ -126,6 +132,7 @@ int main(void) {
       cmocka_unit_test(a_string_says_all_of_a_problem),
       cmocka_unit_test(names_of_paddings_are_read),
       cmocka_unit_test(other_strides_are_named_and_refused),
+      cmocka_unit_test(what_no_problem_can_be_is_printed_too),
       cmocka_unit_test(a_short_buffer_cuts),
       cmocka_unit_test(wrong_strings_say_where),
       cmocka_unit_test(strings_of_impossible_problems_get_torch_s_words),
