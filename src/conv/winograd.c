@@ -20,9 +20,13 @@ typedef struct winograd {
   int64_t rows, columns;             /* tiles of the largest interleaved image */
   int64_t in_pitch, out_pitch;       /* of a row of V and of M: one tile's channels */
   int64_t in_channels, out_channels; /* of the group, rounded up to whole vectors */
+  int64_t pass; /* channels that are transformed together: a cache line of them, so that lines of V are written whole */
   int64_t strip_pitch;
   int64_t v_elements, m_elements, strip_elements;
 } winograd;
+
+/* Tiles that are transformed in a row: their strip stays in the first-level cache. */
+#define RUN_TILES 16
 
 /* Rows a power of two apart fall into the same sets of a cache: a vector more keeps them out of step. */
 static int64_t pitch_of(int64_t channels, int64_t lanes) {
@@ -39,7 +43,8 @@ static winograd numbers_of(const fonio_conv_plan *plan, int m) {
   w.out_channels = conv_round_up(g->out_channels, lanes);
   w.in_pitch = pitch_of(w.in_channels, lanes);
   w.out_pitch = pitch_of(conv_min(plan->blocks.channels, w.out_channels), lanes);
-  w.strip_pitch = conv_round_up(m * conv_min(tiles, w.columns) + 2, lanes) * lanes;
+  w.pass = conv_max(lanes, 64 / (int64_t)fonio_dtype_bytes(plan->problem.dtype));
+  w.strip_pitch = (m * conv_min(conv_min(tiles, w.columns), RUN_TILES) + 2) * w.pass;
   w.v_elements = w.elements * tiles * w.in_pitch;
   w.m_elements = w.elements * tiles * w.out_pitch;
   w.strip_elements = (m + 2) * w.strip_pitch;
@@ -138,7 +143,8 @@ typedef struct tile_run {
 
 static tile_run run_at(const winograd_work *w, int64_t from) {
   int64_t tile = w->first_tile + from, columns = w->numbers.columns;
-  return (tile_run){tile / columns, tile % columns, conv_min(columns - tile % columns, w->tiles - from), from};
+  int64_t tiles = conv_min(conv_min(columns - tile % columns, w->tiles - from), RUN_TILES);
+  return (tile_run){tile / columns, tile % columns, tiles, from};
 }
 
 static kernel_strip strip_of(const winograd_work *w, tile_run run, int64_t side) {
@@ -150,32 +156,43 @@ static kernel_strip strip_of(const winograd_work *w, tile_run run, int64_t side)
       .rows = side,
       .columns = run.tiles * m + side - m,
       .step = {dilation[0], dilation[1]},
-      .pixel = w->plan->kernels->lanes,
+      .pixel = w->numbers.pass,
       .pitch = w->numbers.strip_pitch,
   };
 }
 
+/* How many vectors of channels a pass over some of them takes. */
+static int64_t vectors_of_pass(const winograd_work *w, int64_t channels) {
+  int64_t lanes = w->plan->kernels->lanes;
+  return conv_ceil_div(conv_min(channels, w->numbers.pass), lanes);
+}
+
 static void transform_inputs(const winograd_work *w, tile_run run) {
+  const winograd *n = &w->numbers;
   const kernel_table *k = w->plan->kernels;
-  kernel_strip strip = strip_of(w, run, w->numbers.m + 2);
-  kernel_winograd job = {run.tiles, strip.pitch, w->plan->blocks.pixels * w->numbers.in_pitch, w->numbers.in_pitch};
-  for (int64_t channel = 0; channel < w->numbers.in_channels; channel += k->lanes) {
-    k->gather_strip(&w->plan->geometry, &strip, channel, w->input, w->strip);
-    k->winograd_input(w->numbers.m, &job, w->strip, w->v + w->bytes * (run.from * w->numbers.in_pitch + channel));
+  kernel_strip strip = strip_of(w, run, n->m + 2);
+  kernel_winograd job = {run.tiles, 0, strip.pixel, strip.pitch, w->plan->blocks.pixels * n->in_pitch, n->in_pitch};
+  for (int64_t channel = 0; channel < n->in_channels; channel += n->pass) {
+    job.vectors = vectors_of_pass(w, n->in_channels - channel);
+    for (int64_t v = 0; v < job.vectors * k->lanes; v += k->lanes)
+      k->gather_strip(&w->plan->geometry, &strip, channel + v, w->input, w->strip + w->bytes * v);
+    k->winograd_input(n->m, &job, w->strip, w->v + w->bytes * (run.from * n->in_pitch + channel));
   }
 }
 
 static void transform_outputs(const winograd_work *w, tile_run run) {
+  const winograd *n = &w->numbers;
   const kernel_table *k = w->plan->kernels;
-  kernel_strip strip = strip_of(w, run, w->numbers.m);
-  kernel_winograd job = {run.tiles, strip.pitch, w->plan->blocks.pixels * w->numbers.out_pitch, w->numbers.out_pitch};
-  for (int64_t c = 0; c < w->channels; c += k->lanes) {
-    int64_t channel = w->first_channel + c, left = w->plan->geometry.out_channels - channel;
-    char biases[16 * sizeof(double)];
-    conv_copy_biases(w->plan, w->bias, channel, conv_min(left, k->lanes), biases);
-    k->winograd_output(w->numbers.m, &job, w->m + w->bytes * (run.from * w->numbers.out_pitch + c),
-                       w->bias ? biases : NULL, left, w->strip);
-    k->scatter_strip(&w->plan->geometry, &strip, channel, w->strip, w->output);
+  kernel_strip strip = strip_of(w, run, n->m);
+  kernel_winograd job = {run.tiles, 0, strip.pixel, strip.pitch, w->plan->blocks.pixels * n->out_pitch, n->out_pitch};
+  for (int64_t c = 0; c < w->channels; c += n->pass) {
+    int64_t channel = w->first_channel + c;
+    double biases[64] = {0};
+    conv_copy_biases(w->plan, w->bias, channel, conv_min(w->plan->geometry.out_channels - channel, n->pass), biases);
+    job.vectors = vectors_of_pass(w, w->channels - c);
+    k->winograd_output(n->m, &job, w->m + w->bytes * (run.from * n->out_pitch + c), biases, w->strip);
+    for (int64_t v = 0; v < job.vectors * k->lanes; v += k->lanes)
+      k->scatter_strip(&w->plan->geometry, &strip, channel + v, w->strip + w->bytes * v, w->output);
   }
 }
 

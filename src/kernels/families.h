@@ -43,8 +43,7 @@ void NAME(scatter_strip)(const kernel_conv *conv, const kernel_strip *strip, int
 
 /* winograd.c */
 void NAME(winograd_input)(int m, const kernel_winograd *job, const void *strip, void *to);
-void NAME(winograd_output)(int m, const kernel_winograd *job, const void *from, const void *bias, int64_t channels,
-                           void *strip);
+void NAME(winograd_output)(int m, const kernel_winograd *job, const void *from, const void *bias, void *strip);
 bool NAME(winograd_weights)(int m, const kernel_conv *conv, const void *weight, void *packed);
 
 /* depthwise_planes.c */

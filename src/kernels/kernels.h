@@ -73,6 +73,8 @@ typedef struct kernel_strip {
 /* Winograd tiles side by side: where they lie in a strip and in the transformed domain. */
 typedef struct kernel_winograd {
   int64_t tiles;
+  int64_t vectors;        /* of channels, side by side in the strip as in the transformed domain */
+  int64_t pixel;          /* of the strip */
   int64_t pitch;          /* of the strip */
   int64_t element_stride; /* between the elements of one transformed tile */
   int64_t tile_stride;    /* between transformed tiles */
@@ -115,11 +117,11 @@ typedef struct kernel_table {
   void (*scatter_strip)(const kernel_conv *conv, const kernel_strip *strip, int64_t channel, const void *from,
                         void *output);
 
-  /* F(m x m, 3 x 3): transforms of one vector of channels; of weights, packed [element][block of output channels][input
-   * channel][channel of the block] with output channels rounded up to whole vectors. Returns whether all are finite. */
+  /* F(m x m, 3 x 3): transforms of a few vectors of channels; of weights, packed [element][block of output
+   * channels][input channel][channel of the block] with output channels rounded up to whole vectors. Returns whether
+   * all are finite. */
   void (*winograd_input)(int m, const kernel_winograd *job, const void *strip, void *to);
-  void (*winograd_output)(int m, const kernel_winograd *job, const void *from, const void *bias, int64_t channels,
-                          void *strip);
+  void (*winograd_output)(int m, const kernel_winograd *job, const void *from, const void *bias, void *strip);
   bool (*winograd_weights)(int m, const kernel_conv *conv, const void *weight, void *packed);
 
   /* Packs the weights of a group for such tiles: [block of output channels][term][channel of the block], blocks of

@@ -12,26 +12,26 @@
 
 #define ROOT2 1.41421356237309504880
 
-/* One column of B^T d: `stride` apart in, `stride` apart out. */
-INLINE void input_4(const vec *d, vec *out, int stride) {
+/* One column of B^T d: `stride` apart in, `out_stride` apart out. */
+INLINE void input_4(const vec *d, vec *out, int stride, int out_stride) {
   vec d0 = d[0], d1 = d[stride], d2 = d[2 * stride], d3 = d[3 * stride], d4 = d[4 * stride], d5 = d[5 * stride];
   vec minus_5_2 = vec_set((real)-2.5), root2 = vec_set((real)ROOT2), half_root2 = vec_set((real)(ROOT2 / 2));
   vec even = vec_fma(vec_set(-2), d2, d4), odd = vec_fma(vec_set(-2), d1, d3) * half_root2;
   vec even2 = vec_fma(vec_set((real)-0.5), d2, d4), odd2 = vec_fma(vec_set((real)-0.5), d1, d3) * root2;
   out[0] = vec_fma(minus_5_2, d2, d0 + d4);
-  out[stride] = even + odd;
-  out[2 * stride] = even - odd;
-  out[3 * stride] = even2 + odd2;
-  out[4 * stride] = even2 - odd2;
-  out[5 * stride] = vec_fma(minus_5_2, d3, d1 + d5);
+  out[out_stride] = even + odd;
+  out[2 * out_stride] = even - odd;
+  out[3 * out_stride] = even2 + odd2;
+  out[4 * out_stride] = even2 - odd2;
+  out[5 * out_stride] = vec_fma(minus_5_2, d3, d1 + d5);
 }
 
-INLINE void input_2(const vec *d, vec *out, int stride) {
+INLINE void input_2(const vec *d, vec *out, int stride, int out_stride) {
   vec d0 = d[0], d1 = d[stride], d2 = d[2 * stride], d3 = d[3 * stride];
   out[0] = d0 - d2;
-  out[stride] = d1 + d2;
-  out[2 * stride] = d2 - d1;
-  out[3 * stride] = d3 - d1;
+  out[out_stride] = d1 + d2;
+  out[2 * out_stride] = d2 - d1;
+  out[3 * out_stride] = d3 - d1;
 }
 
 /* One column of A^T m. */
@@ -51,76 +51,84 @@ INLINE void output_2(const vec *m, vec *out, int stride, int out_stride) {
   out[out_stride] = m[stride] - m[2 * stride] + m[3 * stride];
 }
 
-/* V = B^T d B of each tile of a strip; alpha = m + 2 is a constant where this is inlined. */
+/* V = B^T d B of one tile and vector of channels; alpha = m + 2 is a constant where this is inlined. */
 INLINE void transform_input(int m, const kernel_winograd *job, const real *strip, real *to) {
   int alpha = m + 2;
-  for (int64_t tile = 0; tile < job->tiles; tile++, strip += m * LANES, to += job->tile_stride) {
-    vec d[MAX_ALPHA * MAX_ALPHA], t[MAX_ALPHA * MAX_ALPHA];
+  int64_t pitch = job->pitch, pixel = job->pixel, element_stride = job->element_stride;
+  vec d[MAX_ALPHA], t[MAX_ALPHA * MAX_ALPHA];
 #pragma GCC unroll 6
-    for (int j = 0; j < alpha; j++) {
+  for (int j = 0; j < alpha; j++) {
 #pragma GCC unroll 6
-      for (int i = 0; i < alpha; i++)
-        d[i] = vec_load(strip + i * job->pitch + j * LANES);
-      if (m == 4)
-        input_4(d, t + j * alpha, 1);
-      else
-        input_2(d, t + j * alpha, 1);
-    }
+    for (int i = 0; i < alpha; i++)
+      d[i] = vec_load(strip + i * pitch + j * pixel);
+    if (m == 4)
+      input_4(d, t + j * alpha, 1, 1);
+    else
+      input_2(d, t + j * alpha, 1, 1);
+  }
 #pragma GCC unroll 6
-    for (int i = 0; i < alpha; i++) {
-      if (m == 4)
-        input_4(t + i, d + i, alpha);
-      else
-        input_2(t + i, d + i, alpha);
+  for (int i = 0; i < alpha; i++) {
+    if (m == 4)
+      input_4(t + i, d, alpha, 1);
+    else
+      input_2(t + i, d, alpha, 1);
 #pragma GCC unroll 6
-      for (int j = 0; j < alpha; j++)
-        vec_store(to + (i * alpha + j) * job->element_stride, d[j * alpha + i]);
-    }
+    for (int j = 0; j < alpha; j++)
+      vec_store(to + (i * alpha + j) * element_stride, d[j]);
   }
 }
 
-/* Y = A^T M A of each tile, plus the bias, into a strip. */
+/* Y = A^T M A of one tile and vector of channels, plus the bias. */
 INLINE void transform_output(int m, const kernel_winograd *job, const real *from, vec bias, real *strip) {
   int alpha = m + 2;
-  for (int64_t tile = 0; tile < job->tiles; tile++, strip += m * LANES, from += job->tile_stride) {
-    vec d[MAX_ALPHA], t[4 * MAX_ALPHA], y[4];
+  int64_t pitch = job->pitch, pixel = job->pixel, element_stride = job->element_stride;
+  vec d[MAX_ALPHA], t[4 * MAX_ALPHA], y[4];
 #pragma GCC unroll 6
-    for (int i = 0; i < alpha; i++) {
+  for (int i = 0; i < alpha; i++) {
 #pragma GCC unroll 6
-      for (int j = 0; j < alpha; j++)
-        d[j] = vec_load(from + (i * alpha + j) * job->element_stride);
-      if (m == 4)
-        output_4(d, t + i, 1, alpha);
-      else
-        output_2(d, t + i, 1, alpha);
-    }
-#pragma GCC unroll 4
-    for (int j = 0; j < m; j++) {
-      if (m == 4)
-        output_4(t + j * alpha, y, 1, 1);
-      else
-        output_2(t + j * alpha, y, 1, 1);
-#pragma GCC unroll 4
-      for (int i = 0; i < m; i++)
-        vec_store(strip + i * job->pitch + j * LANES, y[i] + bias);
-    }
+    for (int j = 0; j < alpha; j++)
+      d[j] = vec_load(from + (i * alpha + j) * element_stride);
+    if (m == 4)
+      output_4(d, t + i, 1, alpha);
+    else
+      output_2(d, t + i, 1, alpha);
   }
+#pragma GCC unroll 4
+  for (int j = 0; j < m; j++) {
+    if (m == 4)
+      output_4(t + j * alpha, y, 1, 1);
+    else
+      output_2(t + j * alpha, y, 1, 1);
+#pragma GCC unroll 4
+    for (int i = 0; i < m; i++)
+      vec_store(strip + i * pitch + j * pixel, y[i] + bias);
+  }
+}
+
+INLINE void transform_inputs(int m, const kernel_winograd *job, const real *strip, real *to) {
+  for (int64_t tile = 0; tile < job->tiles; tile++, strip += m * job->pixel, to += job->tile_stride)
+    for (int64_t v = 0; v < job->vectors; v++)
+      transform_input(m, job, strip + v * LANES, to + v * LANES);
+}
+
+INLINE void transform_outputs(int m, const kernel_winograd *job, const real *from, const real *bias, real *strip) {
+  for (int64_t tile = 0; tile < job->tiles; tile++, strip += m * job->pixel, from += job->tile_stride)
+    for (int64_t v = 0; v < job->vectors; v++)
+      transform_output(m, job, from + v * LANES, vec_load(bias + v * LANES), strip + v * LANES);
 }
 
 void NAME(winograd_input)(int m, const kernel_winograd *job, const void *strip, void *to) {
   if (m == 4)
-    transform_input(4, job, strip, to);
+    transform_inputs(4, job, strip, to);
   else
-    transform_input(2, job, strip, to);
+    transform_inputs(2, job, strip, to);
 }
 
-void NAME(winograd_output)(int m, const kernel_winograd *job, const void *from, const void *bias, int64_t channels,
-                           void *strip) {
-  vec add = bias ? vec_load_part(bias, channels < LANES ? channels : LANES) : vec_zero();
+void NAME(winograd_output)(int m, const kernel_winograd *job, const void *from, const void *bias, void *strip) {
   if (m == 4)
-    transform_output(4, job, from, add, strip);
+    transform_outputs(4, job, from, bias, strip);
   else
-    transform_output(2, job, from, add, strip);
+    transform_outputs(2, job, from, bias, strip);
 }
 
 /* One column of G g, three numbers to m + 2. */

@@ -1,7 +1,7 @@
 /* AVX-512 (F, BW, DQ, VL): 512 bits, 32 registers.
  *
- * Where the compiler is not told of AVX-512 (the build with FONIO_EMULATE_AVX512), the same words are made of AVX2's, half by half: the kernels'
- * AVX-512 shapes can then be tested on a processor without it. */
+ * Where the compiler is not told of AVX-512 (the build with FONIO_EMULATE_AVX512), the same words are made of AVX2's,
+ * half by half: the kernels' AVX-512 shapes can then be tested on a processor without it. */
 #include <immintrin.h>
 
 #define LANES (64 / REAL_BYTES)
