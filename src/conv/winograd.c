@@ -26,7 +26,7 @@ typedef struct winograd {
 } winograd;
 
 /* Tiles that are transformed in a row: their strip stays in the first-level cache. */
-#define RUN_TILES 16
+#define RUN_TILES 24
 
 /* Rows a power of two apart fall into the same sets of a cache: a vector more keeps them out of step. */
 static int64_t pitch_of(int64_t channels, int64_t lanes) {

@@ -33,20 +33,41 @@ INLINE void store_step(real *p, vec v, int64_t step, int64_t n) {
   }
 }
 
-/* `count` pixels from a row of which each channel lies apart: squares of LANES channels x LANES pixels are transposed.
- * `channels` of the vector exist. */
-INLINE void gather_planes(real *to, int64_t pixel, const real *from, int64_t channel_stride, int64_t step,
+/* Turns LANES x LANES elements. */
+INLINE void turn_square(real *to, int64_t to_stride, const real *from, int64_t from_stride) {
+  vec square[LANES];
+#pragma GCC unroll 16
+  for (int l = 0; l < LANES; l++)
+    square[l] = vec_load(from + l * from_stride);
+  vec_transpose(square);
+#pragma GCC unroll 16
+  for (int l = 0; l < LANES; l++)
+    vec_store(to + l * to_stride, square[l]);
+}
+
+/* A square that is not whole, or whose elements lie `step` apart: through one that is. */
+static void gather_part(real *to, int64_t pixel, const real *from, int64_t channel_stride, int64_t step,
+                        int64_t channels, int64_t n) {
+  real in[LANES * LANES], out[LANES * LANES];
+  for (int64_t l = 0; l < LANES; l++)
+    vec_store(in + l * LANES, l < channels ? load_step(from + l * channel_stride, step, n) : vec_zero());
+  turn_square(out, LANES, in, LANES);
+  for (int64_t l = 0; l < n; l++)
+    vec_store(to + l * pixel, vec_load(out + l * LANES));
+}
+
+/* `count` pixels from a row of which each channel lies apart; `channels` of the vector exist. The last square ends with
+ * the row and may overlap the one before. */
+static void gather_planes(real *to, int64_t pixel, const real *from, int64_t channel_stride, int64_t step,
                           int64_t channels, int64_t count) {
+  bool whole = count >= LANES && channels == LANES && step == 1;
   for (int64_t j = 0; j < count; j += LANES) {
-    vec square[LANES];
-    int64_t n = clamp(count - j, 0, LANES);
-#pragma GCC unroll 16
-    for (int l = 0; l < LANES; l++)
-      square[l] = l < channels ? load_step(from + l * channel_stride + j * step, step, n) : vec_zero();
-    vec_transpose(square);
-#pragma GCC unroll 16
-    for (int l = 0; l < LANES; l++)
-      if (l < n) vec_store(to + (j + l) * pixel, square[l]);
+    int64_t at = whole && j + LANES > count ? count - LANES : j;
+    if (whole)
+      turn_square(to + at * pixel, pixel, from + at, channel_stride);
+    else
+      gather_part(to + at * pixel, pixel, from + at * step, channel_stride, step, channels,
+                  clamp(count - at, 0, LANES));
   }
 }
 
@@ -89,8 +110,6 @@ static void gather_row(const kernel_conv *conv, const kernel_strip *strip, const
   if (conv->input_strides[0] == 1)
     for (int64_t j = 0; j < to - from; j++)
       gather_pixel(out + j * strip->pixel, first + j * apart, 1, channels);
-  else if (apart == 1)
-    gather_planes(out, strip->pixel, first, conv->input_strides[0], 1, channels, to - from);
   else
     gather_planes(out, strip->pixel, first, conv->input_strides[0], apart, channels, to - from);
 }
@@ -111,19 +130,27 @@ void NAME(gather_strip)(const kernel_conv *conv, const kernel_strip *strip, int6
   }
 }
 
-/* The way back: `count` pixels to a row of the output. */
-INLINE void scatter_planes(real *to, const real *from, int64_t pixel, int64_t channel_stride, int64_t step,
+/* The ways back. */
+static void scatter_part(real *to, const real *from, int64_t pixel, int64_t channel_stride, int64_t step,
+                         int64_t channels, int64_t n) {
+  real in[LANES * LANES], out[LANES * LANES];
+  for (int64_t l = 0; l < LANES; l++)
+    vec_store(in + l * LANES, l < n ? vec_load(from + l * pixel) : vec_zero());
+  turn_square(out, LANES, in, LANES);
+  for (int64_t l = 0; l < channels; l++)
+    store_step(to + l * channel_stride, vec_load(out + l * LANES), step, n);
+}
+
+static void scatter_planes(real *to, const real *from, int64_t pixel, int64_t channel_stride, int64_t step,
                            int64_t channels, int64_t count) {
+  bool whole = count >= LANES && channels == LANES && step == 1;
   for (int64_t j = 0; j < count; j += LANES) {
-    vec square[LANES];
-    int64_t n = clamp(count - j, 0, LANES);
-#pragma GCC unroll 16
-    for (int l = 0; l < LANES; l++)
-      square[l] = l < n ? vec_load(from + (j + l) * pixel) : vec_zero();
-    vec_transpose(square);
-#pragma GCC unroll 16
-    for (int l = 0; l < LANES; l++)
-      if (l < channels) store_step(to + l * channel_stride + j * step, square[l], step, n);
+    int64_t at = whole && j + LANES > count ? count - LANES : j;
+    if (whole)
+      turn_square(to + at, channel_stride, from + at * pixel, pixel);
+    else
+      scatter_part(to + at * step, from + at * pixel, pixel, channel_stride, step, channels,
+                   clamp(count - at, 0, LANES));
   }
 }
 
@@ -140,8 +167,6 @@ void NAME(scatter_strip)(const kernel_conv *conv, const kernel_strip *strip, int
     if (conv->output_strides[0] == 1)
       for (int64_t j = 0; j < columns; j++)
         store_step(to + j * apart, vec_load(strip_row + j * strip->pixel), 1, channels);
-    else if (apart == 1)
-      scatter_planes(to, strip_row, strip->pixel, conv->output_strides[0], 1, channels, columns);
     else
       scatter_planes(to, strip_row, strip->pixel, conv->output_strides[0], apart, channels, columns);
   }
