@@ -46,6 +46,7 @@ fonio_status conv_geometry_init(fonio_conv_plan *plan) {
   };
   /* The problem's checks have made sure that the padded sizes fit. */
   int64_t rows = p->in_height + p->padding[0] + p->padding[1], columns = p->in_width + p->padding[2] + p->padding[3];
+  if (p->batch == 0) rows = columns = 0; /* nothing will look at them, however wide the padding */
   int64_t entries, bytes;
   if (!checked_add(rows, columns, &entries) || !checked_add(entries, 2 * p->kernel_width, &entries) ||
       !checked_mul(entries, sizeof(int64_t), &bytes))

@@ -10,10 +10,10 @@
 
 /* ---- Making ---- */
 
-/* Without channels there is nothing to pack and nothing to divide by: that is left to the plain loops. */
+/* Without images or channels there is nothing to compute, to pack or to divide by: that is left to the plain loops. */
 static bool can_do(const conv_algorithm *algorithm, const fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
-  bool empty = p->in_channels == 0 || p->out_channels == 0;
+  bool empty = p->batch == 0 || p->in_channels == 0 || p->out_channels == 0;
   return algorithm->direction == plan->direction && (!empty || !algorithm->pack) && algorithm->applicable(p);
 }
 
@@ -54,22 +54,30 @@ static fonio_status fill_plan(fonio_conv_plan *plan, const char *algorithm, foni
   return FONIO_OK;
 }
 
+/* The options that the caller knew of when it was compiled; without struct_bytes, all. */
+static fonio_conv_plan_options read_options(const fonio_conv_plan_options *options) {
+  fonio_conv_plan_options known = {0};
+  if (!options) return known;
+  size_t bytes = options->struct_bytes && options->struct_bytes < sizeof known ? options->struct_bytes : sizeof known;
+  memcpy(&known, options, bytes);
+  return known;
+}
+
 fonio_conv_plan *fonio_conv_plan_new(const fonio_conv_problem *problem, const fonio_conv_plan_options *options) {
   if (!problem) return fail_given_null("fonio_conv_plan_new"), NULL;
-  fonio_conv_direction direction = options ? options->direction : FONIO_CONV_FORWARD;
-  fonio_accuracy accuracy = options ? options->accuracy : FONIO_ACCURACY_UNSET;
-  if ((unsigned)accuracy > FONIO_ACCURACY_FAST)
-    return fail_null(FONIO_VALUE_ERROR, "there is no accuracy %d", (int)accuracy);
-  if ((unsigned)direction > FONIO_CONV_WEIGHT_GRADIENT)
-    return fail_null(FONIO_VALUE_ERROR, "there is no direction %d of a convolution", (int)direction);
+  fonio_conv_plan_options o = read_options(options);
+  if ((unsigned)o.accuracy > FONIO_ACCURACY_FAST)
+    return fail_null(FONIO_VALUE_ERROR, "there is no accuracy %d", (int)o.accuracy);
+  if ((unsigned)o.direction > FONIO_CONV_WEIGHT_GRADIENT)
+    return fail_null(FONIO_VALUE_ERROR, "there is no direction %d of a convolution", (int)o.direction);
   if (problem->dtype != FONIO_FLOAT32 && problem->dtype != FONIO_FLOAT64)
     return fail_null(FONIO_NOT_IMPLEMENTED, "conv2d of %s is not implemented", fonio_dtype_name(problem->dtype));
   fonio_conv_plan *plan = memory_take_zeroed(sizeof *plan);
   if (!plan) return NULL;
   plan->references = 1;
   plan->problem = *problem;
-  plan->direction = direction;
-  if (fill_plan(plan, options ? options->algorithm : NULL, accuracy)) {
+  plan->direction = o.direction;
+  if (fill_plan(plan, o.algorithm, o.accuracy)) {
     fonio_conv_plan_release(plan);
     return NULL;
   }

@@ -100,6 +100,16 @@ static bool applicable(const fonio_conv_problem *p) {
   return side_by_side(p, p->input_strides, p->in_channels) || window < 1024;
 }
 
+/* The share of output rows (or columns) times taps whose source is not the padding: with a large dilation most of it
+ * may be. */
+static double share_inside(const int64_t *map, int64_t outputs, int64_t stride, int64_t taps, int64_t dilation) {
+  int64_t inside = 0;
+  for (int64_t i = 0; i < outputs; i++)
+    for (int64_t tap = 0; tap < taps; tap++)
+      inside += map[i * stride + tap * dilation] >= 0;
+  return (double)inside / (double)(outputs * taps);
+}
+
 static double cost(const fonio_conv_plan *plan) {
   rows_numbers n = numbers_of(plan);
   block_size b = size_of_block(plan, &n);
@@ -109,6 +119,9 @@ static double cost(const fonio_conv_plan *plan) {
       pixels / (double)(b.rows * b.columns) * (double)conv_ceil_div(b.rows * b.columns, plan->kernels->rows_tile_rows);
   double sum = pixels * vectors * (double)n.terms / 1.88 +
                tiles * (20 * vectors + 6 * (double)n.taps * (vectors / plan->kernels->rows_tile_vectors + 1));
+  /* Where taps are taken one at a time, those of a tile that lies in the padding are left out. */
+  if (cpu_cache_sizes()->l1_bytes / 2 / (n.panel * (int64_t)fonio_dtype_bytes(p->dtype)) < 2 * n.in_channels)
+    sum *= share_inside(plan->geometry.rows, p->out_height, p->stride[0], p->kernel_height, p->dilation[0]);
   double turn_in = (double)turned_input(plan, &n, b.rows, b.columns) / (double)(b.rows * b.columns) * pixels;
   double turn_out = n.turn_output ? pixels * (double)n.out_channels : 0;
   return (double)p->groups * (sum + 1.2 * turn_in + 1.2 * turn_out) + 300;
