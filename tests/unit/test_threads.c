@@ -528,25 +528,29 @@ static int64_t now_ms(void) {
   return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
 }
 
-/* Work of `slots` threads with a late worker; then `threads` may work for `pause` ms, and after that all 8. */
-static void expect_pause(int slots, int threads, int pause) {
+/* Work of `slots` threads with a late worker: whether `threads` may then work for `pause` ms, and after that all 8. */
+static bool pauses(int slots, int threads, int pause) {
   threads_parallel_for(10, 1e9, slots, piece_of_a_late_worker, NULL);
+  bool right = true;
   int64_t end = now_ms();
   do {
     int wanted = threads_wanted(100, 1e9);
-    if (now_ms() < end + pause - 5) assert_int_equal(wanted, threads);
+    if (now_ms() < end + pause - 5) right &= wanted == threads;
     sleep_ms(10);
   } while (now_ms() < end + pause + 5);
-  assert_int_equal(threads_wanted(100, 1e9), 8);
+  return right && threads_wanted(100, 1e9) == 8;
 }
 
+/* Tried a few times, because on a busy machine the caller itself may lose its core in the middle of it. */
 static void a_late_worker_means_fewer_threads_for_a_while(void **state) {
   (void)state;
-  fonio_set_num_threads(8);
-  assert_int_equal(threads_wanted(100, 1e9), 8);
-  expect_pause(2, 1, 50);
-  expect_pause(8, 4, 100); /* soon again: longer */
-  expect_pause(2, 1, 200);
+  bool seen = false;
+  for (int attempt = 0; attempt < 10 && !seen; attempt++) {
+    fonio_set_num_threads(8);
+    assert_int_equal(threads_wanted(100, 1e9), 8);
+    seen = pauses(2, 1, 50) && pauses(8, 4, 100) /* soon again: longer */ && pauses(2, 1, 200);
+  }
+  assert_true(seen);
 }
 
 static void piece_of_a_good_call(void *context, int64_t piece, int slot) {
