@@ -10,11 +10,24 @@
 static _Thread_local fonio_status last_status;
 static _Thread_local char last_message[64 << 10];
 
-/* The message is written aside first: an argument may be the message before it. */
-static fonio_status note(fonio_status status, const char *format, va_list arguments) {
+/* A function of its own, because a host's thread may have a small stack, and few messages are so long. */
+static __attribute__((noinline)) void write_long_message(const char *format, va_list arguments) {
   char message[sizeof last_message];
   vsnprintf(message, sizeof message, format, arguments);
   memcpy(last_message, message, sizeof message);
+}
+
+/* The message is written aside first: an argument may be the message before it. */
+static fonio_status note(fonio_status status, const char *format, va_list arguments) {
+  char message[1024];
+  va_list again;
+  va_copy(again, arguments);
+  size_t length = (size_t)vsnprintf(message, sizeof message, format, arguments);
+  if (length < sizeof message)
+    memcpy(last_message, message, length + 1);
+  else
+    write_long_message(format, again);
+  va_end(again);
   last_status = status;
   return status;
 }
