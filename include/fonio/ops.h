@@ -31,6 +31,7 @@ FONIO_NEW fonio_tensor *fonio_tensor_conv2d_with(fonio_tensor *input, fonio_tens
 
 /* ---- Arithmetic: floating-point dtypes, torch's broadcasting and type promotion between float32 and float64 ---- */
 
+/* torch.add(a, b) and torch.mul(a, b). FONIO_RUNTIME_ERROR with torch's text for shapes that cannot be broadcast. */
 FONIO_NEW fonio_tensor *fonio_tensor_add(fonio_tensor *a, fonio_tensor *b);
 FONIO_NEW fonio_tensor *fonio_tensor_mul(fonio_tensor *a, fonio_tensor *b);
 

@@ -41,6 +41,8 @@ FONIO_API void fonio_tensor_release(fonio_tensor *tensor);
 
 /* torch.empty: the elements are not set. */
 FONIO_NEW fonio_tensor *fonio_tensor_empty(fonio_dtype dtype, int ndim, const int64_t *shape);
+
+/* torch.zeros and torch.ones. */
 FONIO_NEW fonio_tensor *fonio_tensor_zeros(fonio_dtype dtype, int ndim, const int64_t *shape);
 FONIO_NEW fonio_tensor *fonio_tensor_ones(fonio_dtype dtype, int ndim, const int64_t *shape);
 
@@ -130,7 +132,11 @@ FONIO_API fonio_status fonio_tensor_max_difference(const fonio_tensor *a, const 
 
 typedef struct fonio_dict fonio_dict;
 
+/* An empty dictionary; NULL with FONIO_NO_MEMORY. Reading one from many threads is safe, changing it meanwhile is not.
+ */
 FONIO_NEW fonio_dict *fonio_dict_new(void);
+
+/* Releases the dictionary and its references to the tensors; NULL is ignored. */
 FONIO_API void fonio_dict_release(fonio_dict *dict);
 
 /* Puts `tensor` (retained by the dictionary) under `name` (copied): a new name at the end, a known one in its old
@@ -143,6 +149,7 @@ FONIO_API fonio_tensor *fonio_dict_get(const fonio_dict *dict, const char *name)
 /* Removes `name`. FONIO_KEY_ERROR if there is none. */
 FONIO_API fonio_status fonio_dict_remove(fonio_dict *dict, const char *name);
 
+/* len(dict); 0 for NULL. */
 FONIO_API int64_t fonio_dict_size(const fonio_dict *dict);
 
 /* The i-th name and the i-th tensor, in order; borrowed; NULL out of range. */
