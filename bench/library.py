@@ -3,7 +3,7 @@
 import ctypes
 import os
 import pathlib
-from ctypes import POINTER, c_bool, c_char_p, c_int, c_int64, c_size_t, c_void_p
+from ctypes import POINTER, c_bool, c_char_p, c_double, c_int, c_int64, c_size_t, c_void_p
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
@@ -41,6 +41,10 @@ class Problem(ctypes.Structure):
         ("padding_mode", c_int),
         ("groups", c_int64),
         ("has_bias", c_bool),
+        ("has_residual", c_bool),
+        ("activation", c_int),
+        ("slope", c_double),
+        ("prelu_stride", c_int64),
         ("batched", c_bool),
         ("input_strides", c_int64 * 4),
         ("weight_strides", c_int64 * 4),
@@ -53,7 +57,7 @@ class Buffers(ctypes.Structure):
     """fonio_conv_buffers."""
 
     _fields_ = [
-        *((name, c_void_p) for name in "input weight packed bias output".split()),
+        *((name, c_void_p) for name in "input weight packed bias residual prelu output".split()),
         *((name, c_void_p) for name in "grad_output grad_input grad_weight grad_bias workspace".split()),
         ("workspace_bytes", c_int64),
     ]

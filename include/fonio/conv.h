@@ -12,6 +12,7 @@
 #ifndef FONIO_CONV_H
 #define FONIO_CONV_H
 
+#include <fonio/activation.h>
 #include <fonio/dtype.h>
 
 #ifdef __cplusplus
@@ -62,7 +63,12 @@ typedef struct fonio_array {
 } fonio_array;
 
 /* One convolution, all its numbers resolved. Filled in by fonio_conv_problem_init or fonio_conv_problem_parse; a host
- * may then change the strides of the output. Plain data: copy it freely. */
+ * may then change the strides of the output, and ask for a residual and an activation, which fonio_conv_problem_init
+ * leaves out. Plain data: copy it freely.
+ *
+ * The output is activation(conv2d(input, weight) + bias + residual), each step rounded as if it were made alone: the
+ * bits are those of the convolution followed by output.add_(residual) and the activation, but the output passes through
+ * memory once. */
 typedef struct fonio_conv_problem {
   size_t struct_bytes;
   fonio_dtype dtype; /* of input, weight, bias and output: FONIO_FLOAT32 or FONIO_FLOAT64 */
@@ -74,6 +80,10 @@ typedef struct fonio_conv_problem {
   fonio_padding_mode padding_mode;
   int64_t groups;
   bool has_bias;
+  bool has_residual; /* an array like the output, with its strides, is added before the activation */
+  fonio_activation activation;
+  double slope;             /* of FONIO_LEAKY_RELU: its negative_slope */
+  int64_t prelu_stride;     /* between the slopes of FONIO_PRELU, one for each output channel; 0: one slope for all */
   bool batched;             /* false: the input came without a batch dimension, (C, H, W), and so goes the output */
   int64_t input_strides[4]; /* for (N, C, H, W); also when unbatched */
   int64_t weight_strides[4];
@@ -99,12 +109,14 @@ FONIO_API fonio_status fonio_conv_problem_init(fonio_conv_problem *problem, cons
  *
  *   n1c3h256w256k64r4s4u2p1            an image 3 x 256 x 256, 64 kernels of 4 x 4, stride 2, padding 1
  *   n2c8h9w9k6r3s3u2,1p1,0,2,1d1g2mreflectb0tf64lnhwc
+ *   n1c64h56w56k64r3s3p1z1arelu        a residual is added, then relu
  *
  * n batch (0: unbatched is `n` left out), c h w the input, k out_channels, r s kernel height and width, u stride, p
  * padding (one number, a pair, four sides top,bottom,left,right, or same, same_lower, valid), d dilation, g groups, m
- * padding mode, b0 without a bias, t f32 or f64, l nchw or nhwc. c h w k r s are required, the rest has PyTorch's
- * defaults. The arrays are taken to be contiguous in that layout. FONIO_VALUE_ERROR says where the text is wrong;
- * otherwise the errors of fonio_conv_problem_init. */
+ * padding mode, b0 without a bias, z1 with a residual, a an activation (relu, relu6, leaky_relu and its slope, prelu
+ * and how many slopes it has, silu, hardswish, sigmoid, tanh, gelu, gelu_tanh), t f32 or f64, l nchw or nhwc. c h w k r
+ * s are required, the rest has PyTorch's defaults. The arrays are taken to be contiguous in that layout.
+ * FONIO_VALUE_ERROR says where the text is wrong; otherwise the errors of fonio_conv_problem_init. */
 FONIO_API fonio_status fonio_conv_problem_parse(fonio_conv_problem *problem, const char *text);
 
 /* Writes the problem string of `problem` into `text` (always ended by a 0; cut where `text_bytes` is too small) and
@@ -159,6 +171,8 @@ typedef struct fonio_conv_buffers {
   const void *weight;              /* may be NULL when `packed` is given */
   const fonio_conv_packed *packed; /* from fonio_conv_plan_pack of a plan with the same weights; or NULL */
   const void *bias;                /* NULL when the problem has none */
+  const void *residual;            /* with the output's strides; NULL when the problem has none */
+  const void *prelu;               /* the slopes of FONIO_PRELU */
   void *output;
   const void *grad_output;
   void *grad_input;
@@ -170,7 +184,7 @@ typedef struct fonio_conv_buffers {
 
 /* Plans `problem`. The choice depends on the geometry of one image only, never on the batch or on the number of
  * threads. The caller releases the plan. NULL on FONIO_NO_MEMORY, FONIO_VALUE_ERROR (no such algorithm, or one that
- * cannot do this problem). */
+ * cannot do this problem; no such activation), FONIO_NOT_IMPLEMENTED (a gradient with a residual or an activation). */
 FONIO_NEW fonio_conv_plan *fonio_conv_plan_new(const fonio_conv_problem *problem,
                                                const fonio_conv_plan_options *options);
 

@@ -66,7 +66,9 @@ static bool same_problem(const fonio_conv_problem *a, const fonio_conv_problem *
   return memcmp((const char *)a + sizes, (const char *)b + sizes, sizes_end - sizes) == 0 &&
          memcmp((const char *)a + strides, (const char *)b + strides, sizeof *a - strides) == 0 &&
          a->dtype == b->dtype && a->padding_mode == b->padding_mode && a->groups == b->groups &&
-         a->has_bias == b->has_bias && a->batched == b->batched;
+         a->has_bias == b->has_bias && a->batched == b->batched && a->has_residual == b->has_residual &&
+         a->activation == b->activation && memcmp(&a->slope, &b->slope, sizeof a->slope) == 0 &&
+         a->prelu_stride == b->prelu_stride;
 }
 
 static bool serves(const fonio_conv_plan *plan, const fonio_conv_problem *problem,

@@ -169,6 +169,8 @@ static void run_block(const planes_work *w, int64_t row, int64_t first, int64_t 
     plan->kernels->depthwise_sums(&plan->geometry, &job, conv_at(w->run->packed, channel * taps * w->bytes),
                                   conv_at(b->bias, channel * p->bias_stride * w->bytes), to);
   }
+  kernel_strip block = {.row = job.row, .rows = job.rows, .columns = p->out_width, .step = {1, 1}};
+  conv_finish(w->run, w->image, first, count, &block);
 }
 
 static void planes_run_piece(const conv_run *run, int64_t piece, void *workspace) {
@@ -266,6 +268,8 @@ static void pixels_run_piece(const conv_run *run, int64_t piece, void *workspace
     plan->kernels->depthwise_pixels(g, (const void *const *const *)rows, p->out_channels, run->packed,
                                     run->buffers->bias ? biases : NULL, output + row * row_bytes);
   }
+  kernel_strip block = {.row = first, .rows = count, .columns = p->out_width, .step = {1, 1}};
+  conv_finish(run, piece, 0, p->out_channels, &block);
 }
 
 const conv_algorithm conv_depthwise_planes_forward = {

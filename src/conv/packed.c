@@ -78,7 +78,9 @@ static int64_t pieces(const fonio_conv_plan *plan) {
 
 /* What the inner loops work on: one image and group, one block of the sum. */
 typedef struct panel_work {
+  const conv_run *run;
   const fonio_conv_plan *plan;
+  int64_t image, first_channel;
   const char *input, *weights, *bias;
   char *output;
   char *panel, *scratch; /* in the workspace */
@@ -157,6 +159,9 @@ static void run_block(panel_work *w, int64_t channel, int64_t end, int64_t first
     w->part.pixels = conv_min(w->width, end_pixel - w->part.first_pixel);
     k->pack_pixels(&w->plan->geometry, &w->part, w->input, w->width, w->panel);
     run_panel(w, channel, end);
+    if (w->last)
+      conv_finish_pixels(w->run, w->image, w->first_channel + channel, end - channel, w->part.first_pixel,
+                         w->part.pixels);
   }
 }
 
@@ -170,7 +175,10 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   int64_t end_pixel = conv_min(first_pixel + b->pixels, pixels_of_image(plan));
   int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), terms = terms_of_sum(plan);
   panel_work w = {
+      .run = run,
       .plan = plan,
+      .image = image,
+      .first_channel = group * g->out_channels,
       .input = conv_at(run->buffers->input, conv_input_offset(plan, image, group)),
       .weights = conv_at(run->packed, group * (plan->packed_bytes / groups)),
       .bias = conv_at(run->buffers->bias, conv_bias_offset(plan, group)),

@@ -72,6 +72,7 @@ fonio_conv_plan *fonio_conv_plan_new(const fonio_conv_problem *problem, const fo
     return fail_null(FONIO_VALUE_ERROR, "there is no direction %d of a convolution", (int)o.direction);
   if (problem->dtype != FONIO_FLOAT32 && problem->dtype != FONIO_FLOAT64)
     return fail_null(FONIO_NOT_IMPLEMENTED, "conv2d of %s is not implemented", fonio_dtype_name(problem->dtype));
+  if (conv_finish_check(problem, o.direction)) return NULL;
   fonio_conv_plan *plan = memory_take_zeroed(sizeof *plan);
   if (!plan) return NULL;
   plan->references = 1;
@@ -126,6 +127,10 @@ static fonio_status check_buffers(const fonio_conv_plan *plan, const fonio_conv_
       missing = "weight";
     else if (plan->problem.has_bias && !b->bias)
       missing = "bias";
+    else if (plan->problem.has_residual && !b->residual)
+      missing = "residual";
+    else if (plan->problem.activation == FONIO_PRELU && !b->prelu)
+      missing = "prelu";
     else if (!b->output)
       missing = "output";
     break;

@@ -94,6 +94,17 @@ int64_t conv_output_offset(const fonio_conv_plan *plan, int64_t image, int64_t g
 int64_t conv_weight_offset(const fonio_conv_plan *plan, int64_t group);
 int64_t conv_bias_offset(const fonio_conv_plan *plan, int64_t group);
 
+/* That the residual and the activation are ones that there are, for this direction. */
+fonio_status conv_finish_check(const fonio_conv_problem *problem, fonio_conv_direction direction);
+
+/* What a forward algorithm calls for each part of the output once its sums and biases are whole: adds the residual and
+ * applies the activation, where the problem asks for them. `channel` counts through all groups. A part is a block of
+ * rows and columns (the strip's pixel and pitch do not matter; what lies outside of the output is left out), or pixels
+ * counted row by row. */
+void conv_finish(const conv_run *run, int64_t image, int64_t channel, int64_t channels, const kernel_strip *block);
+void conv_finish_pixels(const conv_run *run, int64_t image, int64_t channel, int64_t channels, int64_t pixel,
+                        int64_t pixels);
+
 /* The biases of `count` channels from `channel` on, side by side; nothing without a bias. */
 void conv_copy_biases(const fonio_conv_plan *plan, const void *bias, int64_t channel, int64_t count, void *to);
 

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/shape.h"
+#include "conv/activation_text.h"
 
 #include <ctype.h>
 #include <stdarg.h>
@@ -18,15 +19,16 @@ static const char *const padding_names[] = {"same_lower", "same", "valid"}; /* t
 /* ---- Reading ---- */
 
 /* The fields: those of one number first, then pairs, then the rest. */
-enum { N, C, H, W, K, R, S, G, U, D, P, M, B, T, L, FIELDS };
-static const char field_letters[FIELDS + 1] = "nchwkrsgudpmbtl";
+enum { N, C, H, W, K, R, S, G, U, D, P, M, B, Z, A, T, L, FIELDS };
+static const char field_letters[FIELDS + 1] = "nchwkrsgudpmbzatl";
 
 typedef struct reader {
   const char *text, *at;
   bool seen[FIELDS];
   int64_t number[G + 1];
   fonio_conv2d_args args;
-  int bias, dtype, layout;
+  int bias, residual, dtype, layout;
+  activation_part activation;
 } reader;
 
 static fonio_status fail_at(const reader *in, const char *expected) {
@@ -102,6 +104,13 @@ static fonio_status read_choice(reader *in, int count, const char *const *names,
   return FONIO_OK;
 }
 
+static fonio_status read_activation(reader *in) {
+  const char *end = activation_part_read(in->at, &in->activation);
+  if (!end) return fail_at(in, "an activation");
+  in->at = end;
+  return FONIO_OK;
+}
+
 static fonio_status read_field(reader *in, int field) {
   int mode = 0;
   fonio_status status;
@@ -114,6 +123,8 @@ static fonio_status read_field(reader *in, int field) {
     in->args.padding_mode = mode_names[mode];
     return status;
   case B: return read_choice(in, 2, bias_names, "0 or 1", &in->bias);
+  case Z: return read_choice(in, 2, bias_names, "0 or 1", &in->residual);
+  case A: return read_activation(in);
   case T: return read_choice(in, 2, dtype_names, "f32 or f64", &in->dtype);
   case L: return read_choice(in, 2, layout_names, "nchw or nhwc", &in->layout);
   default: return read_number(in, &in->number[field]);
@@ -123,7 +134,7 @@ static fonio_status read_field(reader *in, int field) {
 static fonio_status read_fields(reader *in) {
   while (*in->at) {
     const char *letter = strchr(field_letters, *in->at);
-    if (!letter) return fail_at(in, "one of the letters nchwkrsupdgmbtl");
+    if (!letter) return fail_at(in, "one of the letters nchwkrsupdgmbzatl");
     int field = (int)(letter - field_letters);
     if (in->seen[field]) return fail_at(in, "each letter once");
     in->seen[field] = true;
@@ -142,6 +153,22 @@ static bool dense_strides(int layout, const int64_t shape[4], int64_t strides[4]
   return layout == 1 ? shape_channels_last_strides(shape, strides) : shape_contiguous_strides(4, shape, strides);
 }
 
+/* torch: prelu. */
+static fonio_status check_slopes(int64_t slopes, int64_t channels) {
+  if (slopes == 1 || slopes == channels) return FONIO_OK;
+  return fail(FONIO_RUNTIME_ERROR,
+              "Mismatch of parameter numbers and input channel size. Found parameter numbers = %lld and channel size = "
+              "%lld.",
+              (long long)slopes, (long long)channels);
+}
+
+static void add_finish(const reader *in, fonio_conv_problem *problem) {
+  problem->has_residual = in->residual;
+  problem->activation = in->activation.activation;
+  if (problem->activation == FONIO_LEAKY_RELU) problem->slope = in->activation.slope;
+  if (problem->activation == FONIO_PRELU) problem->prelu_stride = in->activation.slopes > 1;
+}
+
 /* The arrays that the string describes, through the checks that every convolution goes through. */
 static fonio_status resolve(const reader *in, fonio_conv_problem *problem) {
   const int64_t *number = in->number;
@@ -156,12 +183,22 @@ static fonio_status resolve(const reader *in, fonio_conv_problem *problem) {
   fonio_array input = {dtype, 4 - skipped, image + skipped, image_strides + skipped};
   fonio_array weight = {dtype, 4, kernel, kernel_strides};
   fonio_array bias = {dtype, 1, kernel, NULL};
-  return fonio_conv_problem_init(problem, &input, &weight, in->bias ? &bias : NULL, &in->args);
+  fonio_status status = check_slopes(in->activation.slopes, number[K]);
+  if (!status) status = fonio_conv_problem_init(problem, &input, &weight, in->bias ? &bias : NULL, &in->args);
+  if (!status) add_finish(in, problem);
+  return status;
 }
 
 fonio_status fonio_conv_problem_parse(fonio_conv_problem *problem, const char *text) {
   if (!problem || !text) return fail_given_null("fonio_conv_problem_parse");
-  reader in = {.text = text, .at = text, .number = {[G] = 1}, .bias = 1, .args = fonio_conv2d_args_default()};
+  reader in = {
+      .text = text,
+      .at = text,
+      .number = {[G] = 1},
+      .bias = 1,
+      .activation = activation_part_default(),
+      .args = fonio_conv2d_args_default(),
+  };
   fonio_status status = read_fields(&in);
   in.args.groups = in.number[G];
   return status ? status : resolve(&in, problem);
@@ -201,13 +238,21 @@ static void put_padding(writer *out, const int64_t sides[4]) {
         (long long)sides[3]);
 }
 
+static void put_activation(writer *out, const fonio_conv_problem *problem, int64_t channels) {
+  char text[64];
+  if (problem->activation == FONIO_NO_ACTIVATION) return;
+  activation_part part = {problem->activation, problem->slope, problem->prelu_stride ? channels : 1};
+  activation_part_print(&part, text);
+  put(out, "a%s", text);
+}
+
 static bool all_dense(const fonio_conv_problem *problem, bool (*dense)(const int64_t *, const int64_t *)) {
   const int64_t input[4] = {problem->batch, problem->in_channels, problem->in_height, problem->in_width};
   const int64_t output[4] = {problem->batch, problem->out_channels, problem->out_height, problem->out_width};
   const int64_t weight[4] = {problem->out_channels, problem->in_channels / problem->groups, problem->kernel_height,
                              problem->kernel_width};
-  return problem->bias_stride == 1 && dense(input, problem->input_strides) && dense(weight, problem->weight_strides) &&
-         dense(output, problem->output_strides);
+  return problem->bias_stride == 1 && (problem->prelu_stride & ~1) == 0 && dense(input, problem->input_strides) &&
+         dense(weight, problem->weight_strides) && dense(output, problem->output_strides);
 }
 
 /* A host can write any number into a problem. */
@@ -238,7 +283,8 @@ size_t fonio_conv_problem_print(const fonio_conv_problem *problem, char *text, s
   put_number(&out, 'h', problem->in_height);
   put_number(&out, 'w', problem->in_width);
   /* Without channels in, the output has none whatever the weight has: a number that the reader takes. */
-  put_number(&out, 'k', problem->in_channels == 0 ? problem->groups : problem->out_channels);
+  int64_t channels = problem->in_channels == 0 ? problem->groups : problem->out_channels;
+  put_number(&out, 'k', channels);
   put_number(&out, 'r', problem->kernel_height);
   put_number(&out, 's', problem->kernel_width);
   put_pair(&out, 'u', problem->stride, 1);
@@ -247,6 +293,8 @@ size_t fonio_conv_problem_print(const fonio_conv_problem *problem, char *text, s
   if (problem->groups != 1) put_number(&out, 'g', problem->groups);
   if (problem->padding_mode != FONIO_ZEROS) put(&out, "m%s", name_of(4, mode_names, problem->padding_mode));
   if (!problem->has_bias) put(&out, "b0");
+  if (problem->has_residual) put(&out, "z1");
+  put_activation(&out, problem, channels);
   if (problem->dtype != FONIO_FLOAT32) put(&out, "t%s", name_of(2, dtype_names, problem->dtype));
   put(&out, "%s", layout_of(problem));
   return out.length;

@@ -30,6 +30,8 @@ static void run_forward(const conv_run *run, int64_t piece, void *workspace) {
                                    conv_at(b->weight, conv_weight_offset(plan, group)),
                                    conv_at(b->bias, conv_bias_offset(plan, group)), plan->problem.bias_stride,
                                    (char *)b->output + conv_output_offset(plan, image, group));
+  conv_finish_pixels(run, image, group * plan->geometry.out_channels, plan->geometry.out_channels, 0,
+                     plan->problem.out_height * plan->problem.out_width);
 }
 
 static void run_input_gradient(const conv_run *run, int64_t piece, void *workspace) {

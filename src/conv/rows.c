@@ -391,6 +391,8 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   if (n.turn_input) turn_input(&w);
   run_sum(&w);
   if (n.turn_output) turn_output(&w);
+  conv_finish(run, piece, group * g->out_channels + w.first_output, w.outputs,
+              &(kernel_strip){.row = w.row, .column = w.column, .rows = w.rows, .columns = w.columns, .step = {1, 1}});
 }
 
 const conv_algorithm conv_rows_forward = {

@@ -126,7 +126,9 @@ static bool pack(const fonio_conv_plan *plan, const void *weight, void *packed) 
 /* ---- One piece ---- */
 
 typedef struct winograd_work {
+  const conv_run *run;
   const fonio_conv_plan *plan;
+  int64_t image, group;
   winograd numbers;
   int64_t bytes; /* of an element */
   const char *input, *weights, *bias;
@@ -186,13 +188,15 @@ static void transform_outputs(const winograd_work *w, tile_run run) {
   kernel_strip strip = strip_of(w, run, n->m);
   kernel_winograd job = {run.tiles, 0, strip.pixel, strip.pitch, w->plan->blocks.pixels * n->out_pitch, n->out_pitch};
   for (int64_t c = 0; c < w->channels; c += n->pass) {
-    int64_t channel = w->first_channel + c;
+    int64_t channel = w->first_channel + c, out_channels = w->plan->geometry.out_channels;
+    int64_t channels = conv_min(out_channels - channel, conv_min(w->channels - c, n->pass));
     double biases[64] = {0};
-    conv_copy_biases(w->plan, w->bias, channel, conv_min(w->plan->geometry.out_channels - channel, n->pass), biases);
+    conv_copy_biases(w->plan, w->bias, channel, channels, biases);
     job.vectors = vectors_of_pass(w, w->channels - c);
     k->winograd_output(n->m, &job, w->m + w->bytes * (run.from * n->out_pitch + c), biases, w->strip);
     for (int64_t v = 0; v < job.vectors * k->lanes; v += k->lanes)
       k->scatter_strip(&w->plan->geometry, &strip, channel + v, w->strip + w->bytes * v, w->output);
+    conv_finish(w->run, w->image, w->group * out_channels + channel, channels, &strip);
   }
 }
 
@@ -251,7 +255,10 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   int64_t group = conv_take(&piece, plan->problem.groups), image = piece;
   int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
   winograd_work w = {
+      .run = run,
       .plan = plan,
+      .image = image,
+      .group = group,
       .numbers = n,
       .bytes = bytes,
       .input = conv_at(run->buffers->input, conv_input_offset(plan, image, group)),

@@ -20,6 +20,7 @@ const kernel_table NAME(kernel_table) = {
     .depthwise_rows = NAME(depthwise_rows),
     .depthwise_sums = NAME(depthwise_sums),
     .depthwise_pixels = NAME(depthwise_pixels),
+    .finish = NAME(finish),
     .reference_forward = NAME(reference_forward),
     .reference_input_gradient = NAME(reference_input_gradient),
     .reference_weight_gradient = NAME(reference_weight_gradient),

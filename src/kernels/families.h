@@ -55,6 +55,9 @@ void NAME(depthwise_sums)(const kernel_conv *conv, const kernel_depthwise *job, 
 void NAME(depthwise_pixels)(const kernel_conv *conv, const void *const *const *rows, int64_t channels,
                             const void *weights, const void *bias, void *output);
 
+/* finish.c */
+void NAME(finish)(const kernel_finish *job, void *output, const void *residual);
+
 /* reference.c */
 void NAME(reference_forward)(const kernel_conv *conv, const void *input, const void *weight, const void *bias,
                              int64_t bias_stride, void *output);

@@ -10,6 +10,7 @@
 #define KERNELS_KERNELS_H
 
 #include "base/cpu.h"
+#include "fonio/activation.h"
 #include "fonio/dtype.h"
 
 /* The geometry of one image and one group of channels. */
@@ -93,6 +94,15 @@ typedef struct kernel_depthwise {
                            will put them right; for blocks narrower than a vector */
 } kernel_depthwise;
 
+/* Results that are there, rows x columns of them: a residual is added, then comes the activation. */
+typedef struct kernel_finish {
+  fonio_activation activation;
+  int64_t rows, columns;
+  int64_t strides[2];       /* between rows and between columns: of the output and of the residual */
+  const void *slopes;       /* of FONIO_LEAKY_RELU and FONIO_PRELU, else NULL */
+  int64_t slope_strides[2]; /* 0: the same slope for all */
+} kernel_finish;
+
 typedef struct kernel_table {
   int lanes;
   int tile_rows, tile_vectors; /* of the largest tile */
@@ -137,6 +147,9 @@ typedef struct kernel_table {
    * pixel, or NULL for a row of zeros; weights [tap][channels]; biases side by side, or NULL. */
   void (*depthwise_pixels)(const kernel_conv *conv, const void *const *const *rows, int64_t channels,
                            const void *weights, const void *bias, void *output);
+
+  /* `residual` may be NULL. */
+  void (*finish)(const kernel_finish *job, void *output, const void *residual);
 
   /* The plain loops: the oracle, and the last resort. One image and one group; gradients add to what is there. */
   void (*reference_forward)(const kernel_conv *conv, const void *input, const void *weight, const void *bias,

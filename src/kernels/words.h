@@ -6,6 +6,7 @@
  *   vec_load, vec_store          any address; ..._part: the first n lanes only, touching no memory beyond them
  *   vec_set                      all lanes the same
  *   vec_fma(a, b, c)             a * b + c, rounded once; the only way to multiply and add
+ *   vec_select(mask, a, b)       a where a comparison holds, else b
  *   vec_even, vec_odd            every second of the 2 * LANES elements of two vectors
  *   vec_even_quick, ..._odd_...  the same in an order of their own, which vec_settle puts right
  *   vec_transpose                LANES x LANES elements
@@ -61,6 +62,13 @@ INLINE void vec_store(real *p, vec v) {
 
 INLINE vec vec_zero(void) {
   return vec_set(0);
+}
+
+/* What comparisons give: all bits of a lane, or none. */
+typedef real_bits vec_mask __attribute__((vector_size(LANES * REAL_BYTES)));
+
+INLINE vec vec_select(vec_mask mask, vec a, vec b) {
+  return (vec)((mask & (vec_mask)a) | (~mask & (vec_mask)b));
 }
 
 /* Shuffles of two vectors, written once for every width: mask numbers count the lanes of a, then those of b. */

@@ -24,6 +24,7 @@ BELOW = {
 HEADER_ROOM = {
     "fonio/base.h": "base",
     "fonio/dtype.h": "base",
+    "fonio/activation.h": "base",
     "fonio/conv.h": "conv",
     "fonio/tensor.h": "tensor",
     "fonio/random.h": "tensor",

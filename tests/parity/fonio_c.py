@@ -60,6 +60,10 @@ class Problem(ctypes.Structure):
         ("padding_mode", c_int),
         ("groups", c_int64),
         ("has_bias", c_bool),
+        ("has_residual", c_bool),
+        ("activation", c_int),
+        ("slope", c_double),
+        ("prelu_stride", c_int64),
         ("batched", c_bool),
         ("input_strides", c_int64 * 4),
         ("weight_strides", c_int64 * 4),
@@ -92,10 +96,8 @@ class Buffers(ctypes.Structure):
     """fonio_conv_buffers."""
 
     _fields_ = [
-        *(
-            (name, c_void_p)
-            for name in "input weight packed bias output grad_output grad_input grad_weight grad_bias workspace".split()
-        ),
+        *((name, c_void_p) for name in "input weight packed bias residual prelu output".split()),
+        *((name, c_void_p) for name in "grad_output grad_input grad_weight grad_bias workspace".split()),
         ("workspace_bytes", c_int64),
     ]
 
