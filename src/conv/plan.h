@@ -69,7 +69,7 @@ struct conv_algorithm {
 /* All algorithms, ended by NULL. */
 extern const conv_algorithm *const conv_algorithms[];
 extern const conv_algorithm conv_reference_forward, conv_reference_input_gradient, conv_reference_weight_gradient;
-extern const conv_algorithm conv_packed_forward, conv_winograd4_forward, conv_winograd2_forward;
+extern const conv_algorithm conv_packed_forward, conv_shifted_forward, conv_winograd4_forward, conv_winograd2_forward;
 extern const conv_algorithm conv_rows_forward, conv_depthwise_planes_forward, conv_depthwise_pixels_forward;
 
 /* One more reference; fonio_conv_plan_release and fonio_conv_packed_release give it back. */

@@ -22,6 +22,13 @@
 #define ROWS_TILE_VECTORS 2
 #endif
 
+/* The largest tile of shifted rows. */
+#if defined(KERNEL_ISA_avx512) || defined(KERNEL_ISA_neon)
+#define SHIFTED_ROWS 8
+#else
+#define SHIFTED_ROWS 6
+#endif
+
 /* gemm.c */
 extern const kernel_tile NAME(tiles)[TILE_ROWS * TILE_VECTORS];
 
@@ -34,6 +41,12 @@ bool NAME(pack_weights)(const kernel_conv *conv, const void *weight, void *packe
 extern const kernel_rows_tile NAME(rows_tiles)[ROWS_TILE_ROWS * ROWS_TILE_VECTORS];
 
 bool NAME(pack_columns)(const kernel_conv *conv, const void *weight, void *packed);
+
+bool NAME(pack_even)(const kernel_conv *conv, int64_t blocks, const void *weight, void *packed);
+
+/* shifted.c */
+extern const kernel_shifted_tile NAME(shifted_tiles)[SHIFTED_ROWS];
+void NAME(shifted_strip)(const kernel_conv *conv, const kernel_shifted_strip *job, const void *input, void *strip);
 
 /* strip.c */
 void NAME(gather_strip)(const kernel_conv *conv, const kernel_strip *strip, int64_t channel, const void *input,

@@ -103,6 +103,34 @@ typedef struct kernel_finish {
   int64_t slope_strides[2]; /* 0: the same slope for all */
 } kernel_finish;
 
+/* Rows of an image, padded, column by column dealt out to as many rows: element i of phase f is the padded column
+ * `column + i * step + f`. Laid out [channel][row][phase][pitch]; a row's rest is not written. */
+typedef struct kernel_shifted_strip {
+  int64_t row, rows, row_step; /* padded rows: row, row + row_step, ... */
+  int64_t column, columns;     /* of each phase */
+  int64_t step, phases;        /* phases: `step`, or 1 for the first alone */
+  int64_t pitch;               /* `columns` or more */
+} kernel_shifted_strip;
+
+/* Vectors of pixels, one row of output channels behind the other. */
+typedef struct kernel_shifted {
+  int64_t terms;
+  const int64_t *offsets; /* where each term of the sum lies in the input, seen from its pixel */
+  const void *weights;    /* [term][output channel] */
+  const void *bias;       /* one number for each output channel; or NULL */
+  const void *input;
+  void *output;
+  int64_t channel_stride; /* of the output */
+  int64_t lanes;          /* that are stored: as many as a vector has, or fewer */
+} kernel_shifted;
+
+/* A tile of a few output channels times as many vectors as the tile has: vector v reads at from[v] and writes at
+ * to[v]. */
+typedef struct kernel_shifted_tile {
+  int64_t vectors;
+  void (*run)(const kernel_shifted *job, const int64_t *from, const int64_t *to);
+} kernel_shifted_tile;
+
 typedef struct kernel_table {
   int lanes;
   int tile_rows, tile_vectors; /* of the largest tile */
@@ -150,6 +178,14 @@ typedef struct kernel_table {
 
   /* `residual` may be NULL. */
   void (*finish)(const kernel_finish *job, void *output, const void *residual);
+
+  int shifted_rows;                         /* of the largest tile */
+  const kernel_shifted_tile *shifted_tiles; /* [rows - 1] */
+  void (*shifted_strip)(const kernel_conv *conv, const kernel_shifted_strip *job, const void *input, void *strip);
+
+  /* Packs the weights of a group as [block of output channels][term][channel of the block], in `blocks` blocks of
+   * nearly the same size. Returns whether all are finite. */
+  bool (*pack_even)(const kernel_conv *conv, int64_t blocks, const void *weight, void *packed);
 
   /* The plain loops: the oracle, and the last resort. One image and one group; gradients add to what is there. */
   void (*reference_forward)(const kernel_conv *conv, const void *input, const void *weight, const void *bias,

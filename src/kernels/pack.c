@@ -187,3 +187,13 @@ bool NAME(pack_weights)(const kernel_conv *conv, const void *weight, void *packe
 bool NAME(pack_columns)(const kernel_conv *conv, const void *weight, void *packed) {
   return pack_blocks(conv, weight, ROWS_TILE_VECTORS * LANES, LANES, packed);
 }
+
+bool NAME(pack_even)(const kernel_conv *conv, int64_t blocks, const void *weight, void *packed) {
+  int64_t terms = conv->kernel_height * conv->kernel_width * conv->in_channels;
+  real not_finite = 0;
+  for (int64_t i = 0; i < blocks; i++) {
+    int64_t first = conv->out_channels * i / blocks, end = conv->out_channels * (i + 1) / blocks;
+    not_finite += pack_block(conv, weight, first, end - first, (real *)packed + first * terms);
+  }
+  return not_finite == 0;
+}

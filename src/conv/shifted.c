@@ -1,0 +1,293 @@
+/* Direct convolution of few input channels: the rows of the image that a block of output pixels needs are copied once,
+ * padded, the columns of each phase of the stride apart, into a strip where all taps of a kernel row read one row, each
+ * shifted. Where there is neither padding nor a stride across, the image itself is such a strip. Pixels are vectors,
+ * output channels the rows of a tile. The loops, outermost first:
+ *   some vectors of pixels: what they read stays in the first-level cache
+ *     the output channels of a tile
+ *       the vectors of a tile: sums in registers */
+#include "base/cpu.h"
+#include "base/memory.h"
+#include "conv/plan.h"
+
+/* The numbers that follow from a problem. */
+typedef struct shifted_numbers {
+  int64_t terms;         /* of the sum */
+  int64_t height, width; /* of the output; where all pixels of a channel lie side by side, of one row */
+  bool direct;           /* the image itself is read */
+  int64_t row_step;      /* between the rows of the strip: a kernel of one row skips what the stride skips */
+  int64_t phases;        /* rows of the strip for each row of the image */
+  int64_t tiles;         /* of output channels */
+} shifted_numbers;
+
+static bool pads(const fonio_conv_problem *p) {
+  return (p->padding[0] | p->padding[1] | p->padding[2] | p->padding[3]) != 0;
+}
+
+/* A kernel of one tap over rows without gaps. */
+static bool is_one_row(const fonio_conv_problem *p) {
+  return p->kernel_height * p->kernel_width == 1 && p->stride[0] == 1 && p->input_strides[2] == p->in_width &&
+         p->output_strides[2] == p->out_width;
+}
+
+/* Channels whose distance is a large power of two push each other out of the cache. */
+static bool collide(const kernel_conv *g, int64_t bytes) {
+  return g->in_channels * g->kernel_height > 8 && g->input_strides[0] * bytes % 2048 == 0;
+}
+
+static int64_t bytes_of_element(const fonio_conv_plan *plan) {
+  return (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+}
+
+static shifted_numbers numbers_of(const fonio_conv_plan *plan) {
+  const fonio_conv_problem *p = &plan->problem;
+  const kernel_conv *g = &plan->geometry;
+  bool in_place = !pads(p) && p->stride[1] == 1 && p->input_strides[3] == 1 && !collide(g, bytes_of_element(plan));
+  bool one_row = in_place && is_one_row(p);
+  int64_t width = one_row ? p->out_height * p->out_width : p->out_width;
+  bool direct = in_place && width >= plan->kernels->lanes;
+  return (shifted_numbers){
+      .terms = g->in_channels * g->kernel_height * g->kernel_width,
+      .height = direct && one_row ? 1 : p->out_height,
+      .width = direct ? width : p->out_width,
+      .direct = direct,
+      .row_step = g->kernel_height == 1 ? g->stride[0] : 1,
+      .phases = g->kernel_width == 1 ? 1 : g->stride[1],
+      .tiles = conv_ceil_div(g->out_channels, plan->kernels->shifted_rows),
+  };
+}
+
+/* The block of output pixels of a piece. */
+typedef struct block_size {
+  int64_t rows, columns;
+} block_size;
+
+/* The strip of a block. */
+static kernel_shifted_strip strip_of(const fonio_conv_plan *plan, const shifted_numbers *n, block_size b) {
+  const kernel_conv *g = &plan->geometry;
+  int64_t line = MEMORY_ALIGNMENT / bytes_of_element(plan), lanes = plan->kernels->lanes;
+  kernel_shifted_strip strip = {
+      .rows = ((b.rows - 1) * g->stride[0] + (g->kernel_height - 1) * g->dilation[0]) / n->row_step + 1,
+      .row_step = n->row_step,
+      .columns = b.columns + (g->kernel_width - 1) * g->dilation[1] / g->stride[1],
+      .step = g->stride[1],
+      .phases = n->phases,
+  };
+  /* An odd number of cache lines, so that the rows do not all fall on the same places of the cache; and room for what a
+   * vector reads beyond a narrow block. */
+  strip.pitch = conv_round_up(strip.columns + conv_max(0, lanes - b.columns), line);
+  if (strip.pitch / line % 2 == 0) strip.pitch += line;
+  return strip;
+}
+
+static int64_t strip_bytes(const fonio_conv_plan *plan, const shifted_numbers *n, block_size b) {
+  kernel_shifted_strip strip = strip_of(plan, n, b);
+  if (n->direct) return 0;
+  return plan->geometry.in_channels * strip.rows * strip.phases * strip.pitch * bytes_of_element(plan);
+}
+
+/* A piece should last long enough to be worth handing to a thread: some 50 microseconds. */
+#define PIECE_PRODUCTS (1 << 22)
+
+static block_size size_of_block(const fonio_conv_plan *plan, const shifted_numbers *n) {
+  int64_t per_pixel = n->terms * plan->geometry.out_channels, lanes = plan->kernels->lanes;
+  int64_t most = n->direct ? conv_max(512, PIECE_PRODUCTS / per_pixel) : 512;
+  block_size b = {1, conv_ceil_div(n->width, conv_ceil_div(n->width, most))};
+  int64_t rows = conv_min(n->height, conv_max(1, PIECE_PRODUCTS / (per_pixel * b.columns)));
+  b.rows = conv_ceil_div(n->height, conv_ceil_div(n->height, rows));
+  int64_t most_bytes = cpu_cache_sizes()->l2_bytes / 2;
+  while (b.rows > 1 && strip_bytes(plan, n, b) > most_bytes)
+    b.rows--;
+  while (b.columns > lanes && strip_bytes(plan, n, b) > most_bytes)
+    b.columns = conv_max(lanes, b.columns - lanes);
+  return b;
+}
+
+/* The strip of one vector must not grow large; and pixels are written side by side. */
+static bool applicable(const fonio_conv_problem *p) {
+  int64_t rows = (p->kernel_height - 1) * p->dilation[0] + 1;
+  int64_t columns = (p->kernel_width - 1) * p->dilation[1] + 32 * p->stride[1];
+  return p->output_strides[3] == 1 && p->in_channels / p->groups * rows * columns < 1 << 15;
+}
+
+/* Of a tile: a multiply-add takes half a cycle, or waits for the one before in the same sum. */
+static double cost_of_vector(const fonio_conv_plan *plan, const shifted_numbers *n) {
+  double sum = 0, channels = (double)plan->geometry.out_channels;
+  for (int64_t i = 0; i < n->tiles; i++) {
+    int64_t rows = plan->geometry.out_channels * (i + 1) / n->tiles - plan->geometry.out_channels * i / n->tiles;
+    double vectors = (double)plan->kernels->shifted_tiles[rows - 1].vectors, busy = (double)rows / 1.9;
+    sum += (double)n->terms * (busy > 4 / vectors ? busy : 4 / vectors) + 20 / vectors;
+  }
+  return sum + 1.2 * channels;
+}
+
+static double cost(const fonio_conv_plan *plan) {
+  shifted_numbers n = numbers_of(plan);
+  block_size b = size_of_block(plan, &n);
+  kernel_shifted_strip strip = strip_of(plan, &n, b);
+  double lanes = plan->kernels->lanes, blocks = (double)n.height / (double)b.rows * (double)n.width / (double)b.columns;
+  double vectors = (double)conv_ceil_div(b.columns, plan->kernels->lanes) * (double)b.rows * blocks;
+  bool quick = plan->geometry.input_strides[2] == 1 && (strip.step == 1 || strip.step == 2 || strip.step == 4);
+  double element = quick ? (1 + 0.5 * (double)strip.step) / lanes + 0.1 : 1.5;
+  double elements =
+      n.direct ? 0 : blocks * (double)(plan->geometry.in_channels * strip.rows * strip.phases * strip.columns);
+  return (double)plan->problem.groups * (vectors * cost_of_vector(plan, &n) + elements * element) + 200;
+}
+
+/* Vectors that share a pass over the output channels. */
+enum { MOST_VECTORS = 60, MOST_IN_TILE = 8 };
+
+static void prepare(fonio_conv_plan *plan) {
+  shifted_numbers n = numbers_of(plan);
+  block_size size = size_of_block(plan, &n);
+  const kernel_conv *g = &plan->geometry;
+  conv_blocks *b = &plan->blocks;
+  int64_t bytes = bytes_of_element(plan);
+  b->rows = size.rows;
+  b->pixels = size.rows * size.columns;
+  int64_t reads = g->in_channels * g->kernel_height * n.phases * plan->kernels->lanes * bytes;
+  int64_t vectors = conv_min(MOST_VECTORS, cpu_cache_sizes()->l1_bytes / 2 / reads);
+  b->panel = conv_max(MOST_IN_TILE, vectors / 12 * 12);
+  plan->packed_bytes = plan->problem.groups * g->out_channels * n.terms * bytes;
+  plan->workspace_bytes =
+      conv_round_up(n.terms * (int64_t)sizeof(int64_t), MEMORY_ALIGNMENT) + strip_bytes(plan, &n, size);
+}
+
+static bool pack(const fonio_conv_plan *plan, const void *weight, void *packed) {
+  int64_t group_bytes = plan->packed_bytes / plan->problem.groups, tiles = numbers_of(plan).tiles;
+  bool finite = true;
+  for (int64_t group = 0; group < plan->problem.groups; group++)
+    finite &= plan->kernels->pack_even(&plan->geometry, tiles, conv_at(weight, conv_weight_offset(plan, group)),
+                                       (char *)packed + group * group_bytes);
+  return finite;
+}
+
+/* ---- One piece ---- */
+
+typedef struct shifted_work {
+  const fonio_conv_plan *plan;
+  shifted_numbers n;
+  int64_t bytes; /* of an element */
+  const char *input, *weights, *bias;
+  char *output;
+  int64_t row, rows, column, columns; /* the block of output pixels */
+  kernel_shifted_strip strip;
+  kernel_shifted job;
+  int64_t row_stride; /* in what is read, from one output row to the next */
+  int64_t first;      /* and where the block begins in it */
+} shifted_work;
+
+/* Where each term of the sum lies, seen from its output pixel, in the order of the sum. */
+static void find_offsets(const shifted_work *w, int64_t *offsets) {
+  const kernel_conv *g = &w->plan->geometry;
+  const kernel_shifted_strip *strip = &w->strip;
+  for (int64_t r = 0; r < g->kernel_height; r++)
+    for (int64_t s = 0; s < g->kernel_width; s++) {
+      int64_t row = r * g->dilation[0], column = s * g->dilation[1], step = strip->step;
+      int64_t channel_stride = w->n.direct ? g->input_strides[0] : strip->rows * strip->phases * strip->pitch;
+      int64_t at = w->n.direct ? row * g->input_strides[1] + column
+                               : (row * strip->phases + column % step) * strip->pitch + column / step;
+      for (int64_t c = 0; c < g->in_channels; c++, at += channel_stride)
+        *offsets++ = at;
+    }
+}
+
+/* What is read: the image itself, or its strip in the workspace. */
+static void find_input(shifted_work *w, char *workspace) {
+  const kernel_conv *g = &w->plan->geometry;
+  find_offsets(w, (int64_t *)(void *)workspace);
+  w->job.offsets = (int64_t *)(void *)workspace;
+  if (w->n.direct) {
+    w->job.input = w->input;
+    w->row_stride = g->stride[0] * g->input_strides[1];
+    w->first = w->row * w->row_stride + w->column;
+    return;
+  }
+  char *strip = workspace + conv_round_up(w->n.terms * (int64_t)sizeof(int64_t), MEMORY_ALIGNMENT);
+  w->plan->kernels->shifted_strip(g, &w->strip, w->input, strip);
+  w->job.input = strip;
+  w->row_stride = g->stride[0] / w->strip.row_step * w->strip.phases * w->strip.pitch;
+  w->first = 0;
+}
+
+/* Vectors [from, to) of the block, row by row, times all output channels. The last vector of a row overlaps the one
+ * before where the row is not made of whole vectors; so does the last tile. */
+static void run_vectors(const shifted_work *w, int64_t first, int64_t count) {
+  const kernel_table *k = w->plan->kernels;
+  const kernel_conv *g = &w->plan->geometry;
+  int64_t in_row = conv_ceil_div(w->columns, k->lanes), from[MOST_VECTORS + MOST_IN_TILE],
+          to[MOST_VECTORS + MOST_IN_TILE];
+  for (int64_t i = 0; i < conv_max(count, MOST_IN_TILE); i++) {
+    int64_t vector = first + conv_min(i, count - 1), row = vector / in_row;
+    int64_t column = conv_max(0, conv_min(vector % in_row * k->lanes, w->columns - k->lanes));
+    from[i] = w->first + row * w->row_stride + column;
+    to[i] = (w->row + row) * g->output_strides[1] + w->column + column;
+  }
+  kernel_shifted job = w->job;
+  double biases[MOST_IN_TILE];
+  for (int64_t i = 0; i < w->n.tiles; i++) {
+    int64_t channel = g->out_channels * i / w->n.tiles, rows = g->out_channels * (i + 1) / w->n.tiles - channel;
+    const kernel_shifted_tile *tile = &k->shifted_tiles[rows - 1];
+    job.weights = w->weights + w->bytes * channel * w->n.terms;
+    job.output = w->output + w->bytes * channel * g->output_strides[0];
+    conv_copy_biases(w->plan, w->bias, channel, rows, biases);
+    job.bias = w->bias ? biases : NULL;
+    for (int64_t v = 0; v < count; v += tile->vectors) {
+      int64_t at = conv_max(0, conv_min(v, count - tile->vectors));
+      tile->run(&job, from + at, to + at);
+    }
+  }
+}
+
+static int64_t blocks_across(const fonio_conv_plan *plan, const shifted_numbers *n) {
+  return conv_ceil_div(n->width, plan->blocks.pixels / plan->blocks.rows);
+}
+
+static int64_t pieces(const fonio_conv_plan *plan) {
+  shifted_numbers n = numbers_of(plan);
+  return plan->problem.batch * plan->problem.groups * conv_ceil_div(n.height, plan->blocks.rows) *
+         blocks_across(plan, &n);
+}
+
+static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
+  const fonio_conv_plan *plan = run->plan;
+  const kernel_conv *g = &plan->geometry;
+  shifted_numbers n = numbers_of(plan);
+  block_size b = {plan->blocks.rows, plan->blocks.pixels / plan->blocks.rows};
+  /* Nearly equal blocks: none is narrower than a vector where the image itself is read. */
+  int64_t blocks = blocks_across(plan, &n), across = conv_take(&piece, blocks);
+  int64_t down = conv_take(&piece, conv_ceil_div(n.height, b.rows)), group = conv_take(&piece, plan->problem.groups);
+  shifted_work w = {
+      .plan = plan,
+      .n = n,
+      .bytes = bytes_of_element(plan),
+      .input = conv_at(run->buffers->input, conv_input_offset(plan, piece, group)),
+      .weights = conv_at(run->packed, group * (plan->packed_bytes / plan->problem.groups)),
+      .bias = conv_at(run->buffers->bias, conv_bias_offset(plan, group)),
+      .output = (char *)run->buffers->output + conv_output_offset(plan, piece, group),
+      .row = down * b.rows,
+      .rows = conv_min(b.rows, n.height - down * b.rows),
+      .column = n.width * across / blocks,
+      .columns = n.width * (across + 1) / blocks - n.width * across / blocks,
+  };
+  w.strip = strip_of(plan, &n, (block_size){w.rows, w.columns});
+  w.strip.row = w.row * g->stride[0];
+  w.strip.column = w.column * g->stride[1];
+  w.job = (kernel_shifted){
+      .terms = n.terms, .channel_stride = g->output_strides[0], .lanes = conv_min(w.columns, plan->kernels->lanes)};
+  find_input(&w, workspace);
+  int64_t vectors = w.rows * conv_ceil_div(w.columns, plan->kernels->lanes);
+  for (int64_t v = 0; v < vectors; v += plan->blocks.panel)
+    run_vectors(&w, v, conv_min(plan->blocks.panel, vectors - v));
+}
+
+const conv_algorithm conv_shifted_forward = {
+    .name = "shifted",
+    .direction = FONIO_CONV_FORWARD,
+    .accuracy = FONIO_ACCURACY_STRICT,
+    .applicable = applicable,
+    .cost = cost,
+    .prepare = prepare,
+    .pack = pack,
+    .pieces = pieces,
+    .run_piece = run_piece,
+};

@@ -1,0 +1,203 @@
+/* Convolution where the taps of a kernel row read the same row of the image, each shifted: pixels in vector lanes,
+ * output channels as rows of a tile. For few input channels, where copying each pixel once for each tap would cost as
+ * much as the sum. */
+#include "kernels/families.h"
+
+/* ---- The tile ---- */
+
+/* How many vectors go with each number of rows: as many sums as there are registers for, at least as many as hide the
+ * time that a multiply-add takes. */
+#if defined(KERNEL_ISA_avx512) || defined(KERNEL_ISA_neon)
+#define MOST_VECTORS 8
+enum { VECTORS_1 = 8, VECTORS_2 = 6, VECTORS_3 = 5, VECTORS_4 = 4, VECTORS_5 = 4, VECTORS_6 = 4 };
+enum { VECTORS_7 = 3, VECTORS_8 = 3 };
+#else
+#define MOST_VECTORS 8
+enum { VECTORS_1 = 8, VECTORS_2 = 4, VECTORS_3 = 3, VECTORS_4 = 3, VECTORS_5 = 2, VECTORS_6 = 2 };
+#endif
+
+/* Inlined with constant `rows` and `vectors`, so that `sum` lives in registers. */
+INLINE void shifted_tile(int rows, int vectors, const kernel_shifted *job, const int64_t *from, const int64_t *to) {
+  vec sum[SHIFTED_ROWS][MOST_VECTORS];
+  const real *input[MOST_VECTORS], *weights = job->weights, *bias = job->bias;
+  const int64_t *offset = job->offsets, *end = offset + job->terms;
+#pragma GCC unroll 8
+  for (int v = 0; v < vectors; v++)
+    input[v] = (const real *)job->input + from[v];
+#pragma GCC unroll 8
+  for (int m = 0; m < rows; m++)
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; v++)
+      sum[m][v] = vec_zero();
+  for (; offset < end; offset++, weights += rows) {
+    vec pixels[MOST_VECTORS];
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; v++)
+      pixels[v] = vec_load(input[v] + *offset);
+#pragma GCC unroll 8
+    for (int m = 0; m < rows; m++) {
+      vec weight = vec_set(weights[m]);
+#pragma GCC unroll 8
+      for (int v = 0; v < vectors; v++)
+        sum[m][v] = vec_fma(weight, pixels[v], sum[m][v]);
+    }
+  }
+  real *output = job->output;
+#pragma GCC unroll 8
+  for (int m = 0; m < rows; m++, output += job->channel_stride) {
+    vec add = bias ? vec_set(bias[m]) : vec_zero();
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; v++)
+      vec_store(output + to[v], bias ? sum[m][v] + add : sum[m][v]);
+  }
+}
+
+/* Vectors that are not stored whole: computed beside the output and moved there. */
+static __attribute__((noinline)) void narrow_tile(int rows, int vectors, const kernel_shifted *job, const int64_t *from,
+                                                  const int64_t *to) {
+  real whole[SHIFTED_ROWS * MOST_VECTORS * LANES];
+  int64_t beside_at[MOST_VECTORS];
+  kernel_shifted beside = *job;
+  beside.output = whole;
+  beside.channel_stride = vectors * LANES;
+  beside.lanes = LANES;
+  for (int v = 0; v < vectors; v++)
+    beside_at[v] = v * LANES;
+  NAME(shifted_tiles)[rows - 1].run(&beside, from, beside_at);
+  for (int m = 0; m < rows; m++)
+    for (int v = 0; v < vectors; v++)
+      memcpy((real *)job->output + m * job->channel_stride + to[v], whole + (m * vectors + v) * LANES,
+             (size_t)job->lanes * sizeof(real));
+}
+
+#define TILE(rows)                                                                                                     \
+  static void tile_##rows(const kernel_shifted *job, const int64_t *from, const int64_t *to) {                         \
+    if (job->lanes < LANES)                                                                                            \
+      narrow_tile(rows, VECTORS_##rows, job, from, to);                                                                \
+    else                                                                                                               \
+      shifted_tile(rows, VECTORS_##rows, job, from, to);                                                               \
+  }
+
+TILE(1)
+TILE(2)
+TILE(3)
+TILE(4)
+TILE(5)
+TILE(6)
+#if SHIFTED_ROWS == 8
+TILE(7)
+TILE(8)
+#endif
+
+const kernel_shifted_tile NAME(shifted_tiles)[SHIFTED_ROWS] = {
+    {VECTORS_1, tile_1}, {VECTORS_2, tile_2}, {VECTORS_3, tile_3},
+    {VECTORS_4, tile_4}, {VECTORS_5, tile_5}, {VECTORS_6, tile_6},
+#if SHIFTED_ROWS == 8
+    {VECTORS_7, tile_7}, {VECTORS_8, tile_8},
+#endif
+};
+
+/* ---- The strip ---- */
+
+/* One padded element after the other; beyond the padding nothing is ever asked for. */
+static void deal_edge(const kernel_conv *conv, const kernel_shifted_strip *job, const real *row, int64_t from,
+                      int64_t to, real *strip) {
+  for (int64_t f = 0; f < job->phases; f++)
+    for (int64_t i = from; i < to; i++) {
+      int64_t p = job->column + i * job->step + f;
+      int64_t column = p < conv->padded_width ? conv->columns[p] : -1;
+      strip[f * job->pitch + i] = column < 0 ? 0 : row[column * conv->input_strides[2]];
+    }
+}
+
+/* Groups of LANES elements of each phase, the last one where `count` ends: it may overlap the one before. */
+INLINE int64_t group_at(int64_t group, int64_t count) {
+  return (group + 1) * LANES <= count ? group * LANES : count - LANES;
+}
+
+static void deal_1(const real *from, int64_t count, real *strip) {
+  for (int64_t g = 0; g * LANES < count; g++) {
+    int64_t i = group_at(g, count);
+    vec_store(strip + i, vec_load(from + i));
+  }
+}
+
+static void deal_2(const real *from, int64_t count, int64_t phases, int64_t pitch, real *strip) {
+  for (int64_t g = 0; g * LANES < count; g++) {
+    int64_t i = group_at(g, count);
+    vec a = vec_load(from + 2 * i), b = vec_load(from + 2 * i + LANES);
+    vec_store(strip + i, vec_even(a, b));
+    if (phases == 2) vec_store(strip + pitch + i, vec_odd(a, b));
+  }
+}
+
+static void deal_4(const real *from, int64_t count, int64_t phases, int64_t pitch, real *strip) {
+  for (int64_t g = 0; g * LANES < count; g++) {
+    int64_t i = group_at(g, count);
+    const real *at = from + 4 * i;
+    vec a = vec_load(at), b = vec_load(at + LANES), c = vec_load(at + 2 * LANES), d = vec_load(at + 3 * LANES);
+    vec even_low = vec_even(a, b), even_high = vec_even(c, d);
+    vec_store(strip + i, vec_even(even_low, even_high));
+    if (phases == 1) continue;
+    vec odd_low = vec_odd(a, b), odd_high = vec_odd(c, d);
+    vec_store(strip + pitch + i, vec_even(odd_low, odd_high));
+    vec_store(strip + 2 * pitch + i, vec_odd(even_low, even_high));
+    vec_store(strip + 3 * pitch + i, vec_odd(odd_low, odd_high));
+  }
+}
+
+static void deal_any(const kernel_shifted_strip *job, const real *from, int64_t stride, int64_t count, real *strip) {
+  for (int64_t f = 0; f < job->phases; f++)
+    for (int64_t i = 0; i < count; i++)
+      strip[f * job->pitch + i] = from[(i * job->step + f) * stride];
+}
+
+/* Elements that lie in the image itself. */
+static void deal_inside(const kernel_conv *conv, const kernel_shifted_strip *job, const real *from, int64_t count,
+                        real *strip) {
+  bool vectors = count >= LANES && conv->input_strides[2] == 1;
+  if (vectors && job->step == 1)
+    deal_1(from, count, strip);
+  else if (vectors && job->step == 2)
+    deal_2(from, count, job->phases, job->pitch, strip);
+  else if (vectors && job->step == 4)
+    deal_4(from, count, job->phases, job->pitch, strip);
+  else
+    deal_any(job, from, conv->input_strides[2], count, strip);
+}
+
+/* The elements [from, to) that lie in the image in every phase. */
+typedef struct stretch {
+  int64_t from, to;
+} stretch;
+
+static stretch find_inside(const kernel_conv *conv, const kernel_shifted_strip *job) {
+  int64_t before = conv->image_column - job->column, end = before + conv->in_width;
+  int64_t from = before > 0 ? (before + job->step - 1) / job->step : 0, to = end > 0 ? end / job->step : 0;
+  if (to > job->columns) to = job->columns;
+  if (from > to) from = to;
+  return (stretch){from, to};
+}
+
+static void clear_row(const kernel_shifted_strip *job, real *strip) {
+  for (int64_t f = 0; f < job->phases; f++)
+    memset(strip + f * job->pitch, 0, (size_t)job->columns * sizeof *strip);
+}
+
+void NAME(shifted_strip)(const kernel_conv *conv, const kernel_shifted_strip *job, const void *input, void *strip) {
+  stretch inside = find_inside(conv, job);
+  int64_t first = (job->column + inside.from * job->step - conv->image_column) * conv->input_strides[2];
+  real *to = strip;
+  for (int64_t c = 0; c < conv->in_channels; c++)
+    for (int64_t i = 0; i < job->rows; i++, to += job->phases * job->pitch) {
+      int64_t row = conv->rows[job->row + i * job->row_step];
+      if (row < 0) {
+        clear_row(job, to);
+        continue;
+      }
+      const real *at = (const real *)input + c * conv->input_strides[0] + row * conv->input_strides[1];
+      deal_edge(conv, job, at, 0, inside.from, to);
+      deal_inside(conv, job, at + first, inside.to - inside.from, to + inside.from);
+      deal_edge(conv, job, at, inside.to, job->columns, to);
+    }
+}
