@@ -226,15 +226,11 @@ static void run_vectors(const shifted_work *w, int64_t first, int64_t count) {
   double biases[MOST_IN_TILE];
   for (int64_t i = 0; i < w->n.tiles; i++) {
     int64_t channel = g->out_channels * i / w->n.tiles, rows = g->out_channels * (i + 1) / w->n.tiles - channel;
-    const kernel_shifted_tile *tile = &k->shifted_tiles[rows - 1];
     job.weights = w->weights + w->bytes * channel * w->n.terms;
     job.output = w->output + w->bytes * channel * g->output_strides[0];
     conv_copy_biases(w->plan, w->bias, channel, rows, biases);
     job.bias = w->bias ? biases : NULL;
-    for (int64_t v = 0; v < count; v += tile->vectors) {
-      int64_t at = conv_max(0, conv_min(v, count - tile->vectors));
-      tile->run(&job, from + at, to + at);
-    }
+    k->shifted_tiles[rows - 1].run(&job, count, from, to);
   }
 }
 

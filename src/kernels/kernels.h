@@ -124,11 +124,11 @@ typedef struct kernel_shifted {
   int64_t lanes;          /* that are stored: as many as a vector has, or fewer */
 } kernel_shifted;
 
-/* A tile of a few output channels times as many vectors as the tile has: vector v reads at from[v] and writes at
- * to[v]. */
+/* A few output channels times `count` vectors, `vectors` of them at a time: vector v reads at from[v] and writes at
+ * to[v]. Fewer than `vectors` are followed by more, up to `vectors`, that may be computed as well. */
 typedef struct kernel_shifted_tile {
   int64_t vectors;
-  void (*run)(const kernel_shifted *job, const int64_t *from, const int64_t *to);
+  void (*run)(const kernel_shifted *job, int64_t count, const int64_t *from, const int64_t *to);
 } kernel_shifted_tile;
 
 typedef struct kernel_table {

@@ -21,9 +21,13 @@ INLINE void shifted_tile(int rows, int vectors, const kernel_shifted *job, const
   vec sum[SHIFTED_ROWS][MOST_VECTORS];
   const real *input[MOST_VECTORS], *weights = job->weights, *bias = job->bias;
   const int64_t *offset = job->offsets, *end = offset + job->terms;
+  int64_t channel_stride = job->channel_stride;
+  real *output[MOST_VECTORS];
 #pragma GCC unroll 8
-  for (int v = 0; v < vectors; v++)
+  for (int v = 0; v < vectors; v++) {
     input[v] = (const real *)job->input + from[v];
+    output[v] = (real *)job->output + to[v];
+  }
 #pragma GCC unroll 8
   for (int m = 0; m < rows; m++)
 #pragma GCC unroll 8
@@ -42,13 +46,14 @@ INLINE void shifted_tile(int rows, int vectors, const kernel_shifted *job, const
         sum[m][v] = vec_fma(weight, pixels[v], sum[m][v]);
     }
   }
-  real *output = job->output;
 #pragma GCC unroll 8
-  for (int m = 0; m < rows; m++, output += job->channel_stride) {
+  for (int m = 0; m < rows; m++) {
     vec add = bias ? vec_set(bias[m]) : vec_zero();
 #pragma GCC unroll 8
-    for (int v = 0; v < vectors; v++)
-      vec_store(output + to[v], bias ? sum[m][v] + add : sum[m][v]);
+    for (int v = 0; v < vectors; v++) {
+      vec_store(output[v], bias ? sum[m][v] + add : sum[m][v]);
+      output[v] += channel_stride;
+    }
   }
 }
 
@@ -63,19 +68,23 @@ static __attribute__((noinline)) void narrow_tile(int rows, int vectors, const k
   beside.lanes = LANES;
   for (int v = 0; v < vectors; v++)
     beside_at[v] = v * LANES;
-  NAME(shifted_tiles)[rows - 1].run(&beside, from, beside_at);
+  NAME(shifted_tiles)[rows - 1].run(&beside, vectors, from, beside_at);
   for (int m = 0; m < rows; m++)
     for (int v = 0; v < vectors; v++)
       memcpy((real *)job->output + m * job->channel_stride + to[v], whole + (m * vectors + v) * LANES,
              (size_t)job->lanes * sizeof(real));
 }
 
+/* The last tile overlaps the one before where there are not as many vectors as whole tiles have. */
 #define TILE(rows)                                                                                                     \
-  static void tile_##rows(const kernel_shifted *job, const int64_t *from, const int64_t *to) {                         \
-    if (job->lanes < LANES)                                                                                            \
-      narrow_tile(rows, VECTORS_##rows, job, from, to);                                                                \
-    else                                                                                                               \
-      shifted_tile(rows, VECTORS_##rows, job, from, to);                                                               \
+  static void tile_##rows(const kernel_shifted *job, int64_t count, const int64_t *from, const int64_t *to) {          \
+    for (int64_t i = 0; i < count; i += VECTORS_##rows) {                                                              \
+      int64_t at = i + VECTORS_##rows <= count || i == 0 ? i : count - VECTORS_##rows;                                 \
+      if (job->lanes < LANES)                                                                                          \
+        narrow_tile(rows, VECTORS_##rows, job, from + at, to + at);                                                    \
+      else                                                                                                             \
+        shifted_tile(rows, VECTORS_##rows, job, from + at, to + at);                                                   \
+    }                                                                                                                  \
   }
 
 TILE(1)
