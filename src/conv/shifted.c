@@ -209,28 +209,46 @@ static void find_input(shifted_work *w, char *workspace) {
   w->first = 0;
 }
 
-/* Vectors [from, to) of the block, row by row, times all output channels. The last vector of a row overlaps the one
- * before where the row is not made of whole vectors; so does the last tile. */
-static void run_vectors(const shifted_work *w, int64_t first, int64_t count) {
-  const kernel_table *k = w->plan->kernels;
-  const kernel_conv *g = &w->plan->geometry;
-  int64_t in_row = conv_ceil_div(w->columns, k->lanes), from[MOST_VECTORS + MOST_IN_TILE],
-          to[MOST_VECTORS + MOST_IN_TILE];
-  for (int64_t i = 0; i < conv_max(count, MOST_IN_TILE); i++) {
-    int64_t vector = first + conv_min(i, count - 1), row = vector / in_row;
-    int64_t column = conv_max(0, conv_min(vector % in_row * k->lanes, w->columns - k->lanes));
-    from[i] = w->first + row * w->row_stride + column;
-    to[i] = (w->row + row) * g->output_strides[1] + w->column + column;
+/* Where vectors of pixels are read and written. */
+typedef struct vector_list {
+  int64_t count, from[MOST_VECTORS + MOST_IN_TILE], to[MOST_VECTORS + MOST_IN_TILE];
+} vector_list;
+
+/* The next vectors of the block, row by row, from a row and a column on. The last one of a row overlaps the one before
+ * where the row is not made of whole vectors. The very last is there as often as a tile may ask for it. */
+static void list_vectors(const shifted_work *w, int64_t *row, int64_t *column, vector_list *list) {
+  int64_t lanes = w->plan->kernels->lanes, last = conv_max(0, w->columns - lanes), i = 0;
+  int64_t row_stride = w->plan->geometry.output_strides[1];
+  for (; i < w->plan->blocks.panel && *row < w->rows; i++) {
+    int64_t at = conv_min(*column, last);
+    list->from[i] = w->first + *row * w->row_stride + at;
+    list->to[i] = (w->row + *row) * row_stride + w->column + at;
+    *column += lanes;
+    if (*column >= w->columns) *column = 0, ++*row;
   }
+  list->count = i;
+  for (; i < MOST_IN_TILE; i++) {
+    list->from[i] = list->from[list->count - 1];
+    list->to[i] = list->to[list->count - 1];
+  }
+}
+
+/* The vectors times all output channels. */
+static void run_vectors(const shifted_work *w, const vector_list *list) {
+  const kernel_conv *g = &w->plan->geometry;
   kernel_shifted job = w->job;
+  int64_t bias_stride = w->plan->problem.bias_stride;
   double biases[MOST_IN_TILE];
   for (int64_t i = 0; i < w->n.tiles; i++) {
     int64_t channel = g->out_channels * i / w->n.tiles, rows = g->out_channels * (i + 1) / w->n.tiles - channel;
     job.weights = w->weights + w->bytes * channel * w->n.terms;
     job.output = w->output + w->bytes * channel * g->output_strides[0];
-    conv_copy_biases(w->plan, w->bias, channel, rows, biases);
-    job.bias = w->bias ? biases : NULL;
-    k->shifted_tiles[rows - 1].run(&job, count, from, to);
+    job.bias = conv_at(w->bias, w->bytes * channel * bias_stride);
+    if (w->bias && bias_stride != 1) {
+      conv_copy_biases(w->plan, w->bias, channel, rows, biases);
+      job.bias = biases;
+    }
+    w->plan->kernels->shifted_tiles[rows - 1].run(&job, list->count, list->from, list->to);
   }
 }
 
@@ -271,9 +289,11 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   w.job = (kernel_shifted){
       .terms = n.terms, .channel_stride = g->output_strides[0], .lanes = conv_min(w.columns, plan->kernels->lanes)};
   find_input(&w, workspace);
-  int64_t vectors = w.rows * conv_ceil_div(w.columns, plan->kernels->lanes);
-  for (int64_t v = 0; v < vectors; v += plan->blocks.panel)
-    run_vectors(&w, v, conv_min(plan->blocks.panel, vectors - v));
+  for (int64_t row = 0, column = 0; row < w.rows;) {
+    vector_list list;
+    list_vectors(&w, &row, &column, &list);
+    run_vectors(&w, &list);
+  }
 }
 
 const conv_algorithm conv_shifted_forward = {

@@ -135,8 +135,8 @@ static void deal_2(const real *from, int64_t count, int64_t phases, int64_t pitc
   for (int64_t g = 0; g * LANES < count; g++) {
     int64_t i = group_at(g, count);
     vec a = vec_load(from + 2 * i), b = vec_load(from + 2 * i + LANES);
-    vec_store(strip + i, vec_even(a, b));
-    if (phases == 2) vec_store(strip + pitch + i, vec_odd(a, b));
+    vec_store(strip + i, vec_settle(vec_even_quick(a, b)));
+    if (phases == 2) vec_store(strip + pitch + i, vec_settle(vec_odd_quick(a, b)));
   }
 }
 
