@@ -24,7 +24,8 @@ static int64_t pixels_of_image(const fonio_conv_plan *plan) {
   return plan->problem.out_height * plan->problem.out_width;
 }
 
-/* Packing moves whole vectors where pixels lie side by side or every second one, otherwise each element for itself. */
+/* Packing moves whole vectors where pixels lie side by side or every second one, otherwise each element for itself.
+ * Each sum has a beginning and an end, where it is stored. */
 static double cost(const fonio_conv_plan *plan) {
   const kernel_conv *g = &plan->geometry;
   double lanes = plan->kernels->lanes, terms = (double)terms_of_sum(plan), channels = (double)g->out_channels;
@@ -32,7 +33,7 @@ static double cost(const fonio_conv_plan *plan) {
   double pixels = (double)conv_round_up(pixels_of_image(plan), plan->kernels->lanes);
   int64_t step = g->stride[1] * g->input_strides[2];
   double pack = step == 1 ? 1.5 / lanes + 0.1 : step == 2 ? 4 / lanes + 0.1 : 1.5;
-  double store = g->output_strides[2] == 1 ? 0 : 3 * channels;
+  double store = g->output_strides[2] == 1 ? 2.9 / lanes * channels : 3 * channels;
   return (double)plan->problem.groups * pixels * (rows * terms / (1.85 * lanes) + pack * terms + store);
 }
 

@@ -95,7 +95,8 @@ static double cost_of(const fonio_conv_plan *plan, int m) {
   winograd w = numbers_of(&probe, m);
   double lanes = plan->kernels->lanes, images = (double)(g->dilation[0] * g->dilation[1]);
   double tiles = (double)(w.rows * w.columns), elements = (double)w.elements;
-  double products = tiles * elements * (double)g->in_channels * (double)w.out_channels / (1.9 * lanes);
+  /* Each sum is stored and read again, which takes as long as a dozen products. */
+  double products = tiles * elements * ((double)g->in_channels + 12) * (double)w.out_channels / (1.9 * lanes);
   double transforms = tiles * (double)(w.in_channels + w.out_channels) / lanes * (m == 4 ? 130 : 60);
   double weights =
       elements * (double)(g->in_channels * w.out_channels) * (double)fonio_dtype_bytes(plan->problem.dtype);
