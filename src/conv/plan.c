@@ -41,6 +41,14 @@ static void choose(fonio_conv_plan *plan) {
   }
 }
 
+/* What follows from the algorithm. */
+static void take_algorithm(fonio_conv_plan *plan, const conv_algorithm *algorithm) {
+  plan->algorithm = algorithm;
+  algorithm->prepare(plan);
+  plan->pieces = algorithm->pieces(plan);
+  plan->cycles = algorithm->cost(plan) * (double)plan->problem.batch;
+}
+
 static fonio_status fill_plan(fonio_conv_plan *plan, const char *algorithm, fonio_accuracy accuracy) {
   plan->kernels = kernel_table_for(plan->problem.dtype, cpu_isa_in_use());
   plan->accuracy = accuracy ? accuracy : fonio_get_accuracy();
@@ -50,7 +58,7 @@ static fonio_status fill_plan(fonio_conv_plan *plan, const char *algorithm, foni
     choose(plan);
   else if ((status = take_named(plan, algorithm)))
     return status;
-  plan->algorithm->prepare(plan);
+  take_algorithm(plan, plan->algorithm);
   return FONIO_OK;
 }
 
@@ -184,31 +192,25 @@ static void clear_gradients(const fonio_conv_plan *plan, const fonio_conv_buffer
 /* The pieces of a run, each with the workspace of the thread that does it. */
 typedef struct shared_run {
   const conv_run *run;
-  const conv_algorithm *algorithm;
   char *workspace;
   int64_t slot_bytes;
 } shared_run;
 
 static void run_piece(void *context, int64_t piece, int slot) {
   const shared_run *s = context;
-  s->algorithm->run_piece(s->run, piece, s->workspace ? s->workspace + slot * s->slot_bytes : NULL);
-}
-
-/* Cycles of one core. */
-static double cost_of_run(const fonio_conv_plan *plan, const conv_algorithm *algorithm) {
-  return algorithm->cost(plan) * (double)plan->problem.batch;
+  s->run->plan->algorithm->run_piece(s->run, piece, s->workspace ? s->workspace + slot * s->slot_bytes : NULL);
 }
 
 /* How many threads take part: as many as the workspace holds, where it is the caller's. */
-static int threads_of_run(const fonio_conv_plan *plan, const conv_algorithm *algorithm, const fonio_conv_buffers *b) {
-  int threads = threads_wanted(algorithm->pieces(plan), cost_of_run(plan, algorithm));
+static int threads_of_run(const fonio_conv_plan *plan, const fonio_conv_buffers *b) {
+  int threads = threads_wanted(plan->pieces, plan->cycles);
   int64_t bytes = slot_bytes(plan);
   return b->workspace && bytes ? (int)conv_min(threads, b->workspace_bytes / bytes) : threads;
 }
 
-static void run_pieces(const conv_run *run, const conv_algorithm *algorithm, void *workspace, int threads) {
-  shared_run shared = {run, algorithm, workspace, slot_bytes(run->plan)};
-  threads_parallel_for(algorithm->pieces(run->plan), cost_of_run(run->plan, algorithm), threads, run_piece, &shared);
+static void run_pieces(const conv_run *run, void *workspace, int threads) {
+  shared_run shared = {run, workspace, slot_bytes(run->plan)};
+  threads_parallel_for(run->plan->pieces, run->plan->cycles, threads, run_piece, &shared);
 }
 
 /* Weights that are not finite must not meet the zeros of the padding (0 * inf is nan): the plain loops leave padding
@@ -225,8 +227,9 @@ static void run_plain(const fonio_conv_plan *plan, const fonio_conv_buffers *buf
     memcpy(with_plain.problem.weight_strides, g->weight_strides, sizeof g->weight_strides);
     b.weight = plain;
   }
+  take_algorithm(&with_plain, &conv_reference_forward);
   conv_run run = {&with_plain, &b, NULL};
-  run_pieces(&run, &conv_reference_forward, NULL, threads_of_run(plan, &conv_reference_forward, buffers));
+  run_pieces(&run, NULL, threads_of_run(plan, buffers));
 }
 
 static bool pads_with_zeros(const fonio_conv_problem *p) {
@@ -237,12 +240,12 @@ static void run_with(const fonio_conv_plan *plan, const fonio_conv_buffers *b, c
                      int threads) {
   conv_run run = {plan, b, packed};
   clear_gradients(plan, b);
-  run_pieces(&run, plan->algorithm, workspace, threads);
+  run_pieces(&run, workspace, threads);
 }
 
 /* Packs the weights for this run only, beside the workspace. */
 static fonio_status pack_and_run(const fonio_conv_plan *plan, const fonio_conv_buffers *b) {
-  int threads = threads_of_run(plan, plan->algorithm, b);
+  int threads = threads_of_run(plan, b);
   int64_t workspace_bytes = b->workspace ? 0 : fonio_conv_plan_workspace_bytes(plan, threads), bytes;
   if (!checked_add(workspace_bytes, plan->packed_bytes, &bytes)) bytes = INT64_MAX;
   char *memory = memory_take(bytes);
@@ -266,7 +269,7 @@ fonio_status fonio_conv_plan_run(const fonio_conv_plan *plan, const fonio_conv_b
     return FONIO_OK;
   }
   if (plan->packed_bytes && !packed) return pack_and_run(plan, buffers);
-  int threads = threads_of_run(plan, plan->algorithm, buffers);
+  int threads = threads_of_run(plan, buffers);
   void *own = NULL;
   if (!buffers->workspace && plan->workspace_bytes &&
       !(own = memory_take(fonio_conv_plan_workspace_bytes(plan, threads))))

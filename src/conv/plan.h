@@ -28,6 +28,8 @@ struct fonio_conv_plan {
   kernel_conv geometry; /* of one image and group; points into `tables` */
   int64_t *tables;
   conv_blocks blocks;
+  int64_t pieces;          /* of work, in all images */
+  double cycles;           /* that they are expected to take on one core */
   int64_t packed_bytes;    /* of all groups; 0: the algorithm reads the weights as they are */
   int64_t workspace_bytes; /* of one piece of work at a time */
 };

@@ -164,9 +164,11 @@ static bool pack(const fonio_conv_plan *plan, const void *weight, void *packed) 
 /* ---- One piece ---- */
 
 typedef struct shifted_work {
+  const conv_run *run;
   const fonio_conv_plan *plan;
   shifted_numbers n;
   int64_t bytes; /* of an element */
+  int64_t image, first_channel;
   const char *input, *weights, *bias;
   char *output;
   int64_t row, rows, column, columns; /* the block of output pixels */
@@ -252,6 +254,16 @@ static void run_vectors(const shifted_work *w, const vector_list *list) {
   }
 }
 
+/* The block as a whole: its vectors overlap each other. */
+static void finish(const shifted_work *w) {
+  kernel_strip block = {.row = w->row, .column = w->column, .rows = w->rows, .columns = w->columns, .step = {1, 1}};
+  int64_t channels = w->plan->geometry.out_channels;
+  if (w->n.width == w->plan->problem.out_width)
+    conv_finish(w->run, w->image, w->first_channel, channels, &block);
+  else
+    conv_finish_pixels(w->run, w->image, w->first_channel, channels, w->column, w->columns);
+}
+
 static int64_t blocks_across(const fonio_conv_plan *plan, const shifted_numbers *n) {
   return conv_ceil_div(n->width, plan->blocks.pixels / plan->blocks.rows);
 }
@@ -271,9 +283,12 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   int64_t blocks = blocks_across(plan, &n), across = conv_take(&piece, blocks);
   int64_t down = conv_take(&piece, conv_ceil_div(n.height, b.rows)), group = conv_take(&piece, plan->problem.groups);
   shifted_work w = {
+      .run = run,
       .plan = plan,
       .n = n,
       .bytes = bytes_of_element(plan),
+      .image = piece,
+      .first_channel = group * g->out_channels,
       .input = conv_at(run->buffers->input, conv_input_offset(plan, piece, group)),
       .weights = conv_at(run->packed, group * (plan->packed_bytes / plan->problem.groups)),
       .bias = conv_at(run->buffers->bias, conv_bias_offset(plan, group)),
@@ -294,6 +309,7 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
     list_vectors(&w, &row, &column, &list);
     run_vectors(&w, &list);
   }
+  finish(&w);
 }
 
 const conv_algorithm conv_shifted_forward = {
