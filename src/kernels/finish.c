@@ -36,67 +36,83 @@ INLINE vec activate(fonio_activation kind, vec x, vec slope) {
   return x;
 }
 
-/* Results on their way through the functions: some vectors side by side, whatever the strides outside. */
-#define CHUNK (8 * LANES)
-
-/* `n` elements, `stride` apart; zeros up to the end of the last vector. */
-static void load_chunk(const real *from, int64_t stride, int64_t n, real *chunk) {
-  int64_t whole = stride == 1 ? n / LANES * LANES : 0;
-  for (int64_t i = 0; i < whole; i += LANES)
-    vec_store(chunk + i, vec_load(from + i));
-  for (int64_t i = whole; i < (n + LANES - 1) / LANES * LANES; i++)
-    chunk[i] = i < n ? from[i * stride] : 0;
+/* Columns that lie side by side, in the output, the residual and the slopes. `kind` comes as a constant. */
+INLINE void finish_row(fonio_activation kind, int64_t columns, real *output, const real *residual, const real *slopes,
+                       bool one_slope) {
+  vec slope = kind == FONIO_PRELU && one_slope ? vec_set(*slopes) : vec_zero();
+  int64_t j = 0;
+  for (; j + LANES <= columns; j += LANES) {
+    vec x = vec_load(output + j);
+    if (residual) x += vec_load(residual + j);
+    if (kind == FONIO_PRELU && !one_slope) slope = vec_load(slopes + j);
+    vec_store(output + j, activate(kind, x, slope));
+  }
+  if (j == columns) return;
+  vec x = vec_load_part(output + j, columns - j);
+  if (residual) x += vec_load_part(residual + j, columns - j);
+  if (kind == FONIO_PRELU && !one_slope) slope = vec_load_part(slopes + j, columns - j);
+  vec_store_part(output + j, activate(kind, x, slope), columns - j);
 }
 
-static void store_chunk(const real *chunk, int64_t stride, int64_t n, real *to) {
-  int64_t whole = stride == 1 ? n / LANES * LANES : 0;
-  for (int64_t i = 0; i < whole; i += LANES)
-    vec_store(to + i, vec_load(chunk + i));
-  for (int64_t i = whole; i < n; i++)
-    to[i * stride] = chunk[i];
-}
-
-static void add_chunk(const real *from, int64_t stride, int64_t n, real *chunk) {
-  real more[CHUNK];
-  load_chunk(from, stride, n, more);
-  for (int64_t i = 0; i < n; i += LANES)
-    vec_store(chunk + i, vec_load(chunk + i) + vec_load(more + i));
-}
-
-INLINE void activate_all(fonio_activation kind, int64_t n, const real *slopes, real *chunk) {
-  for (int64_t i = 0; i < n; i += LANES)
-    vec_store(chunk + i, activate(kind, vec_load(chunk + i), slopes ? vec_load(slopes + i) : vec_zero()));
-}
-
-static void activate_chunk(fonio_activation kind, int64_t n, const real *slopes, real *chunk) {
-  switch (kind) {
-  case FONIO_NO_ACTIVATION: break;
-  case FONIO_RELU: activate_all(FONIO_RELU, n, NULL, chunk); break;
-  case FONIO_RELU6: activate_all(FONIO_RELU6, n, NULL, chunk); break;
-  case FONIO_LEAKY_RELU:
-  case FONIO_PRELU: activate_all(FONIO_PRELU, n, slopes, chunk); break;
-  case FONIO_SILU: activate_all(FONIO_SILU, n, NULL, chunk); break;
-  case FONIO_HARDSWISH: activate_all(FONIO_HARDSWISH, n, NULL, chunk); break;
-  case FONIO_SIGMOID: activate_all(FONIO_SIGMOID, n, NULL, chunk); break;
-  case FONIO_TANH: activate_all(FONIO_TANH, n, NULL, chunk); break;
-  case FONIO_GELU: activate_all(FONIO_GELU, n, NULL, chunk); break;
-  case FONIO_GELU_TANH: activate_all(FONIO_GELU_TANH, n, NULL, chunk); break;
+INLINE void finish_rows(fonio_activation kind, const kernel_finish *job, real *output, const real *residual) {
+  const real *slopes = job->slopes;
+  for (int64_t i = 0; i < job->rows; i++, output += job->strides[0]) {
+    finish_row(kind, job->columns, output, residual, slopes, job->slope_strides[1] == 0);
+    if (residual) residual += job->strides[0];
+    if (kind == FONIO_PRELU) slopes += job->slope_strides[0];
   }
 }
 
-void NAME(finish)(const kernel_finish *job, void *output, const void *residual) {
-  real chunk[CHUNK], slopes[CHUNK] = {0};
-  int64_t stride = job->strides[1];
+static void finish_dense(const kernel_finish *job, real *output, const real *residual) {
+  switch (job->activation) {
+  case FONIO_NO_ACTIVATION: finish_rows(FONIO_NO_ACTIVATION, job, output, residual); break;
+  case FONIO_RELU: finish_rows(FONIO_RELU, job, output, residual); break;
+  case FONIO_RELU6: finish_rows(FONIO_RELU6, job, output, residual); break;
+  case FONIO_LEAKY_RELU:
+  case FONIO_PRELU: finish_rows(FONIO_PRELU, job, output, residual); break;
+  case FONIO_SILU: finish_rows(FONIO_SILU, job, output, residual); break;
+  case FONIO_HARDSWISH: finish_rows(FONIO_HARDSWISH, job, output, residual); break;
+  case FONIO_SIGMOID: finish_rows(FONIO_SIGMOID, job, output, residual); break;
+  case FONIO_TANH: finish_rows(FONIO_TANH, job, output, residual); break;
+  case FONIO_GELU: finish_rows(FONIO_GELU, job, output, residual); break;
+  case FONIO_GELU_TANH: finish_rows(FONIO_GELU_TANH, job, output, residual); break;
+  }
+}
+
+/* What does not lie side by side passes through here. */
+#define CHUNK (8 * LANES)
+
+static void gather(const real *from, int64_t stride, int64_t n, real *to) {
+  for (int64_t i = 0; i < n; i++)
+    to[i] = from[i * stride];
+}
+
+static void scatter(const real *from, int64_t stride, int64_t n, real *to) {
+  for (int64_t i = 0; i < n; i++)
+    to[i * stride] = from[i];
+}
+
+static void finish_apart(const kernel_finish *job, real *output, const real *residual) {
+  real values[CHUNK], rest[CHUNK], slopes[CHUNK];
+  kernel_finish part = {job->activation, 1, 0, {0, 1}, job->slopes ? slopes : NULL, {0, 1}};
   for (int64_t i = 0; i < job->rows; i++)
-    for (int64_t j = 0, n; j < job->columns; j += n) {
-      int64_t at = i * job->strides[0] + j * stride;
-      n = job->columns - j < CHUNK ? job->columns - j : CHUNK;
-      load_chunk((const real *)output + at, stride, n, chunk);
-      if (residual) add_chunk((const real *)residual + at, stride, n, chunk);
+    for (int64_t j = 0; j < job->columns; j += CHUNK) {
+      int64_t at = i * job->strides[0] + j * job->strides[1];
+      part.columns = job->columns - j < CHUNK ? job->columns - j : CHUNK;
+      gather(output + at, job->strides[1], part.columns, values);
+      if (residual) gather(residual + at, job->strides[1], part.columns, rest);
       if (job->slopes)
-        load_chunk((const real *)job->slopes + i * job->slope_strides[0] + j * job->slope_strides[1],
-                   job->slope_strides[1], n, slopes);
-      activate_chunk(job->activation, n, slopes, chunk);
-      store_chunk(chunk, stride, n, (real *)output + at);
+        gather((const real *)job->slopes + i * job->slope_strides[0] + j * job->slope_strides[1], job->slope_strides[1],
+               part.columns, slopes);
+      finish_dense(&part, values, residual ? rest : NULL);
+      scatter(values, job->strides[1], part.columns, output + at);
     }
+}
+
+void NAME(finish)(const kernel_finish *job, void *output, const void *residual) {
+  bool slopes_dense = job->slope_strides[1] == 0 || job->slope_strides[1] == 1;
+  if (job->strides[1] == 1 && slopes_dense)
+    finish_dense(job, output, residual);
+  else
+    finish_apart(job, output, residual);
 }
