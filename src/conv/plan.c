@@ -1,5 +1,6 @@
 /* Plans: an algorithm chosen for a problem, its tables made, and its runs. */
 #include "conv/plan.h"
+#include "conv/problem.h"
 
 #include <string.h>
 
@@ -80,12 +81,16 @@ fonio_conv_plan *fonio_conv_plan_new(const fonio_conv_problem *problem, const fo
     return fail_null(FONIO_VALUE_ERROR, "there is no direction %d of a convolution", (int)o.direction);
   if (problem->dtype != FONIO_FLOAT32 && problem->dtype != FONIO_FLOAT64)
     return fail_null(FONIO_NOT_IMPLEMENTED, "conv2d of %s is not implemented", fonio_dtype_name(problem->dtype));
-  if (conv_finish_check(problem, o.direction)) return NULL;
+  if (conv_problem_check(problem) || conv_finish_check(problem, o.direction)) return NULL;
   fonio_conv_plan *plan = memory_take_zeroed(sizeof *plan);
   if (!plan) return NULL;
   plan->references = 1;
   plan->problem = *problem;
   plan->direction = o.direction;
+  /* Where there is one output row or column, the stride has no meaning, and may be so large that products with it do
+   * not fit. */
+  if (problem->out_height == 1) plan->problem.stride[0] = 1;
+  if (problem->out_width == 1) plan->problem.stride[1] = 1;
   if (fill_plan(plan, o.algorithm, o.accuracy)) {
     fonio_conv_plan_release(plan);
     return NULL;

@@ -54,4 +54,7 @@ fonio_status problem_output_shape(const problem_call *call, const padded_input *
 fonio_status problem_output_strides(const problem_call *call, const padded_input *padded, const int64_t shape[4],
                                     int64_t strides[4]);
 
+/* Whether a plan can be made of a problem that a host may have changed by hand. FONIO_VALUE_ERROR. */
+fonio_status conv_problem_check(const fonio_conv_problem *problem);
+
 #endif

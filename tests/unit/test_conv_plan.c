@@ -185,12 +185,43 @@ static void bad_calls_are_refused(void **state) {
   assert_int_equal(fonio_live_allocations(), 0);
 }
 
+/* A host may fill in a problem by hand: what no array can have is refused before it is looked at. */
+static void impossible_problems_are_refused(void **state) {
+  (void)state;
+  fonio_conv_problem good, p = {0};
+  assert_int_equal(fonio_conv_problem_parse(&good, "n1c4h9w9k6r3s3p1g2"), FONIO_OK);
+  assert_null(fonio_conv_plan_new(&p, NULL));
+  int64_t *const fields[] = {&p.batch,        &p.in_height,        &p.out_height,        &p.out_channels,
+                             &p.groups,       &p.stride[0],        &p.dilation[1],       &p.padding[0],
+                             &p.kernel_width, &p.input_strides[1], &p.weight_strides[0], &p.output_strides[3]};
+  const int64_t values[] = {INT64_MIN, -5, 1000, INT64_MAX / 2, INT64_MAX};
+  for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+    for (size_t j = 0; j < sizeof values / sizeof *values; j++) {
+      bool any_stride = fields[i] >= p.input_strides && (values[j] == -5 || values[j] == 1000);
+      bool any_count = (fields[i] == &p.batch || fields[i] == &p.out_channels) && values[j] == 1000;
+      p = good;
+      *fields[i] = values[j];
+      fonio_conv_plan *plan = fonio_conv_plan_new(&p, NULL);
+      if (any_stride || any_count)
+        assert_non_null(plan);
+      else
+        assert_null(plan);
+      fonio_conv_plan_release(plan);
+    }
+  p = good;
+  p.padding_mode = (fonio_padding_mode)9;
+  assert_null(fonio_conv_plan_new(&p, NULL));
+  assert_int_equal(fonio_last_status(), FONIO_VALUE_ERROR);
+  assert_string_equal(fonio_last_error(),
+                      "the problem was not made by fonio_conv_problem_init: its padding mode cannot be");
+  assert_int_equal(fonio_live_allocations(), 0);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(algorithms_agree_with_the_plain_loops),
-      cmocka_unit_test(large_sums_are_cut_and_joined),
-      cmocka_unit_test(padding_is_never_multiplied),
-      cmocka_unit_test(bad_calls_are_refused),
+      cmocka_unit_test(algorithms_agree_with_the_plain_loops), cmocka_unit_test(large_sums_are_cut_and_joined),
+      cmocka_unit_test(padding_is_never_multiplied),           cmocka_unit_test(bad_calls_are_refused),
+      cmocka_unit_test(impossible_problems_are_refused),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

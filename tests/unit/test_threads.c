@@ -393,7 +393,8 @@ static void as_many_take_part_as_the_workspace_holds(void **state) {
   char *workspace = aligned_alloc(64, (size_t)(4 * one));
   for (int64_t bytes = one; bytes <= 4 * one; bytes += one / 2) {
     int most = 0;
-    for (int i = 0; i < 30; i++) {
+    /* On a busy machine it may take a while until two of them work at the same time. */
+    for (int i = 0; i < 30 || (i < 3000 && bytes >= 2 * one && most < 2); i++) {
       int written = parts_written(&e, expected, workspace, bytes, 4);
       assert_in_range(written, 1, bytes / one);
       if (most < written) most = written;
@@ -564,7 +565,7 @@ static void piece_of_a_good_call(void *context, int64_t piece, int slot) {
 static void a_late_worker_is_forgiven_after_many_good_calls(void **state) {
   (void)state;
   int forgiven = 0;
-  for (int attempt = 0; attempt < 10 && !forgiven; attempt++) {
+  for (int attempt = 0; attempt < 60 && !forgiven; attempt++) {
     fonio_set_num_threads(8);
     for (int i = 0; i < 120; i++)
       threads_parallel_for(4, 1e6, 2, piece_of_a_good_call, NULL);
