@@ -18,6 +18,7 @@ typedef struct bench_layer {
   fonio_conv_problem problem;
   fonio_conv2d_args args;
   fonio_tensor *input, *weight, *bias;
+  fonio_conv2d *module; /* with a weight of its own */
   fonio_conv_plan *plan;
   fonio_conv_buffers packed, plain; /* with a packed weight and a workspace; with neither */
 } bench_layer;
@@ -45,13 +46,19 @@ static void tensors(bench_layer *layer) {
   fonio_tensor_release(fonio_tensor_conv2d_with(layer->input, layer->weight, layer->bias, &layer->args));
 }
 
+/* Without gradients, as for all of these. */
+static void module(bench_layer *layer) {
+  fonio_tensor_release(fonio_conv2d_forward(layer->module, layer->input));
+}
+
 static const struct {
   const char *title;
   void (*call)(bench_layer *layer);
 } ways[] = {
     {"a plan's run, packed weight and workspace given", run_packed},
     {"a plan's run, neither given", run_plain},
-    {"fonio_tensor_conv2d", tensors},
+    {"fonio_conv2d_forward, the layer", module},
+    {"fonio_tensor_conv2d, the function", tensors},
     {"making a plan", plan_only},
     {"reading a problem string", parse_only},
 };
@@ -78,6 +85,26 @@ static void make_tensors(bench_layer *layer) {
     layer->args.padding_sides[i] = p->padding[i];
 }
 
+static void make_module(bench_layer *layer) {
+  const fonio_conv_problem *p = &layer->problem;
+  fonio_conv2d_options options = fonio_conv2d_options_default();
+  options.in_channels = p->in_channels;
+  options.out_channels = p->out_channels;
+  options.kernel_size[0] = p->kernel_height;
+  options.kernel_size[1] = p->kernel_width;
+  options.groups = p->groups;
+  options.bias = p->has_bias;
+  options.dtype = p->dtype;
+  options.padding_mode = layer->args.padding_mode;
+  for (int i = 0; i < 2; i++) {
+    options.stride[i] = p->stride[i];
+    options.dilation[i] = p->dilation[i];
+  }
+  for (int i = 0; i < 4; i++)
+    options.padding_sides[i] = p->padding[i];
+  layer->module = fonio_conv2d_new_with(&options);
+}
+
 static void make_plan(bench_layer *layer) {
   const fonio_conv_problem *p = &layer->problem;
   layer->plan = fonio_conv_plan_new(p, NULL);
@@ -99,6 +126,7 @@ static void release(bench_layer *layer) {
   fonio_memory_give(layer->plain.output);
   fonio_conv_packed_release((fonio_conv_packed *)layer->packed.packed);
   fonio_conv_plan_release(layer->plan);
+  if (layer->module) fonio_module_release(&layer->module->base);
   fonio_tensor_release(layer->bias);
   fonio_tensor_release(layer->weight);
   fonio_tensor_release(layer->input);
@@ -136,8 +164,10 @@ static void measure(bench_layer *layer) {
 int main(int argc, char **argv) {
   bench_layer layer = {.text = argc > 1 ? argv[1] : LENET};
   fonio_set_num_threads(1);
+  fonio_set_grad_enabled(false);
   if (fonio_conv_problem_parse(&layer.problem, layer.text) == FONIO_OK) {
     make_tensors(&layer);
+    make_module(&layer);
     make_plan(&layer);
     if (fonio_last_status() == FONIO_OK) {
       printf("%s with %s, %s\n", layer.text, fonio_conv_plan_algorithm(layer.plan), fonio_isa());
