@@ -68,11 +68,11 @@ INLINE void tile(int kernel, int stride, int pixels, const pixel_row *row, int64
     sum_small(kernel, stride, row, column, channel, sum);
   else
     sum_any(pixels, LANES, row, column, channel, sum);
-  vec add = row->bias ? vec_load(row->bias + channel) : vec_zero();
+  vec add = (row->bias ? vec_load(row->bias + channel) : vec_zero()) + vec_zero();
   real *to = row->to + column * row->conv->output_strides[2] + channel;
 #pragma GCC unroll 7
   for (int p = 0; p < pixels; p++)
-    vec_store(to + p * row->conv->output_strides[2], row->bias ? sum[p] + add : sum[p]);
+    vec_store(to + p * row->conv->output_strides[2], sum[p] + add);
 }
 
 INLINE int64_t least(int64_t a, int64_t b) {
@@ -100,11 +100,11 @@ ROW(short, 0, 0, 1)
 
 /* Fewer channels than lanes. */
 static void row_narrow(const pixel_row *row) {
-  vec add = row->bias ? vec_load_part(row->bias, row->channels) : vec_zero();
+  vec add = (row->bias ? vec_load_part(row->bias, row->channels) : vec_zero()) + vec_zero();
   for (int64_t column = 0; column < row->conv->out_width; column++) {
     vec sum[TILE_PIXELS] = {vec_zero()};
     sum_any(1, row->channels, row, column, 0, sum);
-    vec_store_part(row->to + column * row->conv->output_strides[2], row->bias ? sum[0] + add : sum[0], row->channels);
+    vec_store_part(row->to + column * row->conv->output_strides[2], sum[0] + add, row->channels);
   }
 }
 

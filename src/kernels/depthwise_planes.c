@@ -216,13 +216,13 @@ INLINE void tile(band_kind kind, int height, int vectors, int kernel, int64_t st
   if (kind == SMALL) sum_small(height, vectors, kernel, (int)stride, b, weights, column, apart, sum);
   if (kind == TALL) sum_tall(vectors, b, column, apart, sum);
   if (kind == ANY) sum_any(height, vectors, stride, b, column, apart, sum);
-  vec add = vec_set(b->bias ? *b->bias : 0);
+  vec add = vec_set((b->bias ? *b->bias : 0) + (real)0);
 #pragma GCC unroll 4
   for (int j = 0; j < height; j++)
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; v++) {
       vec result = stride == 2 ? vec_settle(sum[j][v]) : sum[j][v];
-      vec_store(b->to + j * b->pitch + column + v * apart, b->bias ? result + add : result);
+      vec_store(b->to + j * b->pitch + column + v * apart, result + add);
     }
 }
 

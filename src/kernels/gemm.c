@@ -26,10 +26,10 @@ INLINE void tile(int rows, int vectors, int64_t terms, const real *restrict a, c
   }
 #pragma GCC unroll 8
   for (int m = 0; m < rows; m++) {
-    vec add = bias ? vec_set(bias[m]) : vec_zero();
+    vec add = vec_set((bias ? bias[m] : 0) + (real)0);
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++)
-      vec_store(c + m * c_stride + v * LANES, bias ? sum[m][v] + add : sum[m][v]);
+      vec_store(c + m * c_stride + v * LANES, sum[m][v] + add);
   }
 }
 

@@ -4,8 +4,10 @@
  * Sizes and strides count elements. Data comes as void pointers because one table type serves all dtypes.
  *
  * The order of a convolution's sum is one for the whole library: kernel rows, kernel columns, input channels; each
- * output is one chain of fused multiply-adds in that order from zero, then the bias is added. Whatever is blocked,
- * packed or vectorised around it, the bits stay the same. */
+ * output is one chain of fused multiply-adds in that order from zero, then the bias is added, or 0. Whatever is
+ * blocked, packed or vectorised around it, the bits stay the same. Some kernels multiply the zeros of the padding, some
+ * leave them out: the same, but for a sum that has shrunk to -0. So a bias of -0 is taken for 0 (`bias + 0`), which
+ * makes 0 of such a sum. */
 #ifndef KERNELS_KERNELS_H
 #define KERNELS_KERNELS_H
 

@@ -30,14 +30,15 @@ static real sum_of_taps(const kernel_conv *conv, const real *input, const real *
 
 void NAME(reference_forward)(const kernel_conv *conv, const void *input, const void *weight, const void *bias,
                              int64_t bias_stride, void *output) {
-  for (int64_t k = 0; k < conv->out_channels; k++)
+  for (int64_t k = 0; k < conv->out_channels; k++) {
+    real add = (bias ? ((const real *)bias)[k * bias_stride] : 0) + (real)0;
     for (int64_t oh = 0; oh < conv->out_height; oh++)
       for (int64_t ow = 0; ow < conv->out_width; ow++) {
         real sum = sum_of_taps(conv, input, (const real *)weight + k * conv->weight_strides[0], oh, ow);
-        if (bias) sum += ((const real *)bias)[k * bias_stride];
         ((real *)output)[k * conv->output_strides[0] + oh * conv->output_strides[1] + ow * conv->output_strides[2]] =
-            sum;
+            sum + add;
       }
+  }
 }
 
 void NAME(reference_input_gradient)(const kernel_conv *conv, const void *grad_output, const void *weight,

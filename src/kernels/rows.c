@@ -34,10 +34,10 @@ INLINE void rows_tile(int rows, int vectors, const kernel_rows *job, real *restr
   }
 #pragma GCC unroll 4
   for (int v = 0; v < vectors; v++) {
-    vec add = job->bias ? vec_load((const real *)job->bias + v * LANES) : vec_zero();
+    vec add = (job->bias ? vec_load((const real *)job->bias + v * LANES) : vec_zero()) + vec_zero();
 #pragma GCC unroll 8
     for (int m = 0; m < rows; m++)
-      vec_store(c + m * job->c_stride + v * LANES, job->bias ? sum[m][v] + add : sum[m][v]);
+      vec_store(c + m * job->c_stride + v * LANES, sum[m][v] + add);
   }
 }
 

@@ -48,10 +48,10 @@ INLINE void shifted_tile(int rows, int vectors, const kernel_shifted *job, const
   }
 #pragma GCC unroll 8
   for (int m = 0; m < rows; m++) {
-    vec add = bias ? vec_set(bias[m]) : vec_zero();
+    vec add = vec_set((bias ? bias[m] : 0) + (real)0);
 #pragma GCC unroll 8
     for (int v = 0; v < vectors; v++) {
-      vec_store(output[v], bias ? sum[m][v] + add : sum[m][v]);
+      vec_store(output[v], sum[m][v] + add);
       output[v] += channel_stride;
     }
   }
