@@ -243,6 +243,7 @@ static void run_vectors(const shifted_work *w, const vector_list *list) {
   double biases[MOST_IN_TILE];
   for (int64_t i = 0; i < w->n.tiles; i++) {
     int64_t channel = g->out_channels * i / w->n.tiles, rows = g->out_channels * (i + 1) / w->n.tiles - channel;
+    job.rows = rows;
     job.weights = w->weights + w->bytes * channel * w->n.terms;
     job.output = w->output + w->bytes * channel * g->output_strides[0];
     job.bias = conv_at(w->bias, w->bytes * channel * bias_stride);

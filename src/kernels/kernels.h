@@ -116,7 +116,7 @@ typedef struct kernel_shifted_strip {
 
 /* Vectors of pixels, one row of output channels behind the other. */
 typedef struct kernel_shifted {
-  int64_t terms;
+  int64_t rows, terms;
   const int64_t *offsets; /* where each term of the sum lies in the input, seen from its pixel */
   const void *weights;    /* [term][output channel] */
   const void *bias;       /* one number for each output channel; or NULL */

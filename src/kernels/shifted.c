@@ -7,13 +7,14 @@
 
 /* How many vectors go with each number of rows: as many sums as there are registers for, at least as many as hide the
  * time that a multiply-add takes. */
-#if defined(KERNEL_ISA_avx512) || defined(KERNEL_ISA_neon)
 #define MOST_VECTORS 8
+#if defined(KERNEL_ISA_avx512) || defined(KERNEL_ISA_neon)
 enum { VECTORS_1 = 8, VECTORS_2 = 6, VECTORS_3 = 5, VECTORS_4 = 4, VECTORS_5 = 4, VECTORS_6 = 4 };
 enum { VECTORS_7 = 3, VECTORS_8 = 3 };
-#else
-#define MOST_VECTORS 8
+#elif defined(KERNEL_ISA_avx2)
 enum { VECTORS_1 = 8, VECTORS_2 = 4, VECTORS_3 = 3, VECTORS_4 = 3, VECTORS_5 = 2, VECTORS_6 = 2 };
+#else
+enum { VECTORS_1 = 1, VECTORS_2 = 1, VECTORS_3 = 1, VECTORS_4 = 1, VECTORS_5 = 1, VECTORS_6 = 1 };
 #endif
 
 /* Inlined with constant `rows` and `vectors`, so that `sum` lives in registers. */
@@ -58,20 +59,20 @@ INLINE void shifted_tile(int rows, int vectors, const kernel_shifted *job, const
 }
 
 /* Vectors that are not stored whole: computed beside the output and moved there. */
-static __attribute__((noinline)) void narrow_tile(int rows, int vectors, const kernel_shifted *job, const int64_t *from,
-                                                  const int64_t *to) {
+static __attribute__((noinline)) void narrow_tile(const kernel_shifted *job, const int64_t *from, const int64_t *to) {
+  const kernel_shifted_tile *tile = &NAME(shifted_tiles)[job->rows - 1];
   real whole[SHIFTED_ROWS * MOST_VECTORS * LANES];
   int64_t beside_at[MOST_VECTORS];
   kernel_shifted beside = *job;
   beside.output = whole;
-  beside.channel_stride = vectors * LANES;
+  beside.channel_stride = tile->vectors * LANES;
   beside.lanes = LANES;
-  for (int v = 0; v < vectors; v++)
+  for (int64_t v = 0; v < MOST_VECTORS; v++)
     beside_at[v] = v * LANES;
-  NAME(shifted_tiles)[rows - 1].run(&beside, vectors, from, beside_at);
-  for (int m = 0; m < rows; m++)
-    for (int v = 0; v < vectors; v++)
-      memcpy((real *)job->output + m * job->channel_stride + to[v], whole + (m * vectors + v) * LANES,
+  tile->run(&beside, tile->vectors, from, beside_at);
+  for (int64_t m = 0; m < job->rows; m++)
+    for (int64_t v = 0; v < tile->vectors; v++)
+      memcpy((real *)job->output + m * job->channel_stride + to[v], whole + (m * tile->vectors + v) * LANES,
              (size_t)job->lanes * sizeof(real));
 }
 
@@ -81,7 +82,7 @@ static __attribute__((noinline)) void narrow_tile(int rows, int vectors, const k
     for (int64_t i = 0; i < count; i += VECTORS_##rows) {                                                              \
       int64_t at = i + VECTORS_##rows <= count || i == 0 ? i : count - VECTORS_##rows;                                 \
       if (job->lanes < LANES)                                                                                          \
-        narrow_tile(rows, VECTORS_##rows, job, from + at, to + at);                                                    \
+        narrow_tile(job, from + at, to + at);                                                                          \
       else                                                                                                             \
         shifted_tile(rows, VECTORS_##rows, job, from + at, to + at);                                                   \
     }                                                                                                                  \
@@ -164,7 +165,7 @@ static void deal_any(const kernel_shifted_strip *job, const real *from, int64_t 
 /* Elements that lie in the image itself. */
 static void deal_inside(const kernel_conv *conv, const kernel_shifted_strip *job, const real *from, int64_t count,
                         real *strip) {
-  bool vectors = count >= LANES && conv->input_strides[2] == 1;
+  bool vectors = LANES > 1 && count >= LANES && conv->input_strides[2] == 1;
   if (vectors && job->step == 1)
     deal_1(from, count, strip);
   else if (vectors && job->step == 2)
