@@ -72,6 +72,14 @@ static fonio_conv_plan_options read_options(const fonio_conv_plan_options *optio
   return known;
 }
 
+/* A stride that steps over all of the image may be so large that products with it do not fit: the least one that does
+ * so serves as well. */
+static void shorten_stride(fonio_conv_problem *p, int axis) {
+  int64_t size = axis ? p->in_width : p->in_height, kernel = axis ? p->kernel_width : p->kernel_height;
+  int64_t steps = size + p->padding[2 * axis] + p->padding[2 * axis + 1] - p->dilation[axis] * (kernel - 1);
+  p->stride[axis] = conv_min(p->stride[axis], steps);
+}
+
 fonio_conv_plan *fonio_conv_plan_new(const fonio_conv_problem *problem, const fonio_conv_plan_options *options) {
   if (!problem) return fail_given_null("fonio_conv_plan_new"), NULL;
   fonio_conv_plan_options o = read_options(options);
@@ -87,10 +95,8 @@ fonio_conv_plan *fonio_conv_plan_new(const fonio_conv_problem *problem, const fo
   plan->references = 1;
   plan->problem = *problem;
   plan->direction = o.direction;
-  /* Where there is one output row or column, the stride has no meaning, and may be so large that products with it do
-   * not fit. */
-  if (problem->out_height == 1) plan->problem.stride[0] = 1;
-  if (problem->out_width == 1) plan->problem.stride[1] = 1;
+  for (int axis = 0; axis < 2; axis++)
+    shorten_stride(&plan->problem, axis);
   if (fill_plan(plan, o.algorithm, o.accuracy)) {
     fonio_conv_plan_release(plan);
     return NULL;
