@@ -31,6 +31,7 @@ static fonio_status make_pair(pair *p, const char *layer, bool cut) {
   snprintf(exact, sizeof exact, "%stf64", layer);
   if (fonio_conv_problem_parse(&p->exact, exact) || fonio_conv_problem_parse(&p->rough, layer))
     return fonio_last_status();
+  p->exact.has_bias = p->rough.has_bias = false;
   const fonio_conv_problem *q = &p->exact;
   fonio_manual_seed(0);
   p->input[1] = draw(FONIO_SHAPE(q->batch, q->in_channels, q->in_height, q->in_width), cut);

@@ -96,6 +96,17 @@ typedef void (*fonio_warning_handler)(const char *message, void *user);
  * as "Warning: ...". Takes effect for the next warning of any thread. */
 FONIO_API void fonio_set_warning_handler(fonio_warning_handler handler, void *user);
 
+/* ---- Log ---- */
+
+/* Called with one line, without its end, for each run of a convolution: problem string, direction, algorithm, how many
+ * threads took part at the most, milliseconds, GFLOP/s. Comes on the thread that made the call, when it is done. */
+typedef void (*fonio_log_handler)(const char *line, void *user);
+
+/* Sends the log of the whole process to `handler`, which also turns it on. NULL brings the default back: if the
+ * environment's FONIO_VERBOSE is something other than 0, lines go to stderr as "fonio: ...". A log that is off costs
+ * nothing. Takes effect for the next run of any thread. */
+FONIO_API void fonio_set_log_handler(fonio_log_handler handler, void *user);
+
 /* ---- Memory ---- */
 
 /* A host's own memory functions. `allocate` returns `bytes` bytes aligned to `alignment` (a power of two), or NULL. */

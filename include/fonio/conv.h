@@ -197,6 +197,12 @@ FONIO_API const fonio_conv_problem *fonio_conv_plan_problem(const fonio_conv_pla
 /* The name of the plan's algorithm, static text. */
 FONIO_API const char *fonio_conv_plan_algorithm(const fonio_conv_plan *plan);
 
+/* Why the plan is as it is, in some lines of text: the problem string; how many cycles a core needs at least; each
+ * algorithm with the cycles that it is expected to take and the memory that it wants, or what it lacks; the blocks of
+ * the one that is taken. For people to read: the words may change. Made when first asked for, and belongs to the plan.
+ * NULL on FONIO_NO_MEMORY. Thread-safe. */
+FONIO_API const char *fonio_conv_plan_explain(const fonio_conv_plan *plan);
+
 /* The bytes of workspace that a run by at most `threads` threads needs beyond packed weights. */
 FONIO_API int64_t fonio_conv_plan_workspace_bytes(const fonio_conv_plan *plan, int threads);
 

@@ -24,14 +24,16 @@ struct fonio_conv_plan {
   fonio_conv_direction direction;
   fonio_accuracy accuracy; /* that the algorithm was chosen for */
   const conv_algorithm *algorithm;
+  bool named; /* the caller asked for that algorithm */
   const kernel_table *kernels;
   kernel_conv geometry; /* of one image and group; points into `tables` */
   int64_t *tables;
   conv_blocks blocks;
-  int64_t pieces;          /* of work, in all images */
-  double cycles;           /* that they are expected to take on one core */
-  int64_t packed_bytes;    /* of all groups; 0: the algorithm reads the weights as they are */
-  int64_t workspace_bytes; /* of one piece of work at a time */
+  int64_t pieces;            /* of work, in all images */
+  double cycles;             /* that they are expected to take on one core */
+  int64_t packed_bytes;      /* of all groups; 0: the algorithm reads the weights as they are */
+  int64_t workspace_bytes;   /* of one piece of work at a time */
+  char *_Atomic explanation; /* made when first asked for; or NULL */
 };
 
 struct fonio_conv_packed {
@@ -58,6 +60,7 @@ struct conv_algorithm {
   fonio_conv_direction direction;
   fonio_accuracy accuracy; /* the strictest class that it may serve */
   bool (*applicable)(const fonio_conv_problem *problem);
+  const char *needs; /* what makes it applicable, in words; NULL where it always is */
   /* Expected time in cycles of one core; the planner takes the least. */
   double (*cost)(const fonio_conv_plan *plan);
   /* Fills in the blocks, packed_bytes and workspace_bytes of a plan whose other fields are set. */
@@ -73,6 +76,23 @@ extern const conv_algorithm *const conv_algorithms[];
 extern const conv_algorithm conv_reference_forward, conv_reference_input_gradient, conv_reference_weight_gradient;
 extern const conv_algorithm conv_packed_forward, conv_shifted_forward, conv_winograd4_forward, conv_winograd2_forward;
 extern const conv_algorithm conv_rows_forward, conv_depthwise_planes_forward, conv_depthwise_pixels_forward;
+
+/* Whether it can do the plan's problem. Without images or channels there is nothing to compute, to pack or to divide
+ * by: that is left to the plain loops. */
+bool conv_can_do(const conv_algorithm *algorithm, const fonio_conv_plan *plan);
+
+/* Fills in `other`, a plan for the same problem by another algorithm. It borrows the tables of `plan`, and is not to be
+ * released. */
+void conv_plan_other(const fonio_conv_plan *plan, const conv_algorithm *algorithm, fonio_conv_plan *other);
+
+/* Workspace of one thread: whole cache lines, so that threads do not write to the same one. */
+int64_t conv_slot_bytes(const fonio_conv_plan *plan);
+
+/* Multiplications and additions of the plain sums of one image, in 10^9. */
+double conv_gflop(const fonio_conv_plan *plan);
+
+/* What a direction is called. */
+const char *conv_direction_name(fonio_conv_direction direction);
 
 /* One more reference; fonio_conv_plan_release and fonio_conv_packed_release give it back. */
 fonio_conv_plan *conv_plan_retain(fonio_conv_plan *plan);

@@ -4,10 +4,9 @@
 #include "base/error.h"
 #include "base/shape.h"
 #include "conv/activation_text.h"
+#include "conv/text.h"
 
 #include <ctype.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 static const char *const mode_names[] = {"zeros", "reflect", "replicate", "circular"};
@@ -206,44 +205,30 @@ fonio_status fonio_conv_problem_parse(fonio_conv_problem *problem, const char *t
 
 /* ---- Writing ---- */
 
-typedef struct writer {
-  char *text;
-  size_t bytes, length;
-} writer;
-
-__attribute__((format(printf, 2, 3))) static void put(writer *out, const char *format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  bool room = out->length < out->bytes;
-  int length = vsnprintf(room ? out->text + out->length : NULL, room ? out->bytes - out->length : 0, format, arguments);
-  va_end(arguments);
-  out->length += (size_t)length;
+static void put_number(conv_text *out, char letter, int64_t number) {
+  conv_put(out, "%c%lld", letter, (long long)number);
 }
 
-static void put_number(writer *out, char letter, int64_t number) {
-  put(out, "%c%lld", letter, (long long)number);
-}
-
-static void put_pair(writer *out, char letter, const int64_t pair[2], int64_t usual) {
+static void put_pair(conv_text *out, char letter, const int64_t pair[2], int64_t usual) {
   if (pair[0] == usual && pair[1] == usual) return;
   put_number(out, letter, pair[0]);
-  if (pair[1] != pair[0]) put(out, ",%lld", (long long)pair[1]);
+  if (pair[1] != pair[0]) conv_put(out, ",%lld", (long long)pair[1]);
 }
 
-static void put_padding(writer *out, const int64_t sides[4]) {
+static void put_padding(conv_text *out, const int64_t sides[4]) {
   if (sides[0] == sides[1] && sides[2] == sides[3])
     put_pair(out, 'p', (int64_t[2]){sides[0], sides[2]}, 0);
   else
-    put(out, "p%lld,%lld,%lld,%lld", (long long)sides[0], (long long)sides[1], (long long)sides[2],
-        (long long)sides[3]);
+    conv_put(out, "p%lld,%lld,%lld,%lld", (long long)sides[0], (long long)sides[1], (long long)sides[2],
+             (long long)sides[3]);
 }
 
-static void put_activation(writer *out, const fonio_conv_problem *problem, int64_t channels) {
+static void put_activation(conv_text *out, const fonio_conv_problem *problem, int64_t channels) {
   char text[64];
   if (problem->activation == FONIO_NO_ACTIVATION) return;
   activation_part part = {problem->activation, problem->slope, problem->prelu_stride ? channels : 1};
   activation_part_print(&part, text);
-  put(out, "a%s", text);
+  conv_put(out, "a%s", text);
 }
 
 static bool all_dense(const fonio_conv_problem *problem, bool (*dense)(const int64_t *, const int64_t *)) {
@@ -275,7 +260,7 @@ static const char *layout_of(const fonio_conv_problem *problem) {
 }
 
 size_t fonio_conv_problem_print(const fonio_conv_problem *problem, char *text, size_t text_bytes) {
-  writer out = {text, text ? text_bytes : 0, 0};
+  conv_text out = {text, text ? text_bytes : 0, 0};
   if (out.bytes > 0) *text = 0;
   if (!problem) return 0;
   if (problem->batched) put_number(&out, 'n', problem->batch);
@@ -291,11 +276,11 @@ size_t fonio_conv_problem_print(const fonio_conv_problem *problem, char *text, s
   put_padding(&out, problem->padding);
   put_pair(&out, 'd', problem->dilation, 1);
   if (problem->groups != 1) put_number(&out, 'g', problem->groups);
-  if (problem->padding_mode != FONIO_ZEROS) put(&out, "m%s", name_of(4, mode_names, problem->padding_mode));
-  if (!problem->has_bias) put(&out, "b0");
-  if (problem->has_residual) put(&out, "z1");
+  if (problem->padding_mode != FONIO_ZEROS) conv_put(&out, "m%s", name_of(4, mode_names, problem->padding_mode));
+  if (!problem->has_bias) conv_put(&out, "b0");
+  if (problem->has_residual) conv_put(&out, "z1");
   put_activation(&out, problem, channels);
-  if (problem->dtype != FONIO_FLOAT32) put(&out, "t%s", name_of(2, dtype_names, problem->dtype));
-  put(&out, "%s", layout_of(problem));
+  if (problem->dtype != FONIO_FLOAT32) conv_put(&out, "t%s", name_of(2, dtype_names, problem->dtype));
+  conv_put(&out, "%s", layout_of(problem));
   return out.length;
 }

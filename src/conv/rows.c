@@ -400,6 +400,7 @@ const conv_algorithm conv_rows_forward = {
     .direction = FONIO_CONV_FORWARD,
     .accuracy = FONIO_ACCURACY_STRICT,
     .applicable = applicable,
+    .needs = "the channels of a pixel side by side, or a kernel that reaches over few pixels",
     .cost = cost,
     .prepare = prepare,
     .pack = pack,

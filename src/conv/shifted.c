@@ -318,6 +318,7 @@ const conv_algorithm conv_shifted_forward = {
     .direction = FONIO_CONV_FORWARD,
     .accuracy = FONIO_ACCURACY_STRICT,
     .applicable = applicable,
+    .needs = "output columns side by side, few input channels and a kernel that reaches over few pixels",
     .cost = cost,
     .prepare = prepare,
     .pack = pack,

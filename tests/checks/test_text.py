@@ -15,6 +15,7 @@ MEMORY = re.compile(r"\b(malloc|calloc|realloc|aligned_alloc|posix_memalign|strd
 # file: (calls it may make, why)
 ALLOWED = {
     "src/base/error.c": ({"fprintf", "fputs"}, "the default handler of warnings writes them to stderr"),
+    "src/base/log.c": ({"fprintf"}, "the default handler of the log, off unless asked for, writes to stderr"),
     "src/base/memory.c": ({"malloc", "aligned_alloc", "posix_memalign", "free"}, "the default allocator"),
     "src/tensor/print.c": ({"fputs", "fputc"}, "fonio_print writes to stdout"),
 }

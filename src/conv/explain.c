@@ -1,0 +1,107 @@
+/* A plan explained: what each algorithm would take, and why the one is taken. */
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "conv/plan.h"
+#include "conv/text.h"
+
+double conv_gflop(const fonio_conv_plan *plan) {
+  const fonio_conv_problem *p = &plan->problem;
+  return 2e-9 * (double)p->out_channels * (double)(p->out_height * p->out_width) * (double)plan->geometry.in_channels *
+         (double)(p->kernel_height * p->kernel_width);
+}
+
+const char *conv_direction_name(fonio_conv_direction direction) {
+  static const char *const names[] = {"forward", "input gradient", "weight gradient"};
+  return names[direction];
+}
+
+static const char *accuracy_name(fonio_accuracy accuracy) {
+  static const char *const names[] = {"unset", "strict", "default", "fast"};
+  return names[accuracy];
+}
+
+/* Two multiply-adds of whole vectors in a cycle: what the processors at hand do at the most. */
+static double least_cycles(const fonio_conv_plan *plan) {
+  return conv_gflop(plan) * 1e9 / (4 * kernel_table_for(plan->problem.dtype, cpu_isa_in_use())->lanes);
+}
+
+static void put_head(conv_text *out, const fonio_conv_plan *plan) {
+  bool room = out->length < out->bytes;
+  out->length += fonio_conv_problem_print(&plan->problem, room ? out->text + out->length : NULL,
+                                          room ? out->bytes - out->length : 0);
+  conv_put(out, ": %s, accuracy %s, %s\n", conv_direction_name(plan->direction), accuracy_name(plan->accuracy),
+           fonio_isa());
+  conv_put(out, "one image: %.4g GFLOP, on one core at least %.0f cycles for the plain sums\n", conv_gflop(plan),
+           least_cycles(plan));
+}
+
+/* Why an algorithm cannot be taken; NULL: it can. */
+static const char *obstacle(const fonio_conv_plan *plan, const conv_algorithm *algorithm) {
+  if (!algorithm->applicable(&plan->problem)) return algorithm->needs;
+  if (!conv_can_do(algorithm, plan)) return "images and channels";
+  return NULL;
+}
+
+static double cycles_of_image(const fonio_conv_plan *plan) {
+  return plan->problem.batch > 0 ? plan->cycles / (double)plan->problem.batch : 0;
+}
+
+static void put_algorithm(conv_text *out, const fonio_conv_plan *plan, const conv_algorithm *algorithm) {
+  const char *lacks = obstacle(plan, algorithm);
+  conv_put(out, "  %-16s ", algorithm->name);
+  if (lacks) {
+    conv_put(out, "needs %s\n", lacks);
+    return;
+  }
+  fonio_conv_plan other;
+  conv_plan_other(plan, algorithm, &other);
+  double cycles = cycles_of_image(&other);
+  conv_put(out, "%.0f cycles (%.0f%% of peak), workspace %lld bytes, packed weights %lld bytes", cycles,
+           cycles > 0 ? 100 * least_cycles(plan) / cycles : 0, (long long)other.workspace_bytes,
+           (long long)other.packed_bytes);
+  if (algorithm->accuracy > plan->accuracy) conv_put(out, "; not exact enough");
+  if (algorithm == plan->algorithm)
+    conv_put(out, "%s", plan->named ? "  <- asked for by name" : "  <- taken: the fewest");
+  conv_put(out, "\n");
+}
+
+static void put_block(conv_text *out, const char *name, int64_t number) {
+  if (number > 0) conv_put(out, " %s %lld", name, (long long)number);
+}
+
+static void put_blocks(conv_text *out, const fonio_conv_plan *plan) {
+  const conv_blocks *b = &plan->blocks;
+  conv_put(out, "%s in blocks of", plan->algorithm->name);
+  put_block(out, "panel", b->panel);
+  put_block(out, "terms", b->terms);
+  put_block(out, "channels", b->channels);
+  put_block(out, "pixels", b->pixels);
+  put_block(out, "rows", b->rows);
+  conv_put(out, ": %lld pieces\n", (long long)plan->pieces);
+}
+
+/* Returns the length; `text` may be NULL to count. */
+static size_t explain(const fonio_conv_plan *plan, char *text, size_t bytes) {
+  conv_text out = {text, bytes, 0};
+  put_head(&out, plan);
+  for (int i = 0; conv_algorithms[i]; i++)
+    if (conv_algorithms[i]->direction == plan->direction) put_algorithm(&out, plan, conv_algorithms[i]);
+  if (plan->algorithm->pack) put_blocks(&out, plan);
+  return out.length;
+}
+
+const char *fonio_conv_plan_explain(const fonio_conv_plan *plan) {
+  if (!plan) return fail_given_null("fonio_conv_plan_explain"), NULL;
+  char *_Atomic *place = &((fonio_conv_plan *)plan)->explanation, *known = atomic_load(place);
+  if (known) return known;
+  size_t bytes = explain(plan, NULL, 0) + 1;
+  char *text = memory_take((int64_t)bytes);
+  if (!text) return NULL;
+  explain(plan, text, bytes);
+  /* Another thread may have come first: its text stays. */
+  if (atomic_compare_exchange_strong(place, &known, text)) return text;
+  memory_give(text);
+  return known;
+}

@@ -1,0 +1,203 @@
+/* A run of a plan: its arrays checked, its pieces shared among threads. */
+#include <string.h>
+#include <time.h>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/threads.h"
+#include "conv/plan.h"
+#include "conv/text.h"
+
+static fonio_status check_buffers(const fonio_conv_plan *plan, const fonio_conv_buffers *b) {
+  const char *missing = NULL;
+  switch (plan->direction) {
+  case FONIO_CONV_FORWARD:
+    if (!b->input)
+      missing = "input";
+    else if (!b->weight && !b->packed)
+      missing = "weight";
+    else if (plan->problem.has_bias && !b->bias)
+      missing = "bias";
+    else if (plan->problem.has_residual && !b->residual)
+      missing = "residual";
+    else if (plan->problem.activation == FONIO_PRELU && !b->prelu)
+      missing = "prelu";
+    else if (!b->output)
+      missing = "output";
+    break;
+  case FONIO_CONV_INPUT_GRADIENT:
+    if (!b->weight)
+      missing = "weight";
+    else if (!b->grad_output)
+      missing = "grad_output";
+    else if (!b->grad_input)
+      missing = "grad_input";
+    break;
+  case FONIO_CONV_WEIGHT_GRADIENT:
+    if (!b->input && b->grad_weight)
+      missing = "input";
+    else if (!b->grad_output)
+      missing = "grad_output";
+    break;
+  }
+  if (missing) return fail(FONIO_VALUE_ERROR, "the convolution needs its %s, which is NULL", missing);
+  if (b->packed && !conv_packed_fits(plan, b->packed))
+    return fail(FONIO_VALUE_ERROR, "the packed weights were made for another algorithm or another weight shape");
+  if (b->workspace && b->workspace_bytes < conv_slot_bytes(plan))
+    return fail(FONIO_VALUE_ERROR, "the convolution needs a workspace of %lld bytes, but got %lld",
+                (long long)conv_slot_bytes(plan), (long long)b->workspace_bytes);
+  return FONIO_OK;
+}
+
+/* Zeros in an array of four dimensions and any strides. */
+static void clear(void *array, const int64_t shape[4], const int64_t strides[4], int64_t bytes) {
+  for (int64_t i = 0; i < shape[0]; i++)
+    for (int64_t j = 0; j < shape[1]; j++)
+      for (int64_t k = 0; k < shape[2]; k++)
+        for (int64_t l = 0; l < shape[3]; l++)
+          memset((char *)array + bytes * (i * strides[0] + j * strides[1] + k * strides[2] + l * strides[3]), 0,
+                 (size_t)bytes);
+}
+
+/* Gradients add up from zero. */
+static void clear_gradients(const fonio_conv_plan *plan, const fonio_conv_buffers *b) {
+  const fonio_conv_problem *p = &plan->problem;
+  int64_t bytes = (int64_t)fonio_dtype_bytes(p->dtype);
+  const int64_t input[4] = {p->batch, p->in_channels, p->in_height, p->in_width};
+  const int64_t weight[4] = {p->out_channels, plan->geometry.in_channels, p->kernel_height, p->kernel_width};
+  const int64_t bias[4] = {1, 1, 1, p->out_channels}, bias_strides[4] = {0, 0, 0, p->bias_stride};
+  if (plan->direction == FONIO_CONV_INPUT_GRADIENT) clear(b->grad_input, input, p->input_strides, bytes);
+  if (plan->direction != FONIO_CONV_WEIGHT_GRADIENT) return;
+  if (b->grad_weight) clear(b->grad_weight, weight, p->weight_strides, bytes);
+  if (b->grad_bias) clear(b->grad_bias, bias, bias_strides, bytes);
+}
+
+/* The pieces of a run, each with the workspace of the thread that does it. */
+typedef struct shared_run {
+  const conv_run *run;
+  char *workspace;
+  int64_t slot_bytes;
+} shared_run;
+
+static void run_piece(void *context, int64_t piece, int slot) {
+  const shared_run *s = context;
+  s->run->plan->algorithm->run_piece(s->run, piece, s->workspace ? s->workspace + slot * s->slot_bytes : NULL);
+}
+
+/* How many threads take part: as many as the workspace holds, where it is the caller's. */
+static int threads_of_run(const fonio_conv_plan *plan, const fonio_conv_buffers *b) {
+  int threads = threads_wanted(plan->pieces, plan->cycles);
+  int64_t bytes = conv_slot_bytes(plan);
+  return b->workspace && bytes ? (int)conv_min(threads, b->workspace_bytes / bytes) : threads;
+}
+
+/* What a run turned out to be, for the log. */
+typedef struct run_report {
+  const char *algorithm;
+  int threads; /* at the most */
+} run_report;
+
+static void run_pieces(const conv_run *run, void *workspace, int threads, run_report *report) {
+  const fonio_conv_plan *plan = run->plan;
+  shared_run shared = {run, workspace, conv_slot_bytes(plan)};
+  *report = (run_report){plan->algorithm->name, threads};
+  threads_parallel_for(plan->pieces, plan->cycles, threads, run_piece, &shared);
+}
+
+/* Weights that are not finite must not meet the zeros of the padding (0 * inf is nan): the plain loops leave padding
+ * out. */
+static void run_plain(const fonio_conv_plan *plan, const fonio_conv_buffers *buffers, const void *plain,
+                      run_report *report) {
+  fonio_conv_plan with_plain;
+  fonio_conv_buffers b = *buffers;
+  conv_plan_other(plan, &conv_reference_forward, &with_plain);
+  if (plain) {
+    kernel_conv *g = &with_plain.geometry;
+    g->weight_strides[3] = 1;
+    g->weight_strides[2] = g->kernel_width;
+    g->weight_strides[1] = g->kernel_width * g->kernel_height;
+    g->weight_strides[0] = g->weight_strides[1] * g->in_channels;
+    memcpy(with_plain.problem.weight_strides, g->weight_strides, sizeof g->weight_strides);
+    b.weight = plain;
+  }
+  conv_run run = {&with_plain, &b, NULL};
+  run_pieces(&run, NULL, threads_of_run(&with_plain, buffers), report);
+}
+
+static bool pads_with_zeros(const fonio_conv_problem *p) {
+  return p->padding_mode == FONIO_ZEROS && (p->padding[0] | p->padding[1] | p->padding[2] | p->padding[3]) != 0;
+}
+
+static void run_with(const fonio_conv_plan *plan, const fonio_conv_buffers *b, const void *packed, void *workspace,
+                     int threads, run_report *report) {
+  conv_run run = {plan, b, packed};
+  clear_gradients(plan, b);
+  run_pieces(&run, workspace, threads, report);
+}
+
+/* Packs the weights for this run only, beside the workspace. */
+static fonio_status pack_and_run(const fonio_conv_plan *plan, const fonio_conv_buffers *b, run_report *report) {
+  int threads = threads_of_run(plan, b);
+  int64_t workspace_bytes = b->workspace ? 0 : fonio_conv_plan_workspace_bytes(plan, threads), bytes;
+  if (!checked_add(workspace_bytes, plan->packed_bytes, &bytes)) bytes = INT64_MAX;
+  char *memory = memory_take(bytes);
+  if (!memory) return FONIO_NO_MEMORY;
+  void *packed = memory + workspace_bytes;
+  if (!plan->algorithm->pack(plan, b->weight, packed) && pads_with_zeros(&plan->problem))
+    run_plain(plan, b, NULL, report);
+  else
+    run_with(plan, b, packed, b->workspace ? b->workspace : memory, threads, report);
+  memory_give(memory);
+  return FONIO_OK;
+}
+
+static fonio_status run_plan(const fonio_conv_plan *plan, const fonio_conv_buffers *buffers, run_report *report) {
+  fonio_status status = check_buffers(plan, buffers);
+  if (status) return status;
+  const fonio_conv_packed *packed = buffers->packed;
+  if (packed && !packed->finite && pads_with_zeros(&plan->problem)) {
+    run_plain(plan, buffers, packed->plain, report);
+    return FONIO_OK;
+  }
+  if (plan->packed_bytes && !packed) return pack_and_run(plan, buffers, report);
+  int threads = threads_of_run(plan, buffers);
+  void *own = NULL;
+  if (!buffers->workspace && plan->workspace_bytes &&
+      !(own = memory_take(fonio_conv_plan_workspace_bytes(plan, threads))))
+    return FONIO_NO_MEMORY;
+  run_with(plan, buffers, packed ? packed->data : NULL, own ? own : buffers->workspace, threads, report);
+  memory_give(own);
+  return FONIO_OK;
+}
+
+/* ---- The log ---- */
+
+static double seconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* Weights that are packed for this run only count, and are named. */
+static fonio_status run_and_log(const fonio_conv_plan *plan, const fonio_conv_buffers *buffers) {
+  run_report report;
+  double start = seconds();
+  fonio_status status = run_plan(plan, buffers, &report);
+  if (status) return status;
+  double took = seconds() - start, gflop = conv_gflop(plan) * (double)plan->problem.batch;
+  char line[512];
+  conv_text out = {line, sizeof line, fonio_conv_problem_print(&plan->problem, line, sizeof line)};
+  conv_put(&out, " %s %s%s %d thread%s %.3f ms %.1f GFLOP/s", conv_direction_name(plan->direction), report.algorithm,
+           plan->packed_bytes && !buffers->packed ? " packing" : "", report.threads, report.threads == 1 ? "" : "s",
+           took * 1e3, gflop / (took > 1e-9 ? took : 1e-9));
+  log_line(line);
+  return FONIO_OK;
+}
+
+fonio_status fonio_conv_plan_run(const fonio_conv_plan *plan, const fonio_conv_buffers *buffers) {
+  if (!plan || !buffers) return fail_given_null("fonio_conv_plan_run");
+  run_report report;
+  return log_is_on() ? run_and_log(plan, buffers) : run_plan(plan, buffers, &report);
+}
