@@ -16,7 +16,8 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static fonio_log_handler handler = log_on_stderr;
 static void *user_of_handler;
 
-static enum { ASK, OFF, ON } _Atomic state;
+enum { ASK, OFF, ON };
+static _Atomic int state;
 
 static bool environment_asks(void) {
   const char *text = getenv("FONIO_VERBOSE");

@@ -106,7 +106,9 @@ static block_size size_of_block(const fonio_conv_plan *plan, const shifted_numbe
 static bool applicable(const fonio_conv_problem *p) {
   int64_t rows = (p->kernel_height - 1) * p->dilation[0] + 1;
   int64_t columns = (p->kernel_width - 1) * p->dilation[1] + 32 * p->stride[1];
-  return p->output_strides[3] == 1 && p->in_channels / p->groups * rows * columns < 1 << 15;
+  /* Depthwise has algorithms of its own, which know it better. */
+  bool depthwise = p->groups > 1 && p->in_channels == p->groups;
+  return !depthwise && p->output_strides[3] == 1 && p->in_channels / p->groups * rows * columns < 1 << 15;
 }
 
 /* Of a tile: a multiply-add takes half a cycle, or waits for the one before in the same sum. */
@@ -318,7 +320,8 @@ const conv_algorithm conv_shifted_forward = {
     .direction = FONIO_CONV_FORWARD,
     .accuracy = FONIO_ACCURACY_STRICT,
     .applicable = applicable,
-    .needs = "output columns side by side, few input channels and a kernel that reaches over few pixels",
+    .needs =
+        "output columns side by side, few input channels, not depthwise, and a kernel that reaches over few pixels",
     .cost = cost,
     .prepare = prepare,
     .pack = pack,
