@@ -74,7 +74,7 @@ static bool same_problem(const fonio_conv_problem *a, const fonio_conv_problem *
 static bool serves(const fonio_conv_plan *plan, const fonio_conv_problem *problem,
                    const fonio_conv_plan_options *options) {
   return plan && plan->direction == options->direction && plan->accuracy == options->accuracy &&
-         same_problem(&plan->problem, problem);
+         same_problem(&plan->asked, problem);
 }
 
 /* Whether it may be the same weight; where that is not watched, its values have to tell. */

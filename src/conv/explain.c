@@ -29,7 +29,7 @@ static double least_cycles(const fonio_conv_plan *plan) {
 
 static void put_head(conv_text *out, const fonio_conv_plan *plan) {
   bool room = out->length < out->bytes;
-  out->length += fonio_conv_problem_print(&plan->problem, room ? out->text + out->length : NULL,
+  out->length += fonio_conv_problem_print(&plan->asked, room ? out->text + out->length : NULL,
                                           room ? out->bytes - out->length : 0);
   conv_put(out, ": %s, accuracy %s, %s\n", conv_direction_name(plan->direction), accuracy_name(plan->accuracy),
            fonio_isa());

@@ -45,12 +45,11 @@ static void prepare(fonio_conv_plan *plan) {
   int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), terms = terms_of_sum(plan);
   conv_blocks *b = &plan->blocks;
   b->panel = plan->kernels->lanes * plan->kernels->tile_vectors;
-  /* At least 1: without channels there are no terms. */
-  b->terms = conv_max(1, conv_min(terms, conv_max(16, caches->l1_bytes * 3 / 4 / (b->panel * bytes))));
+  b->terms = conv_min(terms, conv_max(16, caches->l1_bytes * 3 / 4 / (b->panel * bytes)));
   int64_t rows = plan->kernels->tile_rows;
   b->channels = conv_max(rows, caches->l2_bytes / 2 / (b->terms * bytes) / rows * rows);
   int64_t per_panel = b->panel * terms * plan->geometry.out_channels;
-  int64_t pixels = b->panel * conv_max(1, PIECE_PRODUCTS / conv_max(1, per_panel));
+  int64_t pixels = b->panel * conv_max(1, PIECE_PRODUCTS / per_panel);
   int64_t even = conv_ceil_div(pixels_of_image(plan), conv_ceil_div(pixels_of_image(plan), pixels));
   b->pixels = conv_round_up(even, plan->kernels->lanes);
   plan->packed_bytes = plan->problem.groups * plan->geometry.out_channels * terms * bytes;
@@ -60,13 +59,12 @@ static void prepare(fonio_conv_plan *plan) {
       conv_round_up((b->terms * b->panel + plan->kernels->lanes) * bytes, 64) + rows * b->panel * bytes;
 }
 
+static bool pack_group(const fonio_conv_plan *plan, const void *weight, void *packed) {
+  return plan->kernels->pack_weights(&plan->geometry, weight, packed);
+}
+
 static bool pack(const fonio_conv_plan *plan, const void *weight, void *packed) {
-  int64_t group_bytes = plan->packed_bytes / plan->problem.groups;
-  bool finite = true;
-  for (int64_t group = 0; group < plan->problem.groups; group++)
-    finite &= plan->kernels->pack_weights(&plan->geometry, conv_at(weight, conv_weight_offset(plan, group)),
-                                          (char *)packed + group * group_bytes);
-  return finite;
+  return conv_pack_groups(plan, weight, packed, pack_group);
 }
 
 static int64_t pieces_of_image(const fonio_conv_plan *plan) {

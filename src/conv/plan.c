@@ -48,6 +48,7 @@ static void take_algorithm(fonio_conv_plan *plan, const conv_algorithm *algorith
 
 void conv_plan_other(const fonio_conv_plan *plan, const conv_algorithm *algorithm, fonio_conv_plan *other) {
   *other = (fonio_conv_plan){
+      .asked = plan->asked,
       .problem = plan->problem,
       .direction = plan->direction,
       .accuracy = plan->accuracy,
@@ -102,7 +103,7 @@ fonio_conv_plan *fonio_conv_plan_new(const fonio_conv_problem *problem, const fo
   fonio_conv_plan *plan = memory_take_zeroed(sizeof *plan);
   if (!plan) return NULL;
   plan->references = 1;
-  plan->problem = *problem;
+  plan->asked = plan->problem = *problem;
   plan->direction = o.direction;
   for (int axis = 0; axis < 2; axis++)
     shorten_stride(&plan->problem, axis);
@@ -126,7 +127,7 @@ void fonio_conv_plan_release(fonio_conv_plan *plan) {
 }
 
 const fonio_conv_problem *fonio_conv_plan_problem(const fonio_conv_plan *plan) {
-  return plan ? &plan->problem : NULL;
+  return plan ? &plan->asked : NULL;
 }
 
 const char *fonio_conv_plan_algorithm(const fonio_conv_plan *plan) {

@@ -20,7 +20,8 @@ typedef struct conv_blocks {
 
 struct fonio_conv_plan {
   _Atomic int64_t references;
-  fonio_conv_problem problem;
+  fonio_conv_problem asked;   /* as the caller gave it */
+  fonio_conv_problem problem; /* as it is computed: strides that step over all of the image are shortened */
   fonio_conv_direction direction;
   fonio_accuracy accuracy; /* that the algorithm was chosen for */
   const conv_algorithm *algorithm;
@@ -106,6 +107,11 @@ bool conv_packed_fits(const fonio_conv_plan *plan, const fonio_conv_packed *pack
 
 /* Whether it was packed from the values, bit by bit, that the plan's weight has now. */
 bool conv_packed_holds(const fonio_conv_packed *packed, const fonio_conv_plan *plan, const void *weight);
+
+/* An algorithm's `pack` where groups are packed one after the other, in the same number of bytes: `pack_group` packs
+ * one. */
+bool conv_pack_groups(const fonio_conv_plan *plan, const void *weight, void *packed,
+                      bool pack_group(const fonio_conv_plan *plan, const void *weight, void *packed));
 
 /* Fills in the geometry and the index maps of a plan. FONIO_NO_MEMORY. */
 fonio_status conv_geometry_init(fonio_conv_plan *plan);

@@ -158,13 +158,12 @@ static void prepare(fonio_conv_plan *plan) {
   plan->workspace_bytes = zeros + pointer_bytes(plan) + turned * bytes + 2 * 64;
 }
 
+static bool pack_group(const fonio_conv_plan *plan, const void *weight, void *packed) {
+  return plan->kernels->pack_columns(&plan->geometry, weight, packed);
+}
+
 static bool pack(const fonio_conv_plan *plan, const void *weight, void *packed) {
-  int64_t group_bytes = plan->packed_bytes / plan->problem.groups;
-  bool finite = true;
-  for (int64_t group = 0; group < plan->problem.groups; group++)
-    finite &= plan->kernels->pack_columns(&plan->geometry, conv_at(weight, conv_weight_offset(plan, group)),
-                                          (char *)packed + group * group_bytes);
-  return finite;
+  return conv_pack_groups(plan, weight, packed, pack_group);
 }
 
 /* ---- One piece ---- */

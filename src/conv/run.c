@@ -188,7 +188,7 @@ static fonio_status run_and_log(const fonio_conv_plan *plan, const fonio_conv_bu
   if (status) return status;
   double took = seconds() - start, gflop = conv_gflop(plan) * (double)plan->problem.batch;
   char line[512];
-  conv_text out = {line, sizeof line, fonio_conv_problem_print(&plan->problem, line, sizeof line)};
+  conv_text out = {line, sizeof line, fonio_conv_problem_print(&plan->asked, line, sizeof line)};
   conv_put(&out, " %s %s%s %d thread%s %.3f ms %.1f GFLOP/s", conv_direction_name(plan->direction), report.algorithm,
            plan->packed_bytes && !buffers->packed ? " packing" : "", report.threads, report.threads == 1 ? "" : "s",
            took * 1e3, gflop / (took > 1e-9 ? took : 1e-9));

@@ -154,13 +154,12 @@ static void prepare(fonio_conv_plan *plan) {
       conv_round_up(n.terms * (int64_t)sizeof(int64_t), MEMORY_ALIGNMENT) + strip_bytes(plan, &n, size);
 }
 
+static bool pack_group(const fonio_conv_plan *plan, const void *weight, void *packed) {
+  return plan->kernels->pack_even(&plan->geometry, numbers_of(plan).tiles, weight, packed);
+}
+
 static bool pack(const fonio_conv_plan *plan, const void *weight, void *packed) {
-  int64_t group_bytes = plan->packed_bytes / plan->problem.groups, tiles = numbers_of(plan).tiles;
-  bool finite = true;
-  for (int64_t group = 0; group < plan->problem.groups; group++)
-    finite &= plan->kernels->pack_even(&plan->geometry, tiles, conv_at(weight, conv_weight_offset(plan, group)),
-                                       (char *)packed + group * group_bytes);
-  return finite;
+  return conv_pack_groups(plan, weight, packed, pack_group);
 }
 
 /* ---- One piece ---- */

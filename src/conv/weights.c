@@ -74,6 +74,15 @@ bool conv_packed_fits(const fonio_conv_plan *plan, const fonio_conv_packed *pack
          shape[4] == p->groups;
 }
 
+bool conv_pack_groups(const fonio_conv_plan *plan, const void *weight, void *packed,
+                      bool pack_group(const fonio_conv_plan *plan, const void *weight, void *packed)) {
+  int64_t group_bytes = plan->packed_bytes / plan->problem.groups;
+  bool finite = true;
+  for (int64_t group = 0; group < plan->problem.groups; group++)
+    finite &= pack_group(plan, conv_at(weight, conv_weight_offset(plan, group)), (char *)packed + group * group_bytes);
+  return finite;
+}
+
 /* FONIO_NO_MEMORY. */
 static fonio_status fill(fonio_conv_packed *packed, const fonio_conv_plan *plan, const void *weight, bool keep_plain) {
   packed->data = memory_take(plan->packed_bytes);

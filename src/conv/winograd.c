@@ -9,8 +9,7 @@
 #include "conv/plan.h"
 
 static bool applicable(const fonio_conv_problem *p) {
-  bool fits = p->kernel_height == 3 && p->kernel_width == 3 && p->stride[0] == 1 && p->stride[1] == 1;
-  return fits && p->in_channels > 0;
+  return p->kernel_height == 3 && p->kernel_width == 3 && p->stride[0] == 1 && p->stride[1] == 1;
 }
 
 /* The numbers that follow from a plan; m outputs a side, m + 2 inputs. */
@@ -114,14 +113,12 @@ static double cost2(const fonio_conv_plan *plan) {
   return cost_of(plan, 2);
 }
 
+static bool pack_group(const fonio_conv_plan *plan, const void *weight, void *packed) {
+  return plan->kernels->winograd_weights(tile_side(plan), &plan->geometry, weight, packed);
+}
+
 static bool pack(const fonio_conv_plan *plan, const void *weight, void *packed) {
-  int64_t group_bytes = plan->packed_bytes / plan->problem.groups;
-  bool finite = true;
-  for (int64_t group = 0; group < plan->problem.groups; group++)
-    finite &= plan->kernels->winograd_weights(tile_side(plan), &plan->geometry,
-                                              conv_at(weight, conv_weight_offset(plan, group)),
-                                              (char *)packed + group * group_bytes);
-  return finite;
+  return conv_pack_groups(plan, weight, packed, pack_group);
 }
 
 /* ---- One piece ---- */

@@ -75,10 +75,6 @@ INLINE void tile(int kernel, int stride, int pixels, const pixel_row *row, int64
     vec_store(to + p * row->conv->output_strides[2], sum[p] + add);
 }
 
-INLINE int64_t least(int64_t a, int64_t b) {
-  return a < b ? a : b;
-}
-
 INLINE void run_row(int kernel, int stride, int pixels, const pixel_row *row) {
   for (int64_t column = 0; column < row->conv->out_width; column += pixels)
     for (int64_t channel = 0; channel < row->channels; channel += LANES)

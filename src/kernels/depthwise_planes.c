@@ -10,14 +10,6 @@
 #define BAND_ROWS 4
 #define BAND_VECTORS 2
 
-INLINE int64_t least(int64_t a, int64_t b) {
-  return a < b ? a : b;
-}
-
-INLINE int64_t most(int64_t a, int64_t b) {
-  return a > b ? a : b;
-}
-
 /* ---- The rows ---- */
 
 /* A padded input row, as far as it is read: columns [from, end) of `count` lie inside the image. */

@@ -2,7 +2,7 @@
 #include "kernels/families.h"
 #include "kernels/functions.h"
 
-INLINE vec clamp(vec x, real low, real high) {
+INLINE vec vec_clamp(vec x, real low, real high) {
   x = vec_select(x < vec_set(low), vec_set(low), x);
   return vec_select(x > vec_set(high), vec_set(high), x);
 }
@@ -23,11 +23,11 @@ INLINE vec activate(fonio_activation kind, vec x, vec slope) {
   switch (kind) {
   case FONIO_NO_ACTIVATION: return x;
   case FONIO_RELU: return vec_select(x < vec_zero(), vec_zero(), x);
-  case FONIO_RELU6: return clamp(x, 0, 6);
+  case FONIO_RELU6: return vec_clamp(x, 0, 6);
   case FONIO_LEAKY_RELU:
   case FONIO_PRELU: return vec_select(x > vec_zero(), x, x * slope);
   case FONIO_SILU: return times_sigmoid(x, x);
-  case FONIO_HARDSWISH: return x * clamp(x + 3, 0, 6) / 6;
+  case FONIO_HARDSWISH: return x * vec_clamp(x + 3, 0, 6) / 6;
   case FONIO_SIGMOID: return times_sigmoid(vec_set(1), x);
   case FONIO_TANH: return tanh_of(x);
   case FONIO_GELU: return x * normal_of(x);

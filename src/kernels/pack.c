@@ -27,10 +27,6 @@ static void add_edge(span_list *list, const kernel_conv *conv, int64_t row, int6
   }
 }
 
-INLINE int64_t clamp(int64_t x, int64_t low, int64_t high) {
-  return x < low ? low : x > high ? high : x;
-}
-
 /* The spans of output columns [from, to) of one output row, for one tap. */
 static void add_row(span_list *list, const kernel_conv *conv, int64_t oh, int64_t from, int64_t to, int64_t r,
                     int64_t s) {
@@ -169,12 +165,12 @@ static real pack_block(const kernel_conv *conv, const real *weight, int64_t firs
   return not_finite;
 }
 
-/* Blocks of at most `most` output channels; the last is narrower, a multiple of `multiple` wide. */
-INLINE bool pack_blocks(const kernel_conv *conv, const real *weight, int64_t most, int64_t multiple, real *packed) {
+/* Blocks of at most `widest` output channels; the last is narrower, a multiple of `multiple` wide. */
+INLINE bool pack_blocks(const kernel_conv *conv, const real *weight, int64_t widest, int64_t multiple, real *packed) {
   int64_t terms = conv->kernel_height * conv->kernel_width * conv->in_channels;
   real not_finite = 0;
-  for (int64_t first = 0; first < conv->out_channels; first += most) {
-    int64_t width = clamp((conv->out_channels - first + multiple - 1) / multiple * multiple, 0, most);
+  for (int64_t first = 0; first < conv->out_channels; first += widest) {
+    int64_t width = clamp((conv->out_channels - first + multiple - 1) / multiple * multiple, 0, widest);
     not_finite += pack_block(conv, weight, first, width, packed + first * terms);
   }
   return not_finite == 0;

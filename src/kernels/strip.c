@@ -3,10 +3,6 @@
  */
 #include "kernels/families.h"
 
-INLINE int64_t clamp(int64_t x, int64_t low, int64_t high) {
-  return x < low ? low : x > high ? high : x;
-}
-
 /* Elements p[0], p[step], ..., n of them. */
 INLINE vec load_step(const real *p, int64_t step, int64_t n) {
   if (step == 1) return n == LANES ? vec_load(p) : vec_load_part(p, n);

@@ -49,6 +49,19 @@ typedef int64_t real_bits;
 #error "the build must name the instruction set: KERNEL_ISA_scalar, ..."
 #endif
 
+/* Positions and counts. */
+INLINE int64_t least(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+
+INLINE int64_t most(int64_t a, int64_t b) {
+  return a > b ? a : b;
+}
+
+INLINE int64_t clamp(int64_t x, int64_t low, int64_t high) {
+  return x < low ? low : x > high ? high : x;
+}
+
 /* A vector at any address. */
 typedef vec vec_unaligned __attribute__((aligned(REAL_BYTES), may_alias));
 

@@ -231,6 +231,16 @@ static void impossible_problems_are_refused(void **state) {
   assert_int_equal(fonio_live_allocations(), 0);
 }
 
+/* However a plan computes it: the layer's cache finds plans by the problem that was asked. */
+static void a_plan_keeps_the_problem_as_asked(void **state) {
+  (void)state;
+  fonio_conv_problem p;
+  assert_int_equal(fonio_conv_problem_parse(&p, "n1c2h3w4k2r3s3u2,5"), FONIO_OK);
+  fonio_conv_plan *plan = fonio_conv_plan_new(&p, NULL);
+  assert_memory_equal(fonio_conv_plan_problem(plan), &p, sizeof p);
+  fonio_conv_plan_release(plan);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(algorithms_agree_with_the_plain_loops),
@@ -239,6 +249,7 @@ int main(void) {
       cmocka_unit_test(padding_is_never_multiplied),
       cmocka_unit_test(bad_calls_are_refused),
       cmocka_unit_test(impossible_problems_are_refused),
+      cmocka_unit_test(a_plan_keeps_the_problem_as_asked),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
