@@ -104,7 +104,8 @@ static fonio_status read_all(jpeg_reader *reader) {
   fonio_status status = start(reader);
   if (status) return status;
   int64_t most = reader->jpeg.arith_code ? FONIO_PICTURE_MAX_PIXELS : MOST_PIXELS_PER_BYTE;
-  status = picture_take_samples(reader->source, most, &reader->decoded);
+  status = picture_check_size(reader->source, most, &reader->decoded);
+  if (!status) status = picture_take_samples(&reader->decoded);
   if (!status) status = read_rows(reader);
   if (!status && reader->decoded.channels == 4) cmyk_to_rgb(&reader->decoded, reader->jpeg.saw_Adobe_marker);
   return status;

@@ -32,8 +32,12 @@ fonio_status jpeg_decode(const picture_source *source, picture *into);
 /* Writes a picture of 1-byte samples. */
 fonio_status png_encode(const picture *from, file_writer *into);
 
-/* Takes the memory for a picture's samples. Fails when the picture is larger than FONIO_PICTURE_MAX_PIXELS, or larger
- * than any file of the source's size can hold: no byte of it stands for more than `most_pixels_per_byte`. */
-fonio_status picture_take_samples(const picture_source *source, int64_t most_pixels_per_byte, picture *into);
+/* Fails when a picture's width and height make it larger than FONIO_PICTURE_MAX_PIXELS, or larger than any file of the
+ * source's size can hold: no byte of it stands for more than `most_pixels_per_byte`. To be asked before a decoder takes
+ * memory for as much as a row. */
+fonio_status picture_check_size(const picture_source *source, int64_t most_pixels_per_byte, const picture *claimed);
+
+/* Takes the memory for a picture's samples. */
+fonio_status picture_take_samples(picture *into);
 
 #endif

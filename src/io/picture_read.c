@@ -2,15 +2,20 @@
 
 #include <stdint.h>
 
-fonio_status picture_take_samples(const picture_source *source, int64_t most_pixels_per_byte, picture *into) {
-  if (into->width > FONIO_PICTURE_MAX_PIXELS / into->height)
-    return fonio_fail(FONIO_IO_ERROR, "%s is too large: %lld x %lld pixels", source->name, (long long)into->width,
-                      (long long)into->height);
-  int64_t pixels = into->width * into->height;
+fonio_status picture_check_size(const picture_source *source, int64_t most_pixels_per_byte, const picture *claimed) {
+  if (claimed->width > FONIO_PICTURE_MAX_PIXELS / claimed->height)
+    return fonio_fail(FONIO_IO_ERROR, "%s is too large: %lld x %lld pixels", source->name, (long long)claimed->width,
+                      (long long)claimed->height);
+  int64_t pixels = claimed->width * claimed->height;
   if ((uint64_t)(pixels / most_pixels_per_byte) > source->bytes)
     return fonio_fail(FONIO_IO_ERROR, "%s is cut short or damaged: %lld x %lld pixels cannot be in %zu bytes",
-                      source->name, (long long)into->width, (long long)into->height, source->bytes);
-  into->samples = fonio_memory_take((size_t)pixels * (size_t)(into->channels * into->sample_bytes));
+                      source->name, (long long)claimed->width, (long long)claimed->height, source->bytes);
+  return FONIO_OK;
+}
+
+fonio_status picture_take_samples(picture *into) {
+  into->samples =
+      fonio_memory_take((size_t)into->width * (size_t)into->height * (size_t)(into->channels * into->sample_bytes));
   return into->samples ? FONIO_OK : fonio_last_status();
 }
 

@@ -74,26 +74,29 @@ static fonio_status fail_to_start(void) {
 
 /* ---- Reading ---- */
 
-/* Asks libpng for whole samples of 8 or 16 bits, without palettes and with transparency as alpha. */
-static void set_transformations(png_structp png, png_infop info, bool deep) {
+static fonio_status read_header(png_session *session, picture *decoded) {
+  if (setjmp(session->on_error)) return fonio_last_status();
+  png_structp png = session->png;
+  png_set_user_limits(png, PNG_UINT_31_MAX, PNG_UINT_31_MAX); /* picture_check_size has a limit of its own */
+  png_set_read_fn(png, session, read_bytes);
+  png_read_info(png, session->info);
+  decoded->width = png_get_image_width(png, session->info);
+  decoded->height = png_get_image_height(png, session->info);
+  return FONIO_OK;
+}
+
+/* Asks libpng for whole samples of 8 or 16 bits, without palettes and with transparency as alpha. It takes memory for
+ * two rows here. */
+static fonio_status set_transformations(png_session *session, bool deep, picture *decoded) {
+  if (setjmp(session->on_error)) return fonio_last_status();
+  png_structp png = session->png;
   png_set_expand(png);
   if (!deep) png_set_scale_16(png);
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
   png_set_swap(png);
 #endif
   png_set_interlace_handling(png);
-  png_read_update_info(png, info);
-}
-
-static fonio_status read_header(png_session *session, bool deep, picture *decoded) {
-  if (setjmp(session->on_error)) return fonio_last_status();
-  png_structp png = session->png;
-  png_set_user_limits(png, PNG_UINT_31_MAX, PNG_UINT_31_MAX); /* picture_take_samples has a limit of its own */
-  png_set_read_fn(png, session, read_bytes);
-  png_read_info(png, session->info);
-  set_transformations(png, session->info, deep);
-  decoded->width = png_get_image_width(png, session->info);
-  decoded->height = png_get_image_height(png, session->info);
+  png_read_update_info(png, session->info);
   decoded->channels = png_get_channels(png, session->info);
   decoded->sample_bytes = png_get_bit_depth(png, session->info) / 8;
   return FONIO_OK;
@@ -115,8 +118,10 @@ static fonio_status read_rows(png_session *session, const picture *decoded) {
 #define MOST_PIXELS_PER_BYTE (1032 * 8)
 
 static fonio_status read_all(png_session *session, bool deep, picture *decoded) {
-  fonio_status status = read_header(session, deep, decoded);
-  if (!status) status = picture_take_samples(session->source, MOST_PIXELS_PER_BYTE, decoded);
+  fonio_status status = read_header(session, decoded);
+  if (!status) status = picture_check_size(session->source, MOST_PIXELS_PER_BYTE, decoded);
+  if (!status) status = set_transformations(session, deep, decoded);
+  if (!status) status = picture_take_samples(decoded);
   if (!status) status = read_rows(session, decoded);
   return status;
 }

@@ -1,4 +1,5 @@
 /* Pictures: what is read is what was written, by libpng, libjpeg or us; and no damaged file does harm. */
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,6 +21,26 @@ typedef struct file_image {
   unsigned char *data;
   size_t bytes;
 } file_image;
+
+/* ---- Memory that counts ---- */
+
+static int allocations_left;
+static size_t largest_allocation;
+
+static void *allocate_some(size_t alignment, size_t bytes, void *user) {
+  (void)user;
+  void *pointer = NULL;
+  if (bytes > largest_allocation) largest_allocation = bytes;
+  if (allocations_left-- <= 0 || posix_memalign(&pointer, alignment, bytes)) return NULL;
+  return pointer;
+}
+
+static void release_some(void *pointer, void *user) {
+  (void)user;
+  free(pointer);
+}
+
+static const fonio_allocator some_memory = {allocate_some, release_some, NULL};
 
 /* ---- Pictures to read, made by libpng and libjpeg themselves ---- */
 
@@ -334,6 +355,9 @@ static void refuses_sizes_that_cannot_be(void **state) {
   static const unsigned char sizes[][8] = {{0x7f, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff},
                                            {0, 0, 0x7f, 0, 0, 0, 0x7f, 0}};
   static const char *words[] = {"is too large: 2147483647 x 2147483647", "cannot be in"};
+  allocations_left = INT_MAX;
+  largest_allocation = 0;
+  assert_int_equal(fonio_set_allocator(&some_memory), FONIO_OK);
   for (int i = 0; i < 2; i++) {
     file_image image = some_png();
     memcpy(image.data + 16, sizes[i], 8);
@@ -348,28 +372,16 @@ static void refuses_sizes_that_cannot_be(void **state) {
     if (image.data[i] == 0xff && image.data[i + 1] == 0xc0) memset(image.data + i + 5, 0xfd, 4);
   assert_fails(fonio_picture_decode(image.data, image.bytes, FONIO_UINT8, 0), FONIO_IO_ERROR, "too large");
   free(image.data);
+  assert_in_range(largest_allocation, 1, 1 << 20);
+  assert_int_equal(fonio_set_allocator(NULL), FONIO_OK);
 }
 
 /* ---- No memory ---- */
 
-static int allocations_left;
-
-static void *allocate_some(size_t alignment, size_t bytes, void *user) {
-  (void)user;
-  void *pointer = NULL;
-  if (allocations_left-- <= 0 || posix_memalign(&pointer, alignment, bytes)) return NULL;
-  return pointer;
-}
-
-static void release_some(void *pointer, void *user) {
-  (void)user;
-  free(pointer);
-}
-
 static void tells_when_memory_ends(void **state) {
   (void)state;
   file_image images[] = {some_png(), some_jpeg(false)};
-  assert_int_equal(fonio_set_allocator(&(fonio_allocator){allocate_some, release_some, NULL}), FONIO_OK);
+  assert_int_equal(fonio_set_allocator(&some_memory), FONIO_OK);
   for (int i = 0; i < 2; i++) {
     fonio_tensor *tensor = NULL;
     int failures = 0;
