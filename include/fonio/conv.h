@@ -155,6 +155,9 @@ typedef struct fonio_conv_plan_options {
   fonio_conv_direction direction;
   const char *algorithm;   /* the name of one from the list, such as "reference"; NULL: the planner chooses */
   fonio_accuracy accuracy; /* for the planner's choice */
+  /* Forward: times the algorithms that give the same bits as the one that the model takes, for some 10 ms each, takes
+   * the fastest, and remembers it (see Wisdom). A plan whose algorithm is remembered is not measured again. */
+  bool measure;
 } fonio_conv_plan_options;
 
 /* A convolution with its algorithm chosen and its tables made. Immutable, so that many threads may run one plan at
@@ -222,6 +225,29 @@ FONIO_API fonio_status fonio_conv_plan_run(const fonio_conv_plan *plan, const fo
 
 /* The i-th algorithm's name, or NULL past the last: to list them. */
 FONIO_API const char *fonio_conv_algorithm_name(int index);
+
+/* ---- Wisdom: what measuring has found, for later plans of the process and for other processes ----
+ *
+ * Every forward plan, a layer's too, takes the algorithm that is remembered for its problem, instruction set and
+ * accuracy, whatever its batch, bias, residual and activation. As text:
+ *
+ *   fonio wisdom 1
+ *   avx2 default n1c64h56w56k256r1s1 shifted
+ *
+ * a first line, then on each line an instruction set, an accuracy, a problem string and an algorithm. A line may be
+ * written by hand, and may then change the bits of a result; measuring alone does not. Algorithms that cannot do the
+ * problem, or are not exact enough, are passed over. All of this is thread-safe. */
+
+/* Writes all wisdom of the process into `text` (always ended by a 0; cut where `text_bytes` is too small) and returns
+ * its length without the 0, as snprintf does. */
+FONIO_API size_t fonio_conv_wisdom_print(char *text, size_t text_bytes);
+
+/* Adds wisdom to that of the process; its lines take the place of those for the same problem. FONIO_VALUE_ERROR, with
+ * the line, for text that is no wisdom, FONIO_NO_MEMORY; nothing is added then. */
+FONIO_API fonio_status fonio_conv_wisdom_parse(const char *text);
+
+/* Forgets all wisdom. */
+FONIO_API void fonio_conv_wisdom_forget(void);
 
 #ifdef __cplusplus
 }

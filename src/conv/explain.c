@@ -62,8 +62,7 @@ static void put_algorithm(conv_text *out, const fonio_conv_plan *plan, const con
            cycles > 0 ? 100 * least_cycles(plan) / cycles : 0, (long long)other.workspace_bytes,
            (long long)other.packed_bytes);
   if (algorithm->accuracy > plan->accuracy) conv_put(out, "; not exact enough");
-  if (algorithm == plan->algorithm)
-    conv_put(out, "%s", plan->named ? "  <- asked for by name" : "  <- taken: the fewest");
+  if (algorithm == plan->algorithm) conv_put(out, "  <- %s", plan->why);
   conv_put(out, "\n");
 }
 

@@ -1,6 +1,7 @@
 /* Plans: an algorithm chosen for a problem, its tables made. */
 #include "conv/plan.h"
 #include "conv/problem.h"
+#include "conv/wisdom.h"
 
 #include <string.h>
 
@@ -21,13 +22,14 @@ static fonio_status take_named(fonio_conv_plan *plan, const char *name) {
       if (!conv_can_do(conv_algorithms[i], plan))
         return fail(FONIO_VALUE_ERROR, "the algorithm '%s' cannot do this problem", name);
       plan->algorithm = conv_algorithms[i];
+      plan->why = "asked for by name";
       return FONIO_OK;
     }
   return fail(FONIO_VALUE_ERROR, "there is no algorithm '%s'", name);
 }
 
 /* The cheapest one that can do it and is exact enough. */
-static void choose(fonio_conv_plan *plan) {
+static void take_cheapest(fonio_conv_plan *plan) {
   double least = 0;
   for (int i = 0; conv_algorithms[i]; i++) {
     if (!conv_can_do(conv_algorithms[i], plan) || conv_algorithms[i]->accuracy > plan->accuracy) continue;
@@ -36,6 +38,19 @@ static void choose(fonio_conv_plan *plan) {
     plan->algorithm = conv_algorithms[i];
     least = cost;
   }
+  plan->why = "taken: the fewest";
+}
+
+/* The one that is remembered, or the cheapest; to measure, the fastest of those that give the same bits. */
+static fonio_status choose(fonio_conv_plan *plan, bool measure) {
+  plan->algorithm = conv_wisdom_find(plan);
+  plan->why = "taken: by wisdom";
+  if (plan->algorithm) return FONIO_OK;
+  take_cheapest(plan);
+  if (!measure || plan->direction != FONIO_CONV_FORWARD || !plan->algorithm->pack) return FONIO_OK;
+  plan->why = "taken: the fastest when measured";
+  fonio_status status = conv_measure(plan, &plan->algorithm);
+  return status ? status : conv_wisdom_keep(plan);
 }
 
 /* What follows from the algorithm. */
@@ -59,16 +74,13 @@ void conv_plan_other(const fonio_conv_plan *plan, const conv_algorithm *algorith
   take_algorithm(other, algorithm);
 }
 
-static fonio_status fill_plan(fonio_conv_plan *plan, const char *algorithm, fonio_accuracy accuracy) {
+static fonio_status fill_plan(fonio_conv_plan *plan, const fonio_conv_plan_options *options) {
   plan->kernels = kernel_table_for(plan->problem.dtype, cpu_isa_in_use());
-  plan->accuracy = accuracy ? accuracy : fonio_get_accuracy();
+  plan->accuracy = options->accuracy ? options->accuracy : fonio_get_accuracy();
   fonio_status status = conv_geometry_init(plan);
   if (status) return status;
-  plan->named = algorithm != NULL;
-  if (!algorithm)
-    choose(plan);
-  else if ((status = take_named(plan, algorithm)))
-    return status;
+  status = options->algorithm ? take_named(plan, options->algorithm) : choose(plan, options->measure);
+  if (status) return status;
   take_algorithm(plan, plan->algorithm);
   return FONIO_OK;
 }
@@ -107,7 +119,7 @@ fonio_conv_plan *fonio_conv_plan_new(const fonio_conv_problem *problem, const fo
   plan->direction = o.direction;
   for (int axis = 0; axis < 2; axis++)
     shorten_stride(&plan->problem, axis);
-  if (fill_plan(plan, o.algorithm, o.accuracy)) {
+  if (fill_plan(plan, &o)) {
     fonio_conv_plan_release(plan);
     return NULL;
   }

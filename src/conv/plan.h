@@ -25,7 +25,7 @@ struct fonio_conv_plan {
   fonio_conv_direction direction;
   fonio_accuracy accuracy; /* that the algorithm was chosen for */
   const conv_algorithm *algorithm;
-  bool named; /* the caller asked for that algorithm */
+  const char *why; /* it was taken */
   const kernel_table *kernels;
   kernel_conv geometry; /* of one image and group; points into `tables` */
   int64_t *tables;

@@ -1,0 +1,168 @@
+/* Planning by measuring: the algorithms that give the same bits, timed on arrays of the problem's shape. */
+#include <string.h>
+#include <time.h>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/memory.h"
+#include "conv/wisdom.h"
+
+/* An algorithm so much slower than the best, as the model has it, is not worth the time. */
+#define HOPELESS 4.0
+
+/* Rounds in which all candidates take turns, because clocks drift, and the time of each turn in seconds. */
+enum { ROUNDS = 5 };
+#define TURN 2e-3
+
+/* ---- Arrays ---- */
+
+/* Elements from the first to the last of an array, the strides of which are not negative. */
+static bool span(int dims, const int64_t *shape, const int64_t *strides, int64_t *elements) {
+  *elements = 1;
+  for (int i = 0; i < dims; i++) {
+    int64_t step;
+    if (!checked_mul(shape[i] - 1, strides[i], &step) || !checked_add(*elements, step, elements)) return false;
+  }
+  return true;
+}
+
+/* The arrays of one image, as bytes of one block of memory. */
+typedef struct arrays {
+  char *memory;
+  int64_t bytes;
+  fonio_conv_buffers buffers;
+} arrays;
+
+enum { INPUT, WEIGHT, BIAS, OUTPUT, RESIDUAL, PRELU, ARRAYS };
+
+static bool measure_arrays(const fonio_conv_plan *plan, int64_t starts[ARRAYS + 1]) {
+  const fonio_conv_problem *p = &plan->problem;
+  const kernel_conv *g = &plan->geometry;
+  const int64_t input[] = {p->in_channels, p->in_height, p->in_width};
+  const int64_t weight[] = {p->out_channels, g->in_channels, p->kernel_height, p->kernel_width};
+  const int64_t output[] = {p->out_channels, p->out_height, p->out_width};
+  int64_t elements[ARRAYS], item = (int64_t)fonio_dtype_bytes(p->dtype), bytes;
+  if (!span(3, input, p->input_strides + 1, &elements[INPUT]) ||
+      !span(4, weight, p->weight_strides, &elements[WEIGHT]) ||
+      !span(1, &p->out_channels, &p->bias_stride, &elements[BIAS]) ||
+      !span(3, output, p->output_strides + 1, &elements[OUTPUT]) ||
+      !span(1, &p->out_channels, &p->prelu_stride, &elements[PRELU]))
+    return false;
+  elements[RESIDUAL] = p->has_residual ? elements[OUTPUT] : 0;
+  starts[0] = 0;
+  for (int i = 0; i < ARRAYS; i++) {
+    if (!checked_mul(elements[i], item, &bytes) || !checked_add(bytes, MEMORY_ALIGNMENT - 1, &bytes) ||
+        !checked_add(starts[i], bytes & -(int64_t)MEMORY_ALIGNMENT, &starts[i + 1]))
+      return false;
+  }
+  return true;
+}
+
+static fonio_status take_arrays(const fonio_conv_plan *plan, arrays *a) {
+  int64_t starts[ARRAYS + 1];
+  a->bytes = measure_arrays(plan, starts) ? starts[ARRAYS] : INT64_MAX;
+  a->memory = memory_take(a->bytes);
+  if (!a->memory) return FONIO_NO_MEMORY;
+  memset(a->memory, 0x3f, (size_t)a->bytes); /* small numbers above 0, in float32 and in float64 */
+  a->buffers = (fonio_conv_buffers){
+      .input = a->memory + starts[INPUT],
+      .weight = a->memory + starts[WEIGHT],
+      .bias = plan->problem.has_bias ? a->memory + starts[BIAS] : NULL,
+      .residual = plan->problem.has_residual ? a->memory + starts[RESIDUAL] : NULL,
+      .prelu = a->memory + starts[PRELU],
+      .output = a->memory + starts[OUTPUT],
+  };
+  return FONIO_OK;
+}
+
+/* ---- Candidates ---- */
+
+enum { MOST_CANDIDATES = 16 };
+
+typedef struct candidate {
+  fonio_conv_plan plan; /* borrows its tables */
+  void *packed;         /* with the workspace after it */
+  double seconds;       /* the shortest run; 0: none yet */
+} candidate;
+
+/* All strict algorithms have the same arithmetic, each other one its own. */
+static bool same_bits(const conv_algorithm *a, const conv_algorithm *b) {
+  return a == b || (a->accuracy == FONIO_ACCURACY_STRICT && b->accuracy == FONIO_ACCURACY_STRICT);
+}
+
+static fonio_status prepare_candidate(candidate *c, const fonio_conv_plan *plan, const conv_algorithm *algorithm,
+                                      const arrays *a) {
+  conv_plan_other(plan, algorithm, &c->plan);
+  c->seconds = 0;
+  int64_t bytes;
+  if (!checked_add(conv_round_up(c->plan.packed_bytes, MEMORY_ALIGNMENT), conv_slot_bytes(&c->plan), &bytes))
+    bytes = INT64_MAX;
+  c->packed = memory_take(bytes);
+  if (!c->packed) return FONIO_NO_MEMORY;
+  if (c->plan.packed_bytes) algorithm->pack(&c->plan, a->buffers.weight, c->packed);
+  return FONIO_OK;
+}
+
+static double seconds_now(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static void run_once(const candidate *c, const arrays *a) {
+  conv_run run = {&c->plan, &a->buffers, c->packed};
+  char *workspace = (char *)c->packed + conv_round_up(c->plan.packed_bytes, MEMORY_ALIGNMENT);
+  for (int64_t piece = 0; piece < c->plan.pieces; piece++)
+    c->plan.algorithm->run_piece(&run, piece, workspace);
+}
+
+/* One turn: a run to warm the caches, then at least one that counts. */
+static void time_turn(candidate *c, const arrays *a) {
+  run_once(c, a);
+  double start = seconds_now(), before = start, now;
+  do {
+    run_once(c, a);
+    now = seconds_now();
+    if (c->seconds == 0 || now - before < c->seconds) c->seconds = now - before;
+    before = now;
+  } while (now - start < TURN);
+}
+
+static const conv_algorithm *time_all(candidate *candidates, int count, const arrays *a) {
+  const candidate *fastest = candidates;
+  for (int round = 0; round < ROUNDS; round++)
+    for (int i = 0; i < count; i++)
+      time_turn(&candidates[i], a);
+  for (int i = 1; i < count; i++)
+    if (candidates[i].seconds < fastest->seconds) fastest = &candidates[i];
+  return fastest->plan.algorithm;
+}
+
+/* The candidates that are there when memory ends are given back by the caller. */
+static fonio_status prepare_all(const fonio_conv_plan *one, const arrays *a, candidate *candidates, int *count) {
+  double least = one->algorithm->cost(one);
+  for (int i = 0; conv_algorithms[i] && *count < MOST_CANDIDATES; i++) {
+    const conv_algorithm *algorithm = conv_algorithms[i];
+    if (!conv_can_do(algorithm, one) || !same_bits(algorithm, one->algorithm)) continue;
+    if (algorithm != one->algorithm && algorithm->cost(one) > HOPELESS * least) continue;
+    if (prepare_candidate(&candidates[*count], one, algorithm, a)) return FONIO_NO_MEMORY;
+    ++*count;
+  }
+  return FONIO_OK;
+}
+
+fonio_status conv_measure(const fonio_conv_plan *plan, const conv_algorithm **fastest) {
+  fonio_conv_plan one = *plan;
+  one.problem.batch = 1;
+  arrays a;
+  int count = 0;
+  if (take_arrays(&one, &a)) return FONIO_NO_MEMORY;
+  candidate *candidates = memory_take(MOST_CANDIDATES * (int64_t)sizeof *candidates);
+  fonio_status status = candidates ? prepare_all(&one, &a, candidates, &count) : FONIO_NO_MEMORY;
+  if (!status) *fastest = time_all(candidates, count, &a);
+  for (int i = 0; i < count; i++)
+    memory_give(candidates[i].packed);
+  memory_give(candidates);
+  memory_give(a.memory);
+  return status;
+}
