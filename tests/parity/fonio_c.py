@@ -75,7 +75,13 @@ class Problem(ctypes.Structure):
 class PlanOptions(ctypes.Structure):
     """fonio_conv_plan_options."""
 
-    _fields_ = [("struct_bytes", c_size_t), ("direction", c_int), ("algorithm", c_char_p), ("accuracy", c_int)]
+    _fields_ = [
+        ("struct_bytes", c_size_t),
+        ("direction", c_int),
+        ("algorithm", c_char_p),
+        ("accuracy", c_int),
+        ("measure", c_bool),
+    ]
 
 
 class PrintOptions(ctypes.Structure):
@@ -419,7 +425,7 @@ class Plan:
 
     def __init__(self, problem, direction=FORWARD, algorithm=None):
         name = algorithm.encode() if algorithm else None
-        options = PlanOptions(ctypes.sizeof(PlanOptions), direction, name, UNSET)
+        options = PlanOptions(ctypes.sizeof(PlanOptions), direction, name, UNSET, False)
         self.handle = lib.conv_plan_new(ctypes.byref(problem), ctypes.byref(options))
         if not self.handle:
             raise last_failure()

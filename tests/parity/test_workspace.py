@@ -1,0 +1,47 @@
+"""What a run needs beside its arrays and packed weights: bounded by the channels, whatever the batch, height and width."""
+
+import csv
+import ctypes
+import re
+
+import pytest
+
+import fonio_c
+
+
+def suite(root):
+    with open(root / "bench" / "layers.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def parse(text):
+    problem = fonio_c.Problem()
+    fonio_c.check(fonio_c.lib.conv_problem_parse(ctypes.byref(problem), text.encode()))
+    return problem
+
+
+def enlarged(text, batch, factor):
+    """The problem with another batch, and so many times the height and the width."""
+    text = re.sub(r"([hw])(\d+)", lambda match: match[1] + str(factor * int(match[2])), text)
+    return re.sub(r"^n\d+", f"n{batch}", text)
+
+
+def workspace(text, direction, threads):
+    plan = fonio_c.Plan(parse(text), direction)
+    return fonio_c.lib.conv_plan_workspace_bytes(plan.handle, threads)
+
+
+@pytest.mark.parametrize("direction", [fonio_c.FORWARD, fonio_c.INPUT_GRADIENT, fonio_c.WEIGHT_GRADIENT])
+def test_it_grows_with_the_channels_only(root, direction):
+    beyond = []
+    for layer in suite(root):
+        for layout in ("nchw", "nhwc"):
+            for dtype in ("f32", "f64"):
+                for batch, factor in ((1, 1), (3, 4), (1, 8)):
+                    text = enlarged(layer["problem"], batch, factor) + f"t{dtype}l{layout}"
+                    problem = parse(text)
+                    most = 2**20 + 8 * 2**10 * (problem.in_channels + problem.out_channels)
+                    needed = workspace(text, direction, 1)
+                    if needed > most or workspace(text, direction, 3) != 3 * needed:
+                        beyond.append(f"{layer['name']}: {text} needs {needed} bytes, more than {most}")
+    assert not beyond, "\n".join(beyond)
