@@ -7,6 +7,7 @@ import pathlib
 import sys
 
 ERROR_LIMITS = {"f32": 5e-5, "f64": 1e-13}  # a larger rms error is no rounding: bf16, TF32 or a fault
+DIRECTIONS = ("forward", "input_gradient", "weight_gradient")
 PEERS = ("torch", "torch_channels_last", "torch_packed", "onnxruntime", "openvino", "ncnn")
 
 
@@ -25,7 +26,7 @@ def parse_arguments(arguments):
     add("--dtype", choices=("f32", "f64"), default="f32", help="f64 has torch as its only peer (f32)")
     add("--layout", choices=("nchw", "nhwc"), default="nchw", help="of Fonio's input and output (nchw)")
     add("--accuracy", choices=("strict", "default", "fast"), help="of Fonio (the environment's FONIO_ACCURACY, or default)")
-    add("--direction", default="forward", help="forward, the only one that is measured so far")
+    add("--direction", choices=DIRECTIONS, default="forward", help="the gradients have torch as their only peer (forward)")
     add("--functional", action="store_true", help="also fonio_tensor_conv2d, which packs its weight in each call")
     add("--rounds", type=int, metavar="N", help="turns of everyone (3)")
     add("--quick", action="store_true", help="few calls, to try things out: the figures are rough")
@@ -33,15 +34,16 @@ def parse_arguments(arguments):
     add("--out", type=pathlib.Path, metavar="DIR", help="for results.json, table.md and charts (out/bench/...)")
     add("--no-charts", action="store_true", help="do without matplotlib")
     options = parser.parse_args(arguments)
-    if options.direction != "forward":
-        parser.error(f"--direction {options.direction} is not measured yet, only forward")
+    if options.functional and options.direction != "forward":
+        parser.error("--functional goes with --direction forward only")
     for name in ("threads", "batch", "rounds"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             parser.error(f"--{name} is at least 1")
     if options.out is None:
         batch = f"-n{options.batch}" if options.batch else ""
         accuracy = f"-{options.accuracy}" if options.accuracy else ""
-        options.out = pathlib.Path(f"out/bench/{options.dtype}-{options.layout}-t{options.threads}{batch}{accuracy}")
+        direction = f"{options.direction}-" if options.direction != "forward" else ""
+        options.out = pathlib.Path(f"out/bench/{direction}{options.dtype}-{options.layout}-t{options.threads}{batch}{accuracy}")
     return parser, options
 
 
@@ -67,13 +69,17 @@ def reason(error):
 
 def get_ready(layer, options):
     """name: (title, Ready or the exception) of everyone who is to be measured."""
-    from bench import ours, peers
+    from bench import gradients, ours, peers
 
-    makers = {"fonio": ("Fonio", ours.planned)}
+    forward = options.direction == "forward"
+    makers = {"fonio": ("Fonio", ours.planned if forward else gradients.ours(options.direction))}
     if options.functional:
         makers["fonio_functional"] = ("Fonio functional", ours.functional)
+    known = peers.PEERS if forward else gradients.peers(options.direction)
     for name in options.peers:
-        title, maker, dtypes = peers.PEERS[name]
+        if name not in known:
+            continue
+        title, maker, dtypes = known[name]
         if options.dtype in dtypes:
             makers[name] = (title, lambda layer, maker=maker: maker(layer, options.threads))
     ready = {}
@@ -115,12 +121,13 @@ def measure_layer(row, options, pace, yardstick, progress):
     """One layer's part of the results."""
     import statistics
 
-    from bench import blocks, layers
+    from bench import blocks, gradients, layers
 
     name, network, text = row
     progress.tell(f"{name}: making everyone ready")
     layer = layers.make(name, network, layers.problem_string(text, options.batch, options.dtype, options.layout))
-    ready, truth = get_ready(layer, options), layers.truth(layer)
+    truth = layers.truth(layer) if options.direction == "forward" else gradients.truth(layer, options.direction)
+    ready = get_ready(layer, options)
     subjects = {key: check_output(one, truth, ERROR_LIMITS[options.dtype]) for key, one in ready.items()}
     del truth
     calls = {key: ready[key][1].call for key, subject in subjects.items() if not subject["failure"]}

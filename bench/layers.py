@@ -90,6 +90,14 @@ class Layer:
         return (self.input.numel() + self.weight.numel() + output) * self.input.element_size()
 
 
+def gradient_of_output(layer):
+    """Normal numbers in the place of the gradient of the layer's output, which lie as the output does."""
+    p = layer.problem
+    shape, generator = (p.batch, p.out_channels, p.out_height, p.out_width), torch.Generator().manual_seed(20260102)
+    values = torch.empty_strided(shape, tuple(p.output_strides), dtype=layer.input.dtype)
+    return values.copy_(torch.randn(shape, generator=generator, dtype=layer.input.dtype))
+
+
 def make(name, network, text):
     """The layer with arrays of normal numbers, the same ones each time; the output's are of about that size, too."""
     p = library.parse(text)

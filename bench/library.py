@@ -9,6 +9,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
 DTYPES = {"f32": 0, "f64": 1}  # fonio_dtype
 ACCURACIES = ("unset", "strict", "default", "fast")  # fonio_accuracy
+DIRECTIONS = ("forward", "input_gradient", "weight_gradient")  # fonio_conv_direction
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")  # fonio_padding_mode
 
 
@@ -60,6 +61,18 @@ class Buffers(ctypes.Structure):
         *((name, c_void_p) for name in "input weight packed bias residual prelu output".split()),
         *((name, c_void_p) for name in "grad_output grad_input grad_weight grad_bias workspace".split()),
         ("workspace_bytes", c_int64),
+    ]
+
+
+class PlanOptions(ctypes.Structure):
+    """fonio_conv_plan_options."""
+
+    _fields_ = [
+        ("struct_bytes", c_size_t),
+        ("direction", c_int),
+        ("algorithm", c_char_p),
+        ("accuracy", c_int),
+        ("measure", c_bool),
     ]
 
 

@@ -32,37 +32,44 @@ def set_up(threads, accuracy):
         check(lib.set_accuracy(library.ACCURACIES.index(accuracy)))
 
 
-class Planned:
-    """A plan with packed weights and a workspace of its own, as the peers hold theirs."""
+class Plan:
+    """A plan with a workspace of its own, as the peers hold theirs. `arrays` by their names in fonio_conv_buffers."""
 
-    def __init__(self, layer):
-        p = layer.problem
-        self.layer, self.packed, self.plan = layer, None, None
-        self.plan = new(lib.conv_plan_new(ctypes.byref(p), None))
-        self.packed = new(lib.conv_plan_pack(self.plan, address(layer.weight)))
+    def __init__(self, problem, direction, **arrays):
+        self.plan, self.arrays = None, arrays
+        options = library.PlanOptions(ctypes.sizeof(library.PlanOptions), library.DIRECTIONS.index(direction))
+        self.plan = new(lib.conv_plan_new(ctypes.byref(problem), ctypes.byref(options)))
         workspace_bytes = lib.conv_plan_workspace_bytes(self.plan, lib.num_threads())
         self.workspace = torch.empty(workspace_bytes + 64, dtype=torch.uint8)
-        shape = (p.batch, p.out_channels, p.out_height, p.out_width)
-        self.output = torch.empty_strided(shape, tuple(p.output_strides), dtype=layer.input.dtype)
         self.buffers = library.Buffers(
-            input=address(layer.input),
-            packed=self.packed,
-            bias=address(layer.bias),
-            output=address(self.output),
+            **{name: address(array) for name, array in arrays.items()},
             workspace=(address(self.workspace) + 63) // 64 * 64,
             workspace_bytes=workspace_bytes,
         )
 
+    def pack(self, weight):
+        self.buffers.packed = new(lib.conv_plan_pack(self.plan, address(weight)))
+
+    def ready(self, output):
+        """`output()` is what a call computes."""
+        run = functools.partial(lib.conv_plan_run, self.plan, ctypes.byref(self.buffers))
+        check(run())
+        return Ready(run, output, lib.conv_plan_algorithm(self.plan).decode(), self)
+
     def __del__(self):
-        lib.conv_packed_release(self.packed)
+        if getattr(self, "buffers", None):
+            lib.conv_packed_release(self.buffers.packed)
         lib.conv_plan_release(self.plan)
 
 
 def planned(layer):
-    made = Planned(layer)
-    run = functools.partial(lib.conv_plan_run, made.plan, ctypes.byref(made.buffers))
-    check(run())
-    return Ready(run, lambda: made.output, lib.conv_plan_algorithm(made.plan).decode(), made)
+    """With packed weights."""
+    p = layer.problem
+    shape = (p.batch, p.out_channels, p.out_height, p.out_width)
+    output = torch.empty_strided(shape, tuple(p.output_strides), dtype=layer.input.dtype)
+    made = Plan(p, "forward", input=layer.input, bias=layer.bias, output=output)
+    made.pack(layer.weight)
+    return made.ready(lambda: output)
 
 
 @library.RELEASE

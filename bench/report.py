@@ -35,7 +35,8 @@ def title(results):
     threads = f"{settings['threads']} thread{'s' * (settings['threads'] > 1)}"
     batch = f", batch {settings['batch']}" if settings["batch"] else ""
     accuracy = f", {results['versions']['fonio_accuracy']}" * (results["versions"]["fonio_accuracy"] != "default")
-    return f"{settings['dtype']}, {settings['layout']}, {threads}{batch}{accuracy}"
+    direction = settings.get("direction", "forward").replace("_", " ")
+    return f"{direction}, {settings['dtype']}, {settings['layout']}, {threads}{batch}{accuracy}"
 
 
 def section(results, by, images=None):

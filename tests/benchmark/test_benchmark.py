@@ -174,8 +174,19 @@ def test_short_run(root, tmp_path, dtype, layout):
     assert chosen[2] in run.stdout and "| odd |" in (tmp_path / "table.md").read_text()
 
 
-def test_other_directions_are_refused(root):
+@pytest.mark.parametrize("direction", ["input_gradient", "weight_gradient"])
+def test_gradients_are_measured(root, tmp_path, direction):
+    """Every way of padding, groups, no bias."""
+    problems = ["n2c3h9w8k4r3s3u2p1", "n1c4h7w9k6r3s2p1,0,2,1g2b0", "n1c2h8w7k3r3s3p2mreflect", "n1c2h8w7k3r3s3p1mreplicate"]
     run = subprocess.run(
-        [sys.executable, "-m", "bench", "--direction", "weight_gradient"], cwd=root, capture_output=True, text=True
+        [sys.executable, "-m", "bench", "--quick", "--no-charts", "--rounds", "1", "--out", tmp_path]
+        + ["--direction", direction, "--layers", *problems],
+        cwd=root,
+        capture_output=True,
+        text=True,
     )
-    assert run.returncode == 2 and "is not measured yet, only forward" in run.stderr
+    assert run.returncode == 0, run.stderr
+    for layer in r.load(tmp_path / "results.json")["layers"]:
+        assert list(layer["subjects"]) == ["fonio", "torch", "torch_channels_last"]
+        assert not any(one["failure"] for one in layer["subjects"].values())
+    assert f"### {direction.replace('_', ' ')}, f32" in (tmp_path / "table.md").read_text()
