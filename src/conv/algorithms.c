@@ -1,6 +1,8 @@
-/* The list of all algorithms: adding one is a file and a line here. */
+/* The list of all algorithms: adding one is a file and a line here.
+ * clang-format would fill the lines up. */
 #include "conv/plan.h"
 
+/* clang-format off */
 const conv_algorithm *const conv_algorithms[] = {
     &conv_packed_forward,
     &conv_shifted_forward,
@@ -10,10 +12,12 @@ const conv_algorithm *const conv_algorithms[] = {
     &conv_winograd4_forward,
     &conv_winograd2_forward,
     &conv_reference_forward,
+    &conv_phases_input_gradient,
     &conv_reference_input_gradient,
     &conv_reference_weight_gradient,
     NULL,
 };
+/* clang-format on */
 
 const char *fonio_conv_algorithm_name(int index) {
   for (int i = 0; i <= index; i++)

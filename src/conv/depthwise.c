@@ -21,11 +21,12 @@ static double products_of(const fonio_conv_plan *plan) {
 static bool pack_taps(const fonio_conv_plan *plan, const void *weight, void *packed, bool by_tap) {
   const fonio_conv_problem *p = &plan->problem;
   const int64_t *strides = p->weight_strides;
-  int64_t taps = taps_of(plan);
+  int64_t taps = taps_of(plan), in_group = plan->geometry.out_channels;
   bool finite = true;
   for (int64_t c = 0; c < p->out_channels; c++)
     for (int64_t tap = 0; tap < taps; tap++) {
-      int64_t from = c * strides[0] + tap / p->kernel_width * strides[2] + tap % p->kernel_width * strides[3];
+      int64_t from = c / in_group * plan->weight_group_stride + c % in_group * strides[0] +
+                     tap / p->kernel_width * strides[2] + tap % p->kernel_width * strides[3];
       int64_t to = by_tap ? tap * p->out_channels + c : c * taps + tap;
       if (p->dtype == FONIO_FLOAT32)
         ((float *)packed)[to] = ((const float *)weight)[from];

@@ -81,13 +81,27 @@ static void put_blocks(conv_text *out, const fonio_conv_plan *plan) {
   conv_put(out, ": %lld pieces\n", (long long)plan->pieces);
 }
 
+/* The convolutions that an input gradient is made of. */
+static void put_parts(conv_text *out, const fonio_conv_plan *plan) {
+  for (int64_t i = 0; i < plan->part_count; i++) {
+    const fonio_conv_plan *part = plan->parts[i].plan;
+    const fonio_conv_problem *p = &part->problem;
+    conv_put(out, "%lld x %lld pixels of %lld x %lld taps by ", (long long)p->out_height, (long long)p->out_width,
+             (long long)p->kernel_height, (long long)p->kernel_width);
+    put_blocks(out, part);
+  }
+}
+
 /* Returns the length; `text` may be NULL to count. */
 static size_t explain(const fonio_conv_plan *plan, char *text, size_t bytes) {
   conv_text out = {text, bytes, 0};
   put_head(&out, plan);
   for (int i = 0; conv_algorithms[i]; i++)
     if (conv_algorithms[i]->direction == plan->direction) put_algorithm(&out, plan, conv_algorithms[i]);
-  if (plan->algorithm->pack) put_blocks(&out, plan);
+  if (plan->algorithm == &conv_phases_input_gradient)
+    put_parts(&out, plan);
+  else if (plan->algorithm->pack)
+    put_blocks(&out, plan);
   return out.length;
 }
 

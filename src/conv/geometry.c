@@ -60,6 +60,8 @@ fonio_status conv_geometry_init(fonio_conv_plan *plan) {
     find_interior(interior + 2 * s, p, s);
   g->padded_height = rows;
   g->padded_width = columns;
+  g->image_row = p->padding[0];
+  g->in_height = p->in_height;
   g->image_column = p->padding[2];
   g->in_width = p->in_width;
   g->rows = plan->tables;
@@ -83,7 +85,7 @@ int64_t conv_output_offset(const fonio_conv_plan *plan, int64_t image, int64_t g
 }
 
 int64_t conv_weight_offset(const fonio_conv_plan *plan, int64_t group) {
-  return to_bytes(plan, group * plan->geometry.out_channels * plan->problem.weight_strides[0]);
+  return to_bytes(plan, group * plan->weight_group_stride);
 }
 
 int64_t conv_bias_offset(const fonio_conv_plan *plan, int64_t group) {

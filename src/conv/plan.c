@@ -28,11 +28,12 @@ static fonio_status take_named(fonio_conv_plan *plan, const char *name) {
   return fail(FONIO_VALUE_ERROR, "there is no algorithm '%s'", name);
 }
 
-/* The cheapest one that can do it and is exact enough. */
-static void take_cheapest(fonio_conv_plan *plan) {
+/* The cheapest one that can do it and is exact enough; of those that pack weights, if `packing`. */
+static void take_cheapest(fonio_conv_plan *plan, bool packing) {
   double least = 0;
   for (int i = 0; conv_algorithms[i]; i++) {
     if (!conv_can_do(conv_algorithms[i], plan) || conv_algorithms[i]->accuracy > plan->accuracy) continue;
+    if (packing && !conv_algorithms[i]->pack) continue;
     double cost = conv_algorithms[i]->cost(plan);
     if (plan->algorithm && cost >= least) continue;
     plan->algorithm = conv_algorithms[i];
@@ -46,7 +47,7 @@ static fonio_status choose(fonio_conv_plan *plan, bool measure) {
   plan->algorithm = conv_wisdom_find(plan);
   plan->why = "taken: by wisdom";
   if (plan->algorithm) return FONIO_OK;
-  take_cheapest(plan);
+  take_cheapest(plan, false);
   if (!measure || plan->direction != FONIO_CONV_FORWARD || !plan->algorithm->pack) return FONIO_OK;
   plan->why = "taken: the fastest when measured";
   fonio_status status = conv_measure(plan, &plan->algorithm);
@@ -70,6 +71,9 @@ void conv_plan_other(const fonio_conv_plan *plan, const conv_algorithm *algorith
       .kernels = kernel_table_for(plan->problem.dtype, cpu_isa_in_use()),
       .geometry = plan->geometry,
       .tables = plan->tables,
+      .weight_group_stride = plan->weight_group_stride,
+      .parts = plan->parts,
+      .part_count = plan->part_count,
   };
   take_algorithm(other, algorithm);
 }
@@ -77,7 +81,9 @@ void conv_plan_other(const fonio_conv_plan *plan, const conv_algorithm *algorith
 static fonio_status fill_plan(fonio_conv_plan *plan, const fonio_conv_plan_options *options) {
   plan->kernels = kernel_table_for(plan->problem.dtype, cpu_isa_in_use());
   plan->accuracy = options->accuracy ? options->accuracy : fonio_get_accuracy();
+  plan->weight_group_stride = plan->problem.out_channels / plan->problem.groups * plan->problem.weight_strides[0];
   fonio_status status = conv_geometry_init(plan);
+  if (!status && plan->direction == FONIO_CONV_INPUT_GRADIENT) status = conv_phases_init(plan);
   if (status) return status;
   status = options->algorithm ? take_named(plan, options->algorithm) : choose(plan, options->measure);
   if (status) return status;
@@ -126,13 +132,36 @@ fonio_conv_plan *fonio_conv_plan_new(const fonio_conv_problem *problem, const fo
   return plan;
 }
 
-fonio_conv_plan *conv_plan_retain(fonio_conv_plan *plan) {
-  atomic_fetch_add_explicit(&plan->references, 1, memory_order_relaxed);
+fonio_conv_plan *conv_plan_part(const fonio_conv_problem *problem, int64_t weight_group_stride,
+                                fonio_accuracy accuracy) {
+  fonio_conv_plan *plan = memory_take_zeroed(sizeof *plan);
+  if (!plan) return NULL;
+  plan->references = 1;
+  plan->asked = plan->problem = *problem;
+  plan->accuracy = accuracy;
+  plan->kernels = kernel_table_for(problem->dtype, cpu_isa_in_use());
+  plan->weight_group_stride = weight_group_stride;
+  if (conv_geometry_init(plan)) {
+    fonio_conv_plan_release(plan);
+    return NULL;
+  }
+  take_cheapest(plan, true);
+  take_algorithm(plan, plan->algorithm);
   return plan;
+}
+
+/* Plans never change, but for their count. */
+fonio_conv_plan *conv_plan_retain(const fonio_conv_plan *plan) {
+  fonio_conv_plan *counted = (fonio_conv_plan *)plan;
+  atomic_fetch_add_explicit(&counted->references, 1, memory_order_relaxed);
+  return counted;
 }
 
 void fonio_conv_plan_release(fonio_conv_plan *plan) {
   if (!plan || atomic_fetch_sub_explicit(&plan->references, 1, memory_order_acq_rel) != 1) return;
+  for (int64_t i = 0; i < plan->part_count; i++)
+    fonio_conv_plan_release(plan->parts[i].plan);
+  memory_give(plan->parts);
   memory_give(plan->explanation);
   memory_give(plan->tables);
   memory_give(plan);

@@ -18,6 +18,15 @@ typedef struct conv_blocks {
   int64_t rows;     /* of output pixels, where a piece is a rectangle */
 } conv_blocks;
 
+/* One of the forward convolutions that an input gradient is made of: from grad_output to a part of grad_input, whose
+ * weights are some of the taps, turned. */
+typedef struct conv_part {
+  fonio_conv_plan *plan;
+  int64_t weight, output;           /* where its first weight and its output lie, in elements from the array */
+  int64_t packed;                   /* where its packed weights lie, in bytes */
+  int64_t last_tap[2], tap_step[2]; /* which taps it takes, from the last one back; down and across */
+} conv_part;
+
 struct fonio_conv_plan {
   _Atomic int64_t references;
   fonio_conv_problem asked;   /* as the caller gave it */
@@ -29,6 +38,9 @@ struct fonio_conv_plan {
   const kernel_table *kernels;
   kernel_conv geometry; /* of one image and group; points into `tables` */
   int64_t *tables;
+  int64_t weight_group_stride; /* from the weights of a group to those of the next */
+  conv_part *parts;            /* of an input gradient; see phases.c */
+  int64_t part_count;
   conv_blocks blocks;
   int64_t pieces;            /* of work, in all images */
   double cycles;             /* that they are expected to take on one core */
@@ -45,6 +57,7 @@ struct fonio_conv_packed {
   bool finite;      /* no weight is Inf or NaN: padding may be multiplied as a zero */
   void *plain;      /* the weights as they came, contiguous: where they are not finite, or to compare; or NULL */
   void *data;
+  fonio_conv_plan *plan; /* whose parts it was packed for; NULL where the plan has none */
 };
 
 /* One run: the plan with the arrays. */
@@ -75,6 +88,7 @@ struct conv_algorithm {
 /* All algorithms, ended by NULL. */
 extern const conv_algorithm *const conv_algorithms[];
 extern const conv_algorithm conv_reference_forward, conv_reference_input_gradient, conv_reference_weight_gradient;
+extern const conv_algorithm conv_phases_input_gradient;
 extern const conv_algorithm conv_packed_forward, conv_shifted_forward, conv_winograd4_forward, conv_winograd2_forward;
 extern const conv_algorithm conv_rows_forward, conv_depthwise_planes_forward, conv_depthwise_pixels_forward;
 
@@ -86,6 +100,20 @@ bool conv_can_do(const conv_algorithm *algorithm, const fonio_conv_plan *plan);
  * released. */
 void conv_plan_other(const fonio_conv_plan *plan, const conv_algorithm *algorithm, fonio_conv_plan *other);
 
+/* A forward plan that is a part of another: it reads packed weights only. Its padding may be negative, which leaves out
+ * the edge of the image, and its weights may have any strides. FONIO_NO_MEMORY. */
+fonio_conv_plan *conv_plan_part(const fonio_conv_problem *problem, int64_t weight_group_stride,
+                                fonio_accuracy accuracy);
+
+/* Fills in the parts of a plan for an input gradient. FONIO_NO_MEMORY. */
+fonio_status conv_phases_init(fonio_conv_plan *plan);
+
+/* Whether packed weights of one plan serve the other: the parts are the same taps for the same algorithms. */
+bool conv_phases_alike(const fonio_conv_plan *a, const fonio_conv_plan *b);
+
+/* Zeros in an array of four dimensions and any strides. */
+void conv_clear(void *array, const int64_t shape[4], const int64_t strides[4], int64_t bytes);
+
 /* Workspace of one thread: whole cache lines, so that threads do not write to the same one. */
 int64_t conv_slot_bytes(const fonio_conv_plan *plan);
 
@@ -96,7 +124,7 @@ double conv_gflop(const fonio_conv_plan *plan);
 const char *conv_direction_name(fonio_conv_direction direction);
 
 /* One more reference; fonio_conv_plan_release and fonio_conv_packed_release give it back. */
-fonio_conv_plan *conv_plan_retain(fonio_conv_plan *plan);
+fonio_conv_plan *conv_plan_retain(const fonio_conv_plan *plan);
 fonio_conv_packed *conv_packed_retain(fonio_conv_packed *packed);
 
 /* fonio_conv_plan_pack; with `keep_plain`, conv_packed_holds can be asked of the result. */

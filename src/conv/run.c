@@ -28,7 +28,7 @@ static fonio_status check_buffers(const fonio_conv_plan *plan, const fonio_conv_
       missing = "output";
     break;
   case FONIO_CONV_INPUT_GRADIENT:
-    if (!b->weight)
+    if (!b->weight && !b->packed)
       missing = "weight";
     else if (!b->grad_output)
       missing = "grad_output";
@@ -51,27 +51,37 @@ static fonio_status check_buffers(const fonio_conv_plan *plan, const fonio_conv_
   return FONIO_OK;
 }
 
-/* Zeros in an array of four dimensions and any strides. */
-static void clear(void *array, const int64_t shape[4], const int64_t strides[4], int64_t bytes) {
-  for (int64_t i = 0; i < shape[0]; i++)
-    for (int64_t j = 0; j < shape[1]; j++)
-      for (int64_t k = 0; k < shape[2]; k++)
-        for (int64_t l = 0; l < shape[3]; l++)
-          memset((char *)array + bytes * (i * strides[0] + j * strides[1] + k * strides[2] + l * strides[3]), 0,
-                 (size_t)bytes);
+/* Elements that lie `apart` from each other, in bytes. */
+static void clear_line(char *line, int64_t count, int64_t apart, int64_t bytes) {
+  if (apart == bytes)
+    memset(line, 0, (size_t)(count * bytes));
+  else if (bytes == sizeof(float))
+    for (int64_t i = 0; i < count; i++)
+      memset(line + i * apart, 0, sizeof(float));
+  else
+    for (int64_t i = 0; i < count; i++)
+      memset(line + i * apart, 0, sizeof(double));
 }
 
-/* Gradients add up from zero. */
+/* Line by line: along the second dimension where its elements lie side by side, else along the last. */
+void conv_clear(void *array, const int64_t shape[4], const int64_t strides[4], int64_t bytes) {
+  int line = strides[1] == 1 ? 1 : 3, other = 4 - line;
+  for (int64_t i = 0; i < shape[0]; i++)
+    for (int64_t j = 0; j < shape[other]; j++)
+      for (int64_t k = 0; k < shape[2]; k++)
+        clear_line((char *)array + bytes * (i * strides[0] + j * strides[other] + k * strides[2]), shape[line],
+                   bytes * strides[line], bytes);
+}
+
+/* Gradients of weights and biases add up from zero. */
 static void clear_gradients(const fonio_conv_plan *plan, const fonio_conv_buffers *b) {
   const fonio_conv_problem *p = &plan->problem;
   int64_t bytes = (int64_t)fonio_dtype_bytes(p->dtype);
-  const int64_t input[4] = {p->batch, p->in_channels, p->in_height, p->in_width};
   const int64_t weight[4] = {p->out_channels, plan->geometry.in_channels, p->kernel_height, p->kernel_width};
   const int64_t bias[4] = {1, 1, 1, p->out_channels}, bias_strides[4] = {0, 0, 0, p->bias_stride};
-  if (plan->direction == FONIO_CONV_INPUT_GRADIENT) clear(b->grad_input, input, p->input_strides, bytes);
   if (plan->direction != FONIO_CONV_WEIGHT_GRADIENT) return;
-  if (b->grad_weight) clear(b->grad_weight, weight, p->weight_strides, bytes);
-  if (b->grad_bias) clear(b->grad_bias, bias, bias_strides, bytes);
+  if (b->grad_weight) conv_clear(b->grad_weight, weight, p->weight_strides, bytes);
+  if (b->grad_bias) conv_clear(b->grad_bias, bias, bias_strides, bytes);
 }
 
 /* The pieces of a run, each with the workspace of the thread that does it. */
@@ -112,7 +122,8 @@ static void run_plain(const fonio_conv_plan *plan, const fonio_conv_buffers *buf
                       run_report *report) {
   fonio_conv_plan with_plain;
   fonio_conv_buffers b = *buffers;
-  conv_plan_other(plan, &conv_reference_forward, &with_plain);
+  bool forward = plan->direction == FONIO_CONV_FORWARD;
+  conv_plan_other(plan, forward ? &conv_reference_forward : &conv_reference_input_gradient, &with_plain);
   if (plain) {
     kernel_conv *g = &with_plain.geometry;
     g->weight_strides[3] = 1;
@@ -120,14 +131,18 @@ static void run_plain(const fonio_conv_plan *plan, const fonio_conv_buffers *buf
     g->weight_strides[1] = g->kernel_width * g->kernel_height;
     g->weight_strides[0] = g->weight_strides[1] * g->in_channels;
     memcpy(with_plain.problem.weight_strides, g->weight_strides, sizeof g->weight_strides);
+    with_plain.weight_group_stride = g->out_channels * g->weight_strides[0];
     b.weight = plain;
   }
   conv_run run = {&with_plain, &b, NULL};
   run_pieces(&run, NULL, threads_of_run(&with_plain, buffers), report);
 }
 
-static bool pads_with_zeros(const fonio_conv_problem *p) {
-  return p->padding_mode == FONIO_ZEROS && (p->padding[0] | p->padding[1] | p->padding[2] | p->padding[3]) != 0;
+/* Whether weights may meet zeros that are not there. The edge of grad_output is one in nearly all input gradients. */
+static bool has_zeros(const fonio_conv_plan *plan) {
+  const fonio_conv_problem *p = &plan->problem;
+  bool pads = p->padding_mode == FONIO_ZEROS && (p->padding[0] | p->padding[1] | p->padding[2] | p->padding[3]) != 0;
+  return pads || plan->direction == FONIO_CONV_INPUT_GRADIENT;
 }
 
 static void run_with(const fonio_conv_plan *plan, const fonio_conv_buffers *b, const void *packed, void *workspace,
@@ -145,7 +160,7 @@ static fonio_status pack_and_run(const fonio_conv_plan *plan, const fonio_conv_b
   char *memory = memory_take(bytes);
   if (!memory) return FONIO_NO_MEMORY;
   void *packed = memory + workspace_bytes;
-  if (!plan->algorithm->pack(plan, b->weight, packed) && pads_with_zeros(&plan->problem))
+  if (!plan->algorithm->pack(plan, b->weight, packed) && has_zeros(plan))
     run_plain(plan, b, NULL, report);
   else
     run_with(plan, b, packed, b->workspace ? b->workspace : memory, threads, report);
@@ -157,7 +172,7 @@ static fonio_status run_plan(const fonio_conv_plan *plan, const fonio_conv_buffe
   fonio_status status = check_buffers(plan, buffers);
   if (status) return status;
   const fonio_conv_packed *packed = buffers->packed;
-  if (packed && !packed->finite && pads_with_zeros(&plan->problem)) {
+  if (packed && !packed->finite && (has_zeros(plan) || !plan->algorithm->pack)) {
     run_plain(plan, buffers, packed->plain, report);
     return FONIO_OK;
   }

@@ -20,7 +20,7 @@ typedef struct row_part {
 
 static row_part part_of_row(const kernel_conv *conv) {
   row_part p = {.count = (conv->out_width - 1) * conv->stride[1] + (conv->kernel_width - 1) * conv->dilation[1] + 1};
-  p.from = least(conv->image_column, p.count);
+  p.from = most(least(conv->image_column, p.count), 0);
   p.end = most(least(conv->image_column + conv->in_width, p.count), p.from);
   p.mapped = (p.from > 0 && conv->columns[0] >= 0) || (p.end < p.count && conv->columns[p.count - 1] >= 0);
   return p;

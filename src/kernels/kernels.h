@@ -28,7 +28,8 @@ typedef struct kernel_conv {
    * them. */
   const int64_t *interior;
   int64_t padded_height, padded_width; /* entries of rows[] and columns[] */
-  int64_t image_column, in_width;      /* columns[image_column ...] are the image's own, in_width of them */
+  int64_t image_row, in_height;        /* rows[image_row ...] are the image's own, in_height of them */
+  int64_t image_column, in_width;      /* and so the columns; negative: the first ones are not read */
   int64_t input_strides[3];            /* channel, row, column */
   int64_t weight_strides[4];           /* output channel, input channel, kernel row, kernel column */
   int64_t output_strides[3];           /* channel, row, column */

@@ -41,29 +41,47 @@ void NAME(reference_forward)(const kernel_conv *conv, const void *input, const v
   }
 }
 
+/* The output row (or column) that reads a padded one under a tap; -1: none. */
+INLINE int64_t reader_of(int64_t padded, int64_t tap, int64_t dilation, int64_t stride, int64_t outputs) {
+  int64_t from = padded - tap * dilation;
+  return from < 0 || from % stride || from / stride >= outputs ? -1 : from / stride;
+}
+
+/* The sum of a padded pixel over the outputs that read it, in the order of a forward convolution with the weight turned
+ * by half a turn. */
+static real sum_of_readers(const kernel_conv *conv, const real *grad_output, const real *weight, int64_t row,
+                           int64_t column) {
+  real sum = 0;
+  for (int64_t r = conv->kernel_height - 1; r >= 0; r--) {
+    int64_t oh = reader_of(row, r, conv->dilation[0], conv->stride[0], conv->out_height);
+    if (oh < 0) continue;
+    for (int64_t s = conv->kernel_width - 1; s >= 0; s--) {
+      int64_t ow = reader_of(column, s, conv->dilation[1], conv->stride[1], conv->out_width);
+      if (ow < 0) continue;
+      const real *g = grad_output + oh * conv->output_strides[1] + ow * conv->output_strides[2];
+      const real *w = weight + r * conv->weight_strides[2] + s * conv->weight_strides[3];
+      for (int64_t k = 0; k < conv->out_channels; k++)
+        sum = fma_one(w[k * conv->weight_strides[0]], g[k * conv->output_strides[0]], sum);
+    }
+  }
+  return sum;
+}
+
+/* First the pixels of the image, then what the padding adds to them, row by row. */
 void NAME(reference_input_gradient)(const kernel_conv *conv, const void *grad_output, const void *weight,
                                     void *grad_input) {
-  for (int64_t k = 0; k < conv->out_channels; k++)
-    for (int64_t oh = 0; oh < conv->out_height; oh++)
-      for (int64_t ow = 0; ow < conv->out_width; ow++) {
-        real g = ((const real *)grad_output)[k * conv->output_strides[0] + oh * conv->output_strides[1] +
-                                             ow * conv->output_strides[2]];
-        for (int64_t r = 0; r < conv->kernel_height; r++) {
-          int64_t row = conv->rows[oh * conv->stride[0] + r * conv->dilation[0]];
-          if (row < 0) continue;
-          for (int64_t s = 0; s < conv->kernel_width; s++) {
-            int64_t column = conv->columns[ow * conv->stride[1] + s * conv->dilation[1]];
-            if (column < 0) continue;
-            real *x = (real *)grad_input + row * conv->input_strides[1] + column * conv->input_strides[2];
-            const real *w = (const real *)weight + k * conv->weight_strides[0] + r * conv->weight_strides[2] +
-                            s * conv->weight_strides[3];
-            for (int64_t c = 0; c < conv->in_channels; c++) {
-              real *sum = &x[c * conv->input_strides[0]];
-              *sum = fma_one(w[c * conv->weight_strides[1]], g, *sum);
-            }
-          }
+  for (int64_t c = 0; c < conv->in_channels; c++)
+    for (int padding = 0; padding < 2; padding++)
+      for (int64_t row = 0; row < conv->padded_height; row++)
+        for (int64_t column = 0; column < conv->padded_width; column++) {
+          int64_t i = row - conv->image_row, j = column - conv->image_column;
+          bool outside = i < 0 || i >= conv->in_height || j < 0 || j >= conv->in_width;
+          if (outside != padding || conv->rows[row] < 0 || conv->columns[column] < 0) continue;
+          real *x = (real *)grad_input + c * conv->input_strides[0] + conv->rows[row] * conv->input_strides[1] +
+                    conv->columns[column] * conv->input_strides[2];
+          *x = (padding ? *x : 0) +
+               sum_of_readers(conv, grad_output, (const real *)weight + c * conv->weight_strides[1], row, column);
         }
-      }
 }
 
 /* The sum of one weight's gradient over the output pixels, going on from `sum`. */

@@ -1,5 +1,5 @@
-/* Every forward algorithm against the plain loops, on random problems: the direct ones bit for bit. Around each output
- * lie canaries. */
+/* Every algorithm of the forward convolution and of its input gradient against the plain loops, on random problems: the
+ * direct ones bit for bit. Around each output lie canaries. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -56,16 +56,17 @@ static void *random_array(int64_t elements, fonio_dtype dtype) {
 enum { CANARY_BYTES = 256, CANARY = 0xA5 };
 
 /* Runs one plan into a fresh array between two canaries; the caller frees the result's block. */
-static char *run(const fonio_conv_problem *p, const char *algorithm, fonio_conv_buffers b, size_t bytes,
-                 bool prepacked) {
-  fonio_conv_plan_options options = {.struct_bytes = sizeof options, .algorithm = algorithm};
-  fonio_conv_plan *plan = fonio_conv_plan_new(p, &options);
+static char *run(const fonio_conv_problem *p, const fonio_conv_plan_options *options, fonio_conv_buffers b,
+                 size_t bytes, bool prepacked) {
+  const char *algorithm = options->algorithm;
+  fonio_conv_plan *plan = fonio_conv_plan_new(p, options);
   if (!plan) return NULL;
   char *block = malloc(bytes + 2 * CANARY_BYTES);
   memset(block, CANARY, bytes + 2 * CANARY_BYTES);
-  b.output = block + CANARY_BYTES;
+  b.output = b.grad_input = block + CANARY_BYTES;
   fonio_conv_packed *packed = prepacked ? fonio_conv_plan_pack(plan, b.weight) : NULL;
   b.packed = packed;
+  if (packed) b.weight = NULL;
   assert_int_equal(fonio_conv_plan_run(plan, &b), FONIO_OK);
   for (size_t i = 0; i < CANARY_BYTES; i++)
     if ((unsigned char)block[i] != CANARY || (unsigned char)block[CANARY_BYTES + bytes + i] != CANARY)
@@ -77,8 +78,8 @@ static char *run(const fonio_conv_problem *p, const char *algorithm, fonio_conv_
 
 /* Winograd's tiles share their error: a bound for the whole array. The direct algorithms owe the same bits. */
 static void compare(const char *algorithm, const char *problem, const char *expected, const char *got, size_t bytes,
-                    const fonio_conv_problem *p) {
-  if (strncmp(algorithm, "winograd", 8) != 0) {
+                    const fonio_conv_problem *p, bool exact) {
+  if (exact) {
     if (memcmp(expected, got, bytes + 2 * CANARY_BYTES) != 0)
       fail_msg("%s differs from the plain loops: %s", algorithm, problem);
     return;
@@ -101,15 +102,35 @@ static void check_problem(const char *text) {
   void *bias = random_array(p.out_channels, p.dtype);
   fonio_conv_buffers b = {.input = x, .weight = w, .bias = p.has_bias ? bias : NULL};
   size_t bytes = (size_t)outputs * fonio_dtype_bytes(p.dtype);
-  char *expected = run(&p, "reference", b, bytes, false);
+  char *expected = run(&p, &(fonio_conv_plan_options){.algorithm = "reference"}, b, bytes, false);
   assert_non_null(expected);
   const char *algorithm;
   for (int i = 0; (algorithm = fonio_conv_algorithm_name(i)); i++) {
-    char *got = run(&p, algorithm, b, bytes, i % 2);
-    if (got) compare(algorithm, text, expected, got, bytes, &p);
+    char *got = run(&p, &(fonio_conv_plan_options){.algorithm = algorithm}, b, bytes, i % 2);
+    if (got) compare(algorithm, text, expected, got, bytes, &p, strncmp(algorithm, "winograd", 8) != 0);
     free(got);
   }
   free(expected), free(x), free(w), free(bias);
+}
+
+/* In the class `strict` all algorithms have the same bits. */
+static void check_input_gradient(const char *text) {
+  fonio_conv_problem p;
+  if (fonio_conv_problem_parse(&p, text) != FONIO_OK) fail_msg("%s: %s", text, fonio_last_error());
+  void *w = random_array(p.out_channels * (p.in_channels / p.groups) * p.kernel_height * p.kernel_width, p.dtype);
+  void *g = random_array(p.batch * p.out_channels * p.out_height * p.out_width, p.dtype);
+  fonio_conv_buffers b = {.weight = w, .grad_output = g};
+  size_t bytes = (size_t)(p.batch * p.in_channels * p.in_height * p.in_width) * fonio_dtype_bytes(p.dtype);
+  fonio_conv_plan_options options = {.direction = FONIO_CONV_INPUT_GRADIENT, .algorithm = "reference_input_gradient"};
+  char *expected = run(&p, &options, b, bytes, pick(0, 1));
+  options.algorithm = "phases";
+  for (int accuracy = FONIO_ACCURACY_STRICT; accuracy <= FONIO_ACCURACY_DEFAULT; accuracy++) {
+    options.accuracy = (fonio_accuracy)accuracy;
+    char *got = run(&p, &options, b, bytes, pick(0, 1));
+    if (got) compare("phases", text, expected, got, bytes, &p, accuracy == FONIO_ACCURACY_STRICT);
+    free(got);
+  }
+  free(expected), free(w), free(g);
 }
 
 static void algorithms_agree_with_the_plain_loops(void **state) {
@@ -121,6 +142,7 @@ static void algorithms_agree_with_the_plain_loops(void **state) {
     char text[256];
     random_problem(text, sizeof text);
     check_problem(text);
+    if (i % 2) check_input_gradient(text);
   }
   assert_int_equal(fonio_live_allocations(), 0);
 }
@@ -134,6 +156,7 @@ static void sums_may_shrink_to_nothing(void **state) {
     char text[256];
     random_problem(text, sizeof text);
     check_problem(text);
+    check_input_gradient(text);
   }
   random_scale = 1e-6;
 }
@@ -148,6 +171,12 @@ static void large_sums_are_cut_and_joined(void **state) {
   check_problem("n1c700h3w3k17r3s3p1tf64");
   check_problem("n1c64h30w31k48r3s3p1");
   check_problem("n1c70h23w50k40r3s3p0");
+  check_input_gradient("n1c70h5w7k300r3s3p1");
+  check_input_gradient("n1c300h9w9k530r1s1u2");
+  check_input_gradient("n2c33h14w15k128r3s3p1u2lnhwc");
+  check_input_gradient("n1c3h50w49k64r4s4u2p1");
+  check_input_gradient("n1c64h29w41k64r3s3p3g64");
+  check_input_gradient("n1c64h29w41k64r5s5u2p6g64lnhwc");
 }
 
 /* 0 * inf is nan: where weights are not finite, padding must be left out rather than multiplied. */
