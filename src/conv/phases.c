@@ -1,10 +1,11 @@
 /* The input gradient as forward convolutions of grad_output with the weight turned by half a turn, its channels in and
  * out changed places: whatever a forward algorithm does at full speed, this does.
  *
- * With a stride, pixels of the image (counted with the padding) that have the same remainder by the stride make a phase:
- * an image of its own, of which each pixel reads the same taps. So each phase is a convolution of stride 1 with some of
- * the taps, and no zeros are put between the pixels of grad_output. Nothing is copied: a phase of the image, the taps of
- * a phase and the turned weight are strides and a first element. Pixels of a phase without taps are zeros. */
+ * With a stride, pixels of the image (counted with the padding) that have the same remainder by the stride make a
+ * phase: an image of its own, of which each pixel reads the same taps. So each phase is a convolution of stride 1 with
+ * some of the taps, and no zeros are put between the pixels of grad_output. Nothing is copied: a phase of the image,
+ * the taps of a phase and the turned weight are strides and a first element. Pixels of a phase without taps are zeros.
+ */
 #include <string.h>
 
 #include "base/checked.h"
