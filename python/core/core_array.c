@@ -1,0 +1,407 @@
+/* Arrays of other libraries, looked at where they lie: NumPy's and everything with a buffer through Python's buffer
+ * protocol, torch's through DLPack's C interface, the others through __dlpack__. */
+#include <string.h>
+
+#include "core.h"
+
+/* ---- What kind of array a type is ---- */
+
+typedef struct kind_entry {
+  PyTypeObject *type; /* a reference, so that no other type gets this address */
+  core_kind kind;
+  const dlpack_exchange *exchange;
+} kind_entry;
+
+/* Some types, found again by their address. When it is full, types that come later are looked at in each call. */
+enum { KINDS = 32 };
+static kind_entry kinds[KINDS];
+static int kind_count;
+
+static bool has(PyObject *object, const char *name) {
+  PyObject *found = PyObject_GetAttrString(object, name);
+  if (!found) PyErr_Clear();
+  Py_XDECREF(found);
+  return found != NULL;
+}
+
+/* DLPack's C interface of a type, of a version that is known here; NULL if it has none. */
+static const dlpack_exchange *exchange_of(PyTypeObject *type) {
+  PyObject *capsule = PyObject_GetAttrString((PyObject *)type, "__dlpack_c_exchange_api__");
+  const dlpack_exchange *exchange = capsule ? PyCapsule_GetPointer(capsule, "dlpack_exchange_api") : NULL;
+  Py_XDECREF(capsule);
+  PyErr_Clear();
+  bool known = exchange && exchange->header.version.major == DLPACK_MAJOR && exchange->look;
+  return known ? exchange : NULL;
+}
+
+/* numpy.ndarray and what inherits from it, without importing NumPy. */
+static bool is_numpy(PyTypeObject *type) {
+  PyObject *modules = PyImport_GetModuleDict(); /* borrowed */
+  PyObject *numpy = PyDict_GetItemString(modules, "numpy");
+  PyObject *array = numpy ? PyObject_GetAttrString(numpy, "ndarray") : NULL;
+  int inherits = array ? PyObject_IsSubclass((PyObject *)type, array) : 0;
+  Py_XDECREF(array);
+  PyErr_Clear();
+  return inherits == 1;
+}
+
+static kind_entry look_at_type(PyObject *object) {
+  kind_entry entry = {.type = Py_TYPE(object)};
+  if (PyObject_TypeCheck(object, core_tensor_type))
+    entry.kind = CORE_TENSOR;
+  else if (is_numpy(entry.type))
+    entry.kind = CORE_NUMPY;
+  else if ((entry.exchange = exchange_of(entry.type)))
+    entry.kind = CORE_EXCHANGE;
+  else if (has((PyObject *)entry.type, "__dlpack__"))
+    entry.kind = CORE_DLPACK;
+  else if (PyObject_CheckBuffer(object) && !PyBytes_Check(object))
+    entry.kind = CORE_BUFFER;
+  return entry;
+}
+
+core_kind core_kind_of(PyObject *object, const dlpack_exchange **exchange) {
+  kind_entry found = {0};
+  for (int i = 0; i < kind_count && !found.type; i++)
+    if (kinds[i].type == Py_TYPE(object)) found = kinds[i];
+  if (!found.type) {
+    found = look_at_type(object);
+    if (kind_count < KINDS) {
+      Py_INCREF((PyObject *)found.type);
+      kinds[kind_count++] = found;
+    }
+  }
+  if (exchange) *exchange = found.exchange;
+  return found.kind;
+}
+
+/* ---- Dtypes ---- */
+
+static bool fail_dtype(const char *name, const char *what) {
+  PyErr_Format(PyExc_TypeError, "%s: elements of type '%s' are no numbers that Fonio knows", name, what);
+  return false;
+}
+
+static bool signed_of(Py_ssize_t bytes, bool negative, fonio_dtype *dtype) {
+  static const fonio_dtype integers[2][4] = {{FONIO_UINT8, FONIO_UINT16, FONIO_UINT32, FONIO_UINT64},
+                                             {FONIO_INT8, FONIO_INT16, FONIO_INT32, FONIO_INT64}};
+  int place = bytes == 1 ? 0 : bytes == 2 ? 1 : bytes == 4 ? 2 : 3;
+  *dtype = integers[negative][place];
+  return true;
+}
+
+/* The dtype of a format of Python's struct module. */
+static bool dtype_of_format(const char *name, const char *format, Py_ssize_t bytes, fonio_dtype *dtype) {
+  if (!format) format = "B";
+  if (*format == '>' || *format == '!') {
+    PyErr_Format(PyExc_ValueError,
+                 "%s: given numpy array has byte order different from the native byte order. Conversion between byte "
+                 "orders is currently not supported.",
+                 name);
+    return false;
+  }
+  const char *letter = format + (*format == '<' || *format == '=' || *format == '@');
+  bool complex = *letter == 'Z';
+  switch (letter[complex]) {
+  case 'f':
+    return *dtype = complex ? FONIO_COMPLEX64 : FONIO_FLOAT32, letter[1 + complex] == 0 || fail_dtype(name, format);
+  case 'd':
+    return *dtype = complex ? FONIO_COMPLEX128 : FONIO_FLOAT64, letter[1 + complex] == 0 || fail_dtype(name, format);
+  default: break;
+  }
+  if (complex || letter[0] == 0 || letter[1] != 0) return fail_dtype(name, format);
+  if (*letter == 'e') return *dtype = FONIO_FLOAT16, true;
+  if (*letter == '?') return *dtype = FONIO_BOOL, true;
+  if (strchr("bhilqn", *letter)) return signed_of(bytes, true, dtype);
+  if (strchr("BHILQN", *letter)) return signed_of(bytes, false, dtype);
+  return fail_dtype(name, format);
+}
+
+static const dlpack_type dlpack_types[FONIO_DTYPE_COUNT] = {
+    [FONIO_FLOAT32] = {DLPACK_FLOAT, 32, 1},
+    [FONIO_FLOAT64] = {DLPACK_FLOAT, 64, 1},
+    [FONIO_FLOAT16] = {DLPACK_FLOAT, 16, 1},
+    [FONIO_BFLOAT16] = {DLPACK_BFLOAT, 16, 1},
+    [FONIO_COMPLEX64] = {DLPACK_COMPLEX, 64, 1},
+    [FONIO_COMPLEX128] = {DLPACK_COMPLEX, 128, 1},
+    [FONIO_COMPLEX32] = {DLPACK_COMPLEX, 32, 1},
+    [FONIO_INT8] = {DLPACK_INT, 8, 1},
+    [FONIO_INT16] = {DLPACK_INT, 16, 1},
+    [FONIO_INT32] = {DLPACK_INT, 32, 1},
+    [FONIO_INT64] = {DLPACK_INT, 64, 1},
+    [FONIO_UINT8] = {DLPACK_UINT, 8, 1},
+    [FONIO_UINT16] = {DLPACK_UINT, 16, 1},
+    [FONIO_UINT32] = {DLPACK_UINT, 32, 1},
+    [FONIO_UINT64] = {DLPACK_UINT, 64, 1},
+    [FONIO_BOOL] = {DLPACK_BOOL, 8, 1},
+    [FONIO_FLOAT8_E4M3FN] = {DLPACK_FLOAT8_E4M3FN, 8, 1},
+    [FONIO_FLOAT8_E5M2] = {DLPACK_FLOAT8_E5M2, 8, 1},
+};
+
+dlpack_type core_dlpack_type(fonio_dtype dtype) {
+  return dlpack_types[dtype];
+}
+
+static bool dtype_of_dlpack(const char *name, dlpack_type type, fonio_dtype *dtype) {
+  for (int i = 0; i < FONIO_DTYPE_COUNT; i++) {
+    if (memcmp(&dlpack_types[i], &type, sizeof type) != 0) continue;
+    *dtype = (fonio_dtype)i;
+    return true;
+  }
+  char text[64];
+  snprintf(text, sizeof text, "DLPack %d, %d bits, %d lanes", type.code, type.bits, type.lanes);
+  return fail_dtype(name, text);
+}
+
+/* ---- Taking an array in ---- */
+
+static bool fail_ndim(const char *name, int ndim) {
+  PyErr_Format(PyExc_ValueError, "%s: an array has at most %d dimensions here, not %d", name, CORE_MAX_DIMS, ndim);
+  return false;
+}
+
+/* Strides in bytes as strides in elements. One that does not matter may be anything. */
+static bool count_elements(core_array *array, const char *name, Py_ssize_t item_bytes, const Py_ssize_t *byte_strides) {
+  bool empty = false;
+  for (int i = 0; i < array->ndim; i++)
+    empty |= array->shape[i] == 0;
+  for (int i = 0; i < array->ndim; i++) {
+    array->strides[i] = byte_strides[i] / item_bytes;
+    if (byte_strides[i] % item_bytes == 0 || array->shape[i] < 2 || empty) continue;
+    PyErr_Format(PyExc_ValueError,
+                 "%s: given numpy array strides not a multiple of the element byte size. Copy required; try with "
+                 "numpy.ascontiguousarray",
+                 name);
+    return false;
+  }
+  return true;
+}
+
+static bool is_aligned(const core_array *array, const char *name) {
+  size_t bytes = fonio_dtype_bytes(array->dtype);
+  size_t unit = fonio_dtype_is_complex(array->dtype) ? bytes / 2 : bytes;
+  if ((uintptr_t)array->data % unit == 0) return true;
+  PyErr_Format(PyExc_ValueError,
+               "%s: the elements do not lie at multiples of their size. Copy required; try with "
+               "numpy.array",
+               name);
+  return false;
+}
+
+static bool take_buffer(core_array *array, PyObject *object, const char *name) {
+  /* First for reading and writing: only an array that is read-only fails at it. */
+  if (PyObject_GetBuffer(object, &array->buffer, PyBUF_STRIDES | PyBUF_FORMAT)) return false;
+  const Py_buffer *buffer = &array->buffer;
+  if (buffer->ndim > CORE_MAX_DIMS) return fail_ndim(name, buffer->ndim);
+  array->read_only = buffer->readonly;
+  array->ndim = buffer->ndim;
+  array->data = buffer->buf;
+  for (int i = 0; i < buffer->ndim; i++)
+    array->shape[i] = buffer->shape[i];
+  return dtype_of_format(name, buffer->format, buffer->itemsize, &array->dtype) &&
+         count_elements(array, name, buffer->itemsize, buffer->strides) && is_aligned(array, name);
+}
+
+/* An array is read while the call lasts: its owner keeps it alive. */
+static bool read_dlpack(core_array *array, const dlpack_tensor *tensor, const char *name) {
+  if (tensor->ndim > CORE_MAX_DIMS) return fail_ndim(name, tensor->ndim);
+  int device = tensor->device.type;
+  if (device != DLPACK_CPU && device != DLPACK_CUDA_HOST && device != DLPACK_ROCM_HOST) {
+    PyErr_Format(PyExc_RuntimeError,
+                 "%s: Fonio computes on the CPU, and this array is on another device "
+                 "(DLPack's type %d)",
+                 name, device);
+    return false;
+  }
+  if (!dtype_of_dlpack(name, tensor->dtype, &array->dtype)) return false;
+  array->ndim = tensor->ndim;
+  array->data = (char *)tensor->data + tensor->byte_offset;
+  int64_t contiguous = 1;
+  for (int i = tensor->ndim - 1; i >= 0; i--) {
+    array->shape[i] = tensor->shape[i];
+    array->strides[i] = tensor->strides ? tensor->strides[i] : contiguous;
+    contiguous *= tensor->shape[i] > 0 ? tensor->shape[i] : 1;
+  }
+  return is_aligned(array, name);
+}
+
+/* What torch keeps beside the numbers: a tensor that waits to be negated, or whose gradient would be lost. */
+static bool refuse_gradient(PyObject *object, const char *name) {
+  PyObject *wanted = PyObject_GetAttrString(object, "requires_grad");
+  bool wants = wanted && PyObject_IsTrue(wanted) == 1;
+  Py_XDECREF(wanted);
+  PyErr_Clear();
+  if (!wants) return true;
+  PyObject *torch = PyImport_ImportModule("torch");
+  PyObject *enabled = torch ? PyObject_CallMethod(torch, "is_grad_enabled", NULL) : NULL;
+  bool records = enabled && PyObject_IsTrue(enabled) == 1;
+  Py_XDECREF(torch);
+  Py_XDECREF(enabled);
+  if (!enabled) return false;
+  if (records)
+    PyErr_Format(PyExc_RuntimeError,
+                 "%s: this function does not record gradients, and the tensor requires grad. Use tensor.detach(), or "
+                 "torch.no_grad()",
+                 name);
+  return !records;
+}
+
+static PyObject *resolve_negative(PyObject *object) {
+  PyObject *negative = PyObject_CallMethod(object, "is_neg", NULL);
+  bool is = negative && PyObject_IsTrue(negative) == 1;
+  Py_XDECREF(negative);
+  PyErr_Clear();
+  if (is) return PyObject_CallMethod(object, "resolve_neg", NULL);
+  Py_INCREF(object);
+  return object;
+}
+
+/* DLPack may give any stride to a dimension of one element, and torch does, but goes by the true ones where it decides
+ * on the layout of a result. */
+static bool read_true_strides(core_array *array) {
+  bool one = false;
+  for (int i = 0; i < array->ndim; i++)
+    one |= array->shape[i] == 1;
+  if (!one || array->ndim < 3) return true;
+  PyObject *strides = PyObject_CallMethod(array->object, "stride", NULL);
+  for (int i = 0; i < array->ndim && strides && PyTuple_Check(strides); i++)
+    array->strides[i] = PyLong_AsLongLong(PyTuple_GetItem(strides, i));
+  Py_XDECREF(strides);
+  return !PyErr_Occurred();
+}
+
+static bool take_exchange(core_array *array, PyObject *object, const char *name) {
+  dlpack_tensor seen;
+  if (!refuse_gradient(object, name)) return false;
+  PyObject *resolved = resolve_negative(object);
+  if (!resolved) return false;
+  Py_DECREF(array->object);
+  array->object = resolved;
+  return array->exchange->look(resolved, &seen) == 0 && read_dlpack(array, &seen, name) && read_true_strides(array);
+}
+
+/* __dlpack__ of version 1, or for a library that does not know of versions without arguments. */
+static PyObject *dlpack_capsule(PyObject *object) {
+  PyObject *method = PyObject_GetAttrString(object, "__dlpack__");
+  PyObject *keywords = Py_BuildValue("{s(ii)}", "max_version", DLPACK_MAJOR, DLPACK_MINOR);
+  PyObject *none = PyTuple_New(0);
+  PyObject *capsule = method && keywords && none ? PyObject_Call(method, none, keywords) : NULL;
+  if (!capsule && method && PyErr_ExceptionMatches(PyExc_TypeError)) {
+    PyErr_Clear();
+    capsule = PyObject_CallObject(method, NULL);
+  }
+  Py_XDECREF(method);
+  Py_XDECREF(keywords);
+  Py_XDECREF(none);
+  return capsule;
+}
+
+static bool take_dlpack(core_array *array, PyObject *object, const char *name) {
+  PyObject *capsule = dlpack_capsule(object);
+  if (!capsule) return false;
+  const dlpack_tensor *tensor = NULL;
+  if (PyCapsule_IsValid(capsule, "dltensor_versioned")) {
+    array->versioned = PyCapsule_GetPointer(capsule, "dltensor_versioned");
+    PyCapsule_SetName(capsule, "used_dltensor_versioned");
+    tensor = &array->versioned->tensor;
+    array->read_only = array->versioned->flags & DLPACK_READ_ONLY;
+  } else if (PyCapsule_IsValid(capsule, "dltensor")) {
+    array->managed = PyCapsule_GetPointer(capsule, "dltensor");
+    PyCapsule_SetName(capsule, "used_dltensor");
+    tensor = &array->managed->tensor;
+    /* It cannot say so, and JAX's must not be written to. */
+    array->read_only = true;
+  } else
+    PyErr_Format(PyExc_BufferError, "%s: __dlpack__() gave no capsule that is known", name);
+  Py_DECREF(capsule);
+  if (array->versioned && array->versioned->version.major != DLPACK_MAJOR) {
+    PyErr_Format(PyExc_BufferError, "%s: __dlpack__() gave a version that is not known", name);
+    return false;
+  }
+  return tensor && read_dlpack(array, tensor, name);
+}
+
+static bool take_tensor(core_array *array, PyObject *object) {
+  const fonio_tensor *tensor = core_tensor_of(object);
+  array->dtype = fonio_tensor_dtype(tensor);
+  array->ndim = fonio_tensor_ndim(tensor);
+  memcpy(array->shape, fonio_tensor_shape(tensor), (size_t)array->ndim * sizeof *array->shape);
+  memcpy(array->strides, fonio_tensor_strides(tensor), (size_t)array->ndim * sizeof *array->strides);
+  array->data = (char *)(uintptr_t)fonio_tensor_const_data(tensor);
+  array->read_only = true; /* writes to a tensor go through the tape */
+  return true;
+}
+
+bool core_array_take(core_array *array, PyObject *object, const char *name) {
+  *array = (core_array){0};
+  array->kind = core_kind_of(object, &array->exchange);
+  Py_INCREF(object);
+  array->object = object;
+  switch (array->kind) {
+  case CORE_TENSOR: return take_tensor(array, object);
+  case CORE_NUMPY:
+  case CORE_BUFFER: return take_buffer(array, object, name);
+  case CORE_EXCHANGE: return take_exchange(array, object, name);
+  case CORE_DLPACK: return take_dlpack(array, object, name);
+  case CORE_NO_ARRAY: break;
+  }
+  PyErr_Format(PyExc_TypeError, "%s is no array", name);
+  return false;
+}
+
+void core_array_drop(core_array *array) {
+  if (array->buffer.obj) PyBuffer_Release(&array->buffer);
+  if (array->managed && array->managed->deleter) array->managed->deleter(array->managed);
+  if (array->versioned && array->versioned->deleter) array->versioned->deleter(array->versioned);
+  Py_XDECREF(array->object);
+  *array = (core_array){0};
+}
+
+fonio_array core_array_view(const core_array *array) {
+  return (fonio_array){.dtype = array->dtype, .ndim = array->ndim, .shape = array->shape, .strides = array->strides};
+}
+
+void *core_address(void *data) {
+  static char nowhere[64];
+  return data ? data : nowhere;
+}
+
+/* ---- Overlaps ---- */
+
+/* The first and the last byte that an array touches. */
+static bool span(const core_array *array, const char **first, const char **last) {
+  int64_t bytes = (int64_t)fonio_dtype_bytes(array->dtype);
+  *first = array->data;
+  *last = array->data + bytes - 1;
+  for (int i = 0; i < array->ndim; i++) {
+    if (array->shape[i] == 0) return false;
+    int64_t reach = (array->shape[i] - 1) * array->strides[i] * bytes;
+    if (reach < 0)
+      *first += reach;
+    else
+      *last += reach;
+  }
+  return true;
+}
+
+bool core_arrays_overlap(const core_array *a, const core_array *b) {
+  const char *a_first, *a_last, *b_first, *b_last;
+  return span(a, &a_first, &a_last) && span(b, &b_first, &b_last) && a_first <= b_last && b_first <= a_last;
+}
+
+/* From the smallest stride up, each must step over all that the smaller ones reach. */
+bool core_array_overlaps_itself(const core_array *array) {
+  bool done[CORE_MAX_DIMS] = {false};
+  int64_t reach = 0;
+  for (int turn = 0; turn < array->ndim; turn++) {
+    int least = -1;
+    for (int i = 0; i < array->ndim; i++)
+      if (!done[i] && (least < 0 || llabs(array->strides[i]) < llabs(array->strides[least]))) least = i;
+    done[least] = true;
+    if (array->shape[least] == 0) return false;
+    if (array->shape[least] == 1) continue;
+    if (llabs(array->strides[least]) <= reach) return true;
+    reach += (array->shape[least] - 1) * llabs(array->strides[least]);
+  }
+  return false;
+}

@@ -1,0 +1,113 @@
+"""The package as it is installed: what it brings in, how large it is, its stubs, its documentation, its command."""
+
+import inspect
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy
+import pytest
+
+import fonio
+
+FOLDER = pathlib.Path(fonio.__file__).parent
+
+
+def run(*command, **options):
+    return subprocess.run([str(word) for word in command], capture_output=True, text=True, **options)
+
+
+def python(program):
+    result = run(sys.executable, "-c", program)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_it_is_the_installed_one(root):
+    assert root not in FOLDER.parents or ".venv" in FOLDER.parts
+
+
+def test_import_brings_no_other_library():
+    loaded = python("import fonio, sys; print('\\n'.join(sys.modules))").split("\n")
+    assert [name for name in ("numpy", "torch", "jax") if name in loaded] == []
+
+
+def test_torch_is_not_imported_for_arrays_of_numpy():
+    program = "fonio.conv2d(numpy.ones((1, 1, 3, 3)), numpy.ones((1, 1, 3, 3))); print('torch' in sys.modules)"
+    assert python("import fonio, numpy, sys; " + program) == "False\n"
+
+
+def test_it_is_small():
+    files = [path for path in FOLDER.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    assert sum(path.stat().st_size for path in files) < 3_000_000
+
+
+def test_one_binary_for_every_python():
+    (binary,) = FOLDER.glob("_core*.so")
+    assert binary.name == "_core.abi3.so"
+    symbols = run("nm", "--dynamic", "--defined-only", "--format=posix", binary, check=True).stdout.split("\n")
+    assert [line.split()[0] for line in symbols if line] == ["PyInit__core"]
+    needed = run("readelf", "--dynamic", binary, check=True).stdout
+    libraries = [line.split("[")[1].rstrip("]") for line in needed.split("\n") if "(NEEDED)" in line]
+    assert set(libraries) <= {"libc.so.6", "libm.so.6", "libpthread.so.0", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
+
+
+def test_version(root):
+    header = (root / "include/fonio/base.h").read_text()
+    numbers = [line.split()[2] for line in header.split("\n") if line.startswith("#define FONIO_VERSION_")]
+    assert fonio.__version__ == ".".join(numbers)
+
+
+def test_stubs_are_true():
+    pytest.importorskip("mypy")
+    result = run(sys.executable, "-m", "mypy.stubtest", "fonio", "--ignore-disjoint-bases")
+    assert result.returncode == 0, result.stdout
+    assert (FOLDER / "py.typed").exists()
+
+
+def test_everything_is_documented():
+    public = [value for name, value in vars(fonio).items() if callable(value) and not name.startswith("_")]
+    assert [value for value in public if not (value.__doc__ or "").strip()] == []
+    assert str(inspect.signature(fonio.conv2d)).endswith("padding_mode='zeros', activation=None, out=None)")
+
+
+def test_settings():
+    before = fonio.get_num_threads()
+    fonio.set_num_threads(3)
+    assert fonio.get_num_threads() == 3
+    with pytest.raises(RuntimeError, match="set_num_threads expects a positive integer"):
+        fonio.set_num_threads(0)
+    with pytest.raises(TypeError):
+        fonio.set_num_threads(1.5)
+    assert fonio.get_num_threads() == 3
+    fonio.set_num_threads(before)
+    for accuracy in ("strict", "fast", "default"):
+        fonio.set_accuracy(accuracy)
+        assert fonio.get_accuracy() == accuracy
+    with pytest.raises(ValueError, match="accuracy must be"):
+        fonio.set_accuracy("best")
+    fonio.set_accuracy(None)
+
+
+def test_command():
+    shown = run(sys.executable, "-m", "fonio", check=True).stdout
+    assert f"version:         {fonio.__version__}\n" in shown and "instruction set: " in shown
+    config = json.loads(run(sys.executable, "-m", "fonio", "--json", check=True).stdout)
+    assert config["threads"] >= 1 and "packed" in config["algorithms"]
+    assert "usage: python -m fonio" in run(sys.executable, "-m", "fonio", "--help", check=True).stdout
+    assert run(sys.executable, "-m", "fonio", "--version", check=True).stdout == f"fonio {fonio.__version__}\n"
+    explained = run(sys.executable, "-m", "fonio", "n1c8h9w9k8r3s3", check=True).stdout
+    assert explained == fonio.explain("n1c8h9w9k8r3s3") and explained.startswith("n1c8h9w9k8r3s3: forward")
+    wrong = run(sys.executable, "-m", "fonio", "n1c8q")
+    assert wrong.returncode == 1 and wrong.stdout == "" and wrong.stderr.startswith("python -m fonio: ")
+
+
+def test_explain():
+    input, weight = numpy.ones((1, 8, 9, 9), "f"), numpy.ones((8, 8, 3, 3), "f")
+    text = fonio.explain(input, weight, stride=2)
+    assert text.startswith("n1c8h9w9k8r3s3u2b0: forward") and "<- taken" in text
+    with pytest.raises(ValueError):
+        fonio.explain("n1c8q")
+    with pytest.raises(RuntimeError, match="Given groups=3"):
+        fonio.explain(input, weight, groups=3)
