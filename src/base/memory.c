@@ -3,13 +3,23 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/error.h"
+
+/* Blocks of several such pages lie in them, where the system has them and asks to be asked: their first use costs a
+ * fault for each page, and each miss of the TLB a walk. */
+#define HUGE_PAGE ((size_t)2 << 20)
 
 static void *default_allocate(size_t alignment, size_t bytes, void *user) {
   (void)user;
   void *pointer = NULL;
-  return posix_memalign(&pointer, alignment, bytes) ? NULL : pointer;
+  bool large = bytes >= 2 * HUGE_PAGE;
+  if (posix_memalign(&pointer, large ? HUGE_PAGE : alignment, bytes)) return NULL;
+#ifdef MADV_HUGEPAGE
+  if (large) madvise(pointer, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+#endif
+  return pointer;
 }
 
 static void default_release(void *pointer, void *user) {

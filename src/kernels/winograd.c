@@ -131,56 +131,90 @@ void NAME(winograd_output)(int m, const kernel_winograd *job, const void *from, 
     transform_outputs(2, job, from, bias, strip);
 }
 
+/* ---- Weights: U = G g G^T in double, a vector of output channels at a time ---- */
+
+typedef double wide __attribute__((vector_size(LANES * 8)));
+
 /* One column of G g, three numbers to m + 2. */
-static void weight_1d(int m, const double *g, int stride, double *out, int out_stride) {
-  double g0 = g[0], g1 = g[stride], g2 = g[2 * stride];
+INLINE void weight_1d(int m, const wide *g, int stride, wide *out, int out_stride) {
+  wide g0 = g[0], g1 = g[stride], g2 = g[2 * stride];
   if (m == 2) {
     out[0] = g0;
-    out[out_stride] = (g0 + g1 + g2) / 2;
-    out[2 * out_stride] = (g0 - g1 + g2) / 2;
+    out[out_stride] = (g0 + g1 + g2) * 0.5;
+    out[2 * out_stride] = (g0 - g1 + g2) * 0.5;
     out[3 * out_stride] = g2;
     return;
   }
   /* Point p: (g0 + p g1 + p^2 g2) over the derivative of x (x^2 - 1/2) (x^2 - 2) at p: -3/2 at +-1/sqrt(2), 6 at
    * +-sqrt(2). */
-  double near = g0 + g2 / 2, far = g0 + 2 * g2;
+  wide near = (g0 + g2 * 0.5) * (-2.0 / 3), far = (g0 + g2 * 2) * (1.0 / 6);
+  wide near1 = g1 * (-ROOT2 / 3), far1 = g1 * (ROOT2 / 6);
   out[0] = g0;
-  out[out_stride] = (near + g1 * (ROOT2 / 2)) / -1.5;
-  out[2 * out_stride] = (near - g1 * (ROOT2 / 2)) / -1.5;
-  out[3 * out_stride] = (far + g1 * ROOT2) / 6;
-  out[4 * out_stride] = (far - g1 * ROOT2) / 6;
+  out[out_stride] = near + near1;
+  out[2 * out_stride] = near - near1;
+  out[3 * out_stride] = far + far1;
+  out[4 * out_stride] = far - far1;
   out[5 * out_stride] = g2;
 }
 
-/* U = G g G^T. */
-static void transform_weight(int m, const double g[9], double *u) {
+INLINE void transform_weight(int m, const wide g[9], wide *u) {
   int alpha = m + 2;
-  double t[MAX_ALPHA * 3];
+  wide t[MAX_ALPHA * 3];
+#pragma GCC unroll 3
   for (int j = 0; j < 3; j++)
     weight_1d(m, g + j, 3, t + j, 3);
+#pragma GCC unroll 6
   for (int i = 0; i < alpha; i++)
     weight_1d(m, t + 3 * i, 1, u + alpha * i, 1);
 }
 
-bool NAME(winograd_weights)(int m, const kernel_conv *conv, const void *weight, void *packed) {
+/* A vector of output channels; the last one stands for those that are missing, whose results nobody reads. */
+INLINE vec across_channels(const real *weight, const int64_t *offsets) {
+  vec values = vec_zero();
+#pragma GCC unroll 16
+  for (int i = 0; i < LANES; i++)
+    values[i] = weight[offsets[i]];
+  return values;
+}
+
+/* The kernels of one input channel and a vector of output channels; `element_stride` apart in `to`. Adds NaN to
+ * `not_finite` where they are not finite. */
+INLINE void transform_vector(int m, const kernel_conv *conv, const real *weight, const int64_t *offsets, real *to,
+                             int64_t element_stride, wide *not_finite) {
   const int64_t *strides = conv->weight_strides;
-  int64_t width = ROWS_TILE_VECTORS * LANES, elements = (m + 2) * (m + 2);
-  int64_t out_channels = (conv->out_channels + LANES - 1) / LANES * LANES;
-  double not_finite = 0;
-  for (int64_t k = 0; k < out_channels; k++) {
-    /* The block of `width` output channels that k lies in may be narrower at the end. */
-    int64_t first = k / width * width, block = out_channels - first < width ? out_channels - first : width;
-    for (int64_t c = 0; c < conv->in_channels; c++) {
-      double g[9] = {0}, u[MAX_ALPHA * MAX_ALPHA];
-      for (int i = 0; i < 9 && k < conv->out_channels; i++)
-        g[i] =
-            (double)((const real *)weight)[k * strides[0] + c * strides[1] + i / 3 * strides[2] + i % 3 * strides[3]];
-      for (int i = 0; i < 9; i++)
-        not_finite += g[i] * 0;
-      transform_weight(m, g, u);
-      for (int64_t e = 0; e < elements; e++)
-        ((real *)packed)[(e * out_channels + first) * conv->in_channels + c * block + (k - first)] = (real)u[e];
-    }
+  wide g[9], u[MAX_ALPHA * MAX_ALPHA];
+#pragma GCC unroll 9
+  for (int i = 0; i < 9; i++) {
+    vec values = across_channels(weight + i / 3 * strides[2] + i % 3 * strides[3], offsets);
+    g[i] = __builtin_convertvector(values, wide);
+    *not_finite += g[i] * 0;
   }
-  return not_finite == 0;
+  transform_weight(m, g, u);
+  for (int e = 0; e < (m + 2) * (m + 2); e++)
+    vec_store(to + e * element_stride, __builtin_convertvector(u[e], vec));
+}
+
+/* Blocks of output channels, as wide as the products' tiles, narrower at the end; in a block, one input channel after
+ * the other. */
+INLINE bool transform_weights(int m, const kernel_conv *conv, const real *weight, real *packed) {
+  int64_t in_channels = conv->in_channels, out_channels = (conv->out_channels + LANES - 1) / LANES * LANES;
+  int64_t offsets[ROWS_TILE_VECTORS * LANES];
+  wide not_finite = {0};
+  for (int64_t first = 0; first < out_channels; first += ROWS_TILE_VECTORS * LANES) {
+    int64_t block = least(ROWS_TILE_VECTORS * LANES, out_channels - first);
+    for (int64_t i = 0; i < block; i++)
+      offsets[i] = least(first + i, conv->out_channels - 1) * conv->weight_strides[0];
+    for (int64_t c = 0; c < in_channels; c++)
+      for (int64_t k = 0; k < block; k += LANES)
+        transform_vector(m, conv, weight + c * conv->weight_strides[1], offsets + k,
+                         packed + first * in_channels + c * block + k, out_channels * in_channels, &not_finite);
+  }
+  bool finite = true;
+  for (int i = 0; i < LANES; i++)
+    finite &= not_finite[i] == 0;
+  return finite;
+}
+
+bool NAME(winograd_weights)(int m, const kernel_conv *conv, const void *weight, void *packed) {
+  return m == 4 ? transform_weights(4, conv, weight, packed) : transform_weights(2, conv, weight, packed);
 }
