@@ -82,13 +82,14 @@ typedef struct panel_work {
   int64_t image, first_channel;
   const char *input, *weights, *bias;
   char *output;
-  char *panel, *scratch; /* in the workspace */
-  int64_t bytes;         /* of an element */
-  int64_t terms;         /* of the whole sum */
-  kernel_pixels part;
-  int64_t width; /* of the panel: the pixels rounded up to whole vectors */
-  bool last;     /* the sum ends with this part: add the bias */
-  bool flat;     /* the pixels of an output channel lie side by side */
+  char *panel, *scratch;                  /* in the workspace */
+  int64_t bytes;                          /* of an element */
+  int64_t terms;                          /* of the whole sum */
+  int64_t first_pixel, end_pixel, panels; /* of the piece */
+  kernel_pixels part, next;               /* the panel, and the one that comes after it */
+  int64_t width;                          /* of the panel: the pixels rounded up to whole vectors */
+  bool last;                              /* the sum ends with this part: add the bias */
+  bool flat;                              /* the pixels of an output channel lie side by side */
 } panel_work;
 
 /* Moves one row of a tile between the output and the scratch. */
@@ -120,6 +121,35 @@ static void run_tile_beside(const panel_work *w, kernel_tile tile, const void *w
     move_row(w, output + m * channel_bytes, w->scratch + m * row_bytes, true);
 }
 
+/* Asks for what one row of the kernel reads in one channel, under the pixels of the next panel. */
+static void prefetch_row(const panel_work *w, int64_t channel, int64_t kernel_row) {
+  const kernel_conv *g = &w->plan->geometry;
+  int64_t row = w->next.first_pixel / g->out_width, column = w->next.first_pixel % g->out_width;
+  const char *plane = w->input + w->bytes * channel * g->input_strides[0];
+  for (int64_t left = w->next.pixels; left > 0; row++, column = 0) {
+    int64_t count = conv_min(left, g->out_width - column),
+            from = g->rows[row * g->stride[0] + kernel_row * g->dilation[0]];
+    left -= count;
+    if (from < 0) continue;
+    conv_prefetch(plane + w->bytes * (from * g->input_strides[1] + column * g->stride[1] * g->input_strides[2]),
+                  w->bytes * count * g->stride[1] * g->input_strides[2], 0, 1);
+  }
+}
+
+/* Where the steps are as large as the kernel, each pixel is read but once, from far away and never many lines in a row:
+ * part by part, the next panel is asked for while this one is multiplied. */
+static void prefetch_pixels(const panel_work *w, int64_t from, int64_t to, int64_t parts) {
+  const kernel_conv *g = &w->plan->geometry;
+  int64_t terms = conv_min(w->next.terms, w->terms - w->next.first_term);
+  int64_t first = w->next.first_term + terms * from / parts, end = w->next.first_term + terms * to / parts;
+  if (w->plan->problem.stride[0] < g->kernel_height) return;
+  int64_t tap = first / g->in_channels, channel = first % g->in_channels;
+  for (int64_t term = first; term < end; term++) {
+    if (tap % g->kernel_width == 0) prefetch_row(w, channel, tap / g->kernel_width);
+    if (++channel == g->in_channels) channel = 0, tap++;
+  }
+}
+
 /* One panel of pixels times a block of output channels, tile by tile. */
 static void run_panel(const panel_work *w, int64_t channel, int64_t end) {
   const fonio_conv_plan *plan = w->plan;
@@ -128,8 +158,10 @@ static void run_panel(const panel_work *w, int64_t channel, int64_t end) {
   bool in_place = w->flat && w->width == w->part.pixels, accumulate = w->part.first_term > 0;
   int64_t channel_bytes = w->bytes * plan->geometry.output_strides[0], bias_stride = plan->problem.bias_stride;
   double biases[16]; /* the kernel reads the biases of a tile side by side */
+  int64_t first = channel;
   for (int64_t rows; channel < end; channel += rows) {
     rows = conv_min(k->tile_rows, end - channel);
+    prefetch_pixels(w, channel - first, channel - first + rows, end - first);
     kernel_tile tile = tiles[(rows - 1) * k->tile_vectors];
     const char *weights = w->weights + w->bytes * (channel * w->terms + w->part.first_term * rows);
     const void *bias = w->last && w->bias ? w->bias + w->bytes * channel * bias_stride : NULL;
@@ -146,16 +178,22 @@ static void run_panel(const panel_work *w, int64_t channel, int64_t end) {
   }
 }
 
-/* All panels of a piece, for one block of output channels and one part of the sum: panels of nearly the same number of
- * vectors, as a narrow tile keeps the multipliers waiting. */
-static void run_block(panel_work *w, int64_t channel, int64_t end, int64_t first_pixel, int64_t end_pixel) {
+/* Panel i of n of the piece: of nearly the same number of vectors, as a narrow tile keeps the multipliers waiting. */
+static kernel_pixels panel_at(const panel_work *w, int64_t i) {
+  int64_t lanes = w->plan->kernels->lanes, vectors = conv_ceil_div(w->end_pixel - w->first_pixel, lanes);
+  int64_t from = w->first_pixel + vectors * i / w->panels * lanes;
+  int64_t to = conv_min(w->first_pixel + vectors * (i + 1) / w->panels * lanes, w->end_pixel);
+  return (kernel_pixels){from, to - from, w->part.first_term, w->part.terms};
+}
+
+/* All panels of a piece, for one block of output channels and one part of the sum. */
+static void run_block(panel_work *w, int64_t channel, int64_t end) {
   const kernel_table *k = w->plan->kernels;
-  int64_t vectors = conv_ceil_div(end_pixel - first_pixel, k->lanes), panels = conv_ceil_div(vectors, k->tile_vectors);
-  for (int64_t i = 0; i < panels; i++) {
-    int64_t from = vectors * i / panels, to = vectors * (i + 1) / panels;
-    w->width = (to - from) * k->lanes;
-    w->part.first_pixel = first_pixel + from * k->lanes;
-    w->part.pixels = conv_min(w->width, end_pixel - w->part.first_pixel);
+  for (int64_t i = 0; i < w->panels; i++) {
+    w->part = panel_at(w, i);
+    w->next = panel_at(w, (i + 1) % w->panels);
+    if (i + 1 == w->panels) w->next.first_term = (w->part.first_term + w->part.terms) % w->terms;
+    w->width = conv_round_up(w->part.pixels, k->lanes);
     k->pack_pixels(&w->plan->geometry, &w->part, w->input, w->width, w->panel);
     run_panel(w, channel, end);
     if (w->last)
@@ -170,8 +208,8 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   const kernel_conv *g = &plan->geometry;
   int64_t per_image = pieces_of_image(plan), groups = plan->problem.groups;
   int64_t image = piece / per_image / groups, group = piece / per_image % groups;
-  int64_t first_pixel = piece % per_image * b->pixels;
-  int64_t end_pixel = conv_min(first_pixel + b->pixels, pixels_of_image(plan));
+  int64_t lanes = plan->kernels->lanes, part = piece % per_image;
+  int64_t vectors = conv_ceil_div(pixels_of_image(plan), lanes);
   int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), terms = terms_of_sum(plan);
   panel_work w = {
       .run = run,
@@ -186,14 +224,17 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
       .scratch = (char *)workspace + conv_round_up((b->terms * b->panel + plan->kernels->lanes) * bytes, 64),
       .bytes = bytes,
       .terms = terms,
+      .first_pixel = vectors * part / per_image * lanes,
+      .end_pixel = conv_min(vectors * (part + 1) / per_image * lanes, pixels_of_image(plan)),
       .flat = g->output_strides[2] == 1 && (g->output_strides[1] == g->out_width || g->out_height == 1),
   };
+  w.panels = conv_ceil_div(w.end_pixel - w.first_pixel, b->panel);
   for (int64_t channel = 0; channel < plan->geometry.out_channels; channel += b->channels)
     for (int64_t term = 0; term < terms; term += b->terms) {
       w.part.first_term = term;
       w.part.terms = conv_min(b->terms, terms - term);
       w.last = term + w.part.terms == terms;
-      run_block(&w, channel, conv_min(channel + b->channels, g->out_channels), first_pixel, end_pixel);
+      run_block(&w, channel, conv_min(channel + b->channels, g->out_channels));
     }
 }
 

@@ -108,6 +108,18 @@ static void shorten_stride(fonio_conv_problem *p, int axis) {
   p->stride[axis] = conv_min(p->stride[axis], steps);
 }
 
+/* A kernel of one tap sees no rows: where those of a small image follow each other without a gap, they are taken for
+ * one long one. (The index maps grow with the width, so a large image is left as it is.) */
+static void join_rows(fonio_conv_problem *p) {
+  bool one_tap = p->kernel_height * p->kernel_width * p->stride[0] * p->stride[1] == 1;
+  bool pads = (p->padding[0] | p->padding[1] | p->padding[2] | p->padding[3]) != 0;
+  bool joined = p->input_strides[2] == p->in_width * p->input_strides[3] &&
+                p->output_strides[2] == p->out_width * p->output_strides[3];
+  if (!one_tap || pads || !joined || p->in_height == 0 || p->in_width > 4096 / p->in_height) return;
+  p->in_width = p->out_width = p->in_width * p->in_height;
+  p->in_height = p->out_height = 1;
+}
+
 fonio_conv_plan *fonio_conv_plan_new(const fonio_conv_problem *problem, const fonio_conv_plan_options *options) {
   if (!problem) return fail_given_null("fonio_conv_plan_new"), NULL;
   fonio_conv_plan_options o = read_options(options);
@@ -125,6 +137,7 @@ fonio_conv_plan *fonio_conv_plan_new(const fonio_conv_problem *problem, const fo
   plan->direction = o.direction;
   for (int axis = 0; axis < 2; axis++)
     shorten_stride(&plan->problem, axis);
+  if (o.direction == FONIO_CONV_FORWARD) join_rows(&plan->problem);
   if (fill_plan(plan, &o)) {
     fonio_conv_plan_release(plan);
     return NULL;

@@ -69,9 +69,9 @@ INLINE void copy_step1(real *to, const real *from, int64_t length) {
 /* The same for step 2; the last element's neighbour may lie outside. */
 INLINE void copy_step2(real *to, const real *from, int64_t length) {
   for (int64_t i = 0; i + LANES < length; i += LANES)
-    vec_store(to + i, vec_even(vec_load(from + 2 * i), vec_load(from + 2 * i + LANES)));
+    vec_store(to + i, vec_settle(vec_even_quick(vec_load(from + 2 * i), vec_load(from + 2 * i + LANES))));
   const real *last = from + 2 * (length - LANES);
-  vec_store(to + length - LANES, vec_even(vec_load(last), vec_load_part(last + LANES, LANES - 1)));
+  vec_store(to + length - LANES, vec_settle(vec_even_quick(vec_load(last), vec_load_part(last + LANES, LANES - 1))));
 }
 
 /* Shorter than a vector. Where the row has room, a whole vector is written: the spans that follow overwrite what is too
@@ -83,13 +83,24 @@ INLINE void copy_short(real *to, const real *from, int64_t length, bool room) {
     vec_store_part(to, vec_load_part(from, length), length);
 }
 
+INLINE void copy_short2(real *to, const real *from, int64_t length, bool room) {
+  int64_t reads = 2 * length - 1;
+  vec low = vec_load_part(from, least(reads, LANES));
+  vec pixels = vec_settle(vec_even_quick(low, vec_load_part(from + LANES, most(reads - LANES, 0))));
+  if (room)
+    vec_store(to, pixels);
+  else
+    vec_store_part(to, pixels, length);
+}
+
 /* What a copy of one row of a span can be. */
-typedef enum copy_kind { COPY_ONE, COPY_STEP1, COPY_SHORT, COPY_STEP2, COPY_STEP } copy_kind;
+typedef enum copy_kind { COPY_ONE, COPY_STEP1, COPY_SHORT, COPY_STEP2, COPY_SHORT2, COPY_STEP } copy_kind;
 
 static copy_kind kind_of(const span *s, int64_t step) {
   if (s->length == 1) return COPY_ONE;
   if (step == 1) return s->length >= LANES ? COPY_STEP1 : COPY_SHORT;
-  return step == 2 && s->length >= LANES ? COPY_STEP2 : COPY_STEP;
+  if (step == 2) return s->length >= LANES ? COPY_STEP2 : COPY_SHORT2;
+  return COPY_STEP;
 }
 
 /* One span of all channels. `kind` comes as a constant, so that each has a loop of its own. */
@@ -101,6 +112,7 @@ INLINE void copy_channels(copy_kind kind, const span *s, const real *from, int64
     if (kind == COPY_STEP1) copy_step1(to, from, s->length);
     if (kind == COPY_SHORT) copy_short(to, from, s->length, room);
     if (kind == COPY_STEP2) copy_step2(to, from, s->length);
+    if (kind == COPY_SHORT2) copy_short2(to, from, s->length, room);
     for (int64_t i = 0; kind == COPY_STEP && i < s->length; i++)
       to[i] = from[i * step];
   }
@@ -125,6 +137,7 @@ static void pack_span(const span *s, const real *input, int64_t channel_stride, 
   case COPY_STEP1: copy_channels(COPY_STEP1, s, from, channel_stride, channels, step, width, to); break;
   case COPY_SHORT: copy_channels(COPY_SHORT, s, from, channel_stride, channels, step, width, to); break;
   case COPY_STEP2: copy_channels(COPY_STEP2, s, from, channel_stride, channels, step, width, to); break;
+  case COPY_SHORT2: copy_channels(COPY_SHORT2, s, from, channel_stride, channels, step, width, to); break;
   case COPY_STEP: copy_channels(COPY_STEP, s, from, channel_stride, channels, step, width, to); break;
   }
 }

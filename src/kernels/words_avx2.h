@@ -48,10 +48,34 @@ INLINE vec vec_load_part(const real *p, int64_t n) {
 }
 #endif
 
-/* Through memory: masked stores are slow on some processors. */
+/* In pieces: masked stores are slow on some processors. */
+#if defined(KERNEL_DTYPE_f32)
 INLINE void vec_store_part(real *p, vec v, int64_t n) {
-  real lanes[LANES];
-  memcpy(lanes, &v, sizeof v);
-  for (int64_t i = 0; i < n; i++)
-    p[i] = lanes[i];
+  __m128 rest = _mm256_castps256_ps128((__m256)v);
+  if (n >= 4) {
+    _mm_storeu_ps(p, rest);
+    rest = _mm256_extractf128_ps((__m256)v, 1);
+    p += 4;
+    n -= 4;
+  }
+  if (n >= 4) _mm_storeu_ps(p, rest);
+  if (n & 2) {
+    _mm_storel_pi((__m64 *)(void *)p, rest);
+    rest = _mm_movehl_ps(rest, rest);
+    p += 2;
+  }
+  if (n & 1) _mm_store_ss(p, rest);
 }
+#else
+INLINE void vec_store_part(real *p, vec v, int64_t n) {
+  __m128d rest = _mm256_castpd256_pd128((__m256d)v);
+  if (n >= 2) {
+    _mm_storeu_pd(p, rest);
+    rest = _mm256_extractf128_pd((__m256d)v, 1);
+    p += 2;
+    n -= 2;
+  }
+  if (n >= 2) _mm_storeu_pd(p, rest);
+  if (n & 1) _mm_store_sd(p, rest);
+}
+#endif
