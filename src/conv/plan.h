@@ -169,12 +169,6 @@ static inline const void *conv_at(const void *base, int64_t bytes) {
   return base ? (const char *)base + bytes : base;
 }
 
-/* Asks for one of `parts` parts of memory that will be read soon, so that it waits in the second-level cache. */
-static inline void conv_prefetch(const void *from, int64_t bytes, int64_t part, int64_t parts) {
-  for (int64_t at = bytes * part / parts / 64 * 64; at < bytes * (part + 1) / parts; at += 64)
-    __builtin_prefetch((const char *)from + at, 0, 2);
-}
-
 /* Takes `piece` modulo `count` and leaves the rest: to read a piece's number as several. */
 static inline int64_t conv_take(int64_t *piece, int64_t count) {
   int64_t part = *piece % count;
@@ -196,6 +190,18 @@ static inline int64_t conv_ceil_div(int64_t a, int64_t b) {
 
 static inline int64_t conv_round_up(int64_t a, int64_t multiple) {
   return conv_ceil_div(a, multiple) * multiple;
+}
+
+/* How far to lay rows of so many elements from each other: a power of two apart they would fall into the same sets of a
+ * cache, a vector more keeps them out of step. */
+static inline int64_t conv_pitch(int64_t elements, int64_t lanes) {
+  return elements % 128 == 0 ? elements + conv_max(lanes, 8) : elements;
+}
+
+/* Asks for one of `parts` parts of memory that will be read soon, so that it waits in the second-level cache. */
+static inline void conv_prefetch(const void *from, int64_t bytes, int64_t part, int64_t parts) {
+  for (int64_t at = bytes * part / parts / 64 * 64; at < bytes * (part + 1) / parts; at += 64)
+    __builtin_prefetch((const char *)from + at, 0, 2);
 }
 
 #endif

@@ -10,18 +10,7 @@
 #include <string.h>
 
 #include "base/cpu.h"
-#include "conv/plan.h"
-
-/* The numbers that follow from a problem. */
-typedef struct rows_numbers {
-  int64_t taps, terms;  /* of the sum */
-  int64_t in_channels;  /* of the group; as they lie in a pixel of the block, where the input is turned */
-  int64_t out_channels; /* of the group, in whole vectors */
-  int64_t panel;        /* output channels of a full panel */
-  bool turn_input, turn_output;
-  int64_t step[2];   /* between the rows and columns that are turned: a kernel of one tap skips what the stride skips */
-  int64_t stride[2]; /* between output pixels in the turned block */
-} rows_numbers;
+#include "conv/rows.h"
 
 static bool side_by_side(const fonio_conv_problem *p, const int64_t *strides, int64_t channels) {
   return strides[1] == 1 || channels == p->groups;
@@ -40,7 +29,7 @@ static rows_numbers numbers_of(const fonio_conv_plan *plan) {
                      (p->out_height > 1 && p->output_strides[2] != p->output_strides[3] * p->out_width),
   };
   n.terms = n.taps * g->in_channels;
-  n.in_channels = n.turn_input ? conv_round_up(g->in_channels, lanes) : g->in_channels;
+  n.in_channels = n.turn_input ? conv_pitch(conv_round_up(g->in_channels, lanes), lanes) : g->in_channels;
   for (int i = 0; i < 2; i++) {
     n.step[i] = n.taps == 1 ? g->stride[i] : 1;
     n.stride[i] = g->stride[i] / n.step[i];
@@ -49,13 +38,13 @@ static rows_numbers numbers_of(const fonio_conv_plan *plan) {
 }
 
 /* Input rows or columns, as they are turned, under `outputs` rows or columns of output. */
-static int64_t reach(const fonio_conv_plan *plan, const rows_numbers *n, int axis, int64_t outputs) {
+int64_t conv_rows_reach(const fonio_conv_plan *plan, const rows_numbers *n, int axis, int64_t outputs) {
   int64_t kernel = axis == 0 ? plan->geometry.kernel_height : plan->geometry.kernel_width;
   return (outputs - 1) * n->stride[axis] + (kernel - 1) * plan->geometry.dilation[axis] + 1;
 }
 
 static int64_t turned_input(const fonio_conv_plan *plan, const rows_numbers *n, int64_t rows, int64_t columns) {
-  return n->turn_input ? reach(plan, n, 0, rows) * reach(plan, n, 1, columns) * n->in_channels : 0;
+  return n->turn_input ? conv_rows_reach(plan, n, 0, rows) * conv_rows_reach(plan, n, 1, columns) * n->in_channels : 0;
 }
 
 /* What the workspace rule of this project leaves for turned blocks. */
@@ -79,7 +68,8 @@ static int64_t bytes_of_block(const fonio_conv_plan *plan, const rows_numbers *n
 static block_size size_of_block(const fonio_conv_plan *plan, const rows_numbers *n) {
   const fonio_conv_problem *p = &plan->problem;
   bool turn = n->turn_input || n->turn_output;
-  block_size b = {1, conv_min(p->out_width, turn ? 96 : 512)};
+  /* Nearly equal blocks: a small rest would fill its tiles badly. */
+  block_size b = {1, conv_ceil_div(p->out_width, conv_ceil_div(p->out_width, turn ? 128 : 512))};
   int64_t rows = conv_max(1, 112 / b.columns);
   /* More rows in a block: fewer input rows are turned twice. */
   if (n->turn_input && p->kernel_height > 1) rows = conv_max(rows, 2 * p->kernel_height);
@@ -127,6 +117,11 @@ static double cost(const fonio_conv_plan *plan) {
   return (double)p->groups * (sum + 1.2 * turn_in + 1.2 * turn_out) + 300;
 }
 
+/* Elements from one pixel of the turned output to the next. */
+static int64_t turned_pitch(const fonio_conv_plan *plan, const rows_numbers *n) {
+  return n->turn_output ? conv_pitch(conv_min(plan->blocks.channels, n->out_channels), plan->kernels->lanes) : 0;
+}
+
 /* The pointers of a block: every tile has room for a whole one's. */
 static int64_t pointer_bytes(const fonio_conv_plan *plan) {
   int64_t segments = conv_max(1, plan->blocks.terms / plan->geometry.in_channels);
@@ -153,8 +148,7 @@ static void prepare(fonio_conv_plan *plan) {
   b->channels = conv_round_up(conv_ceil_div(n.out_channels, parts), n.panel);
   plan->packed_bytes = plan->problem.groups * n.out_channels * n.terms * bytes;
   int64_t zeros = conv_round_up(plan->geometry.kernel_width * n.in_channels * bytes, 64);
-  int64_t turned = turned_input(plan, &n, size.rows, size.columns) +
-                   (n.turn_output ? b->pixels * conv_min(b->channels, n.out_channels) : 0);
+  int64_t turned = turned_input(plan, &n, size.rows, size.columns) + b->pixels * turned_pitch(plan, &n);
   plan->workspace_bytes = zeros + pointer_bytes(plan) + turned * bytes + 2 * 64;
 }
 
@@ -168,164 +162,13 @@ static bool pack(const fonio_conv_plan *plan, const void *weight, void *packed) 
 
 /* ---- One piece ---- */
 
-typedef struct rows_work {
-  const fonio_conv_plan *plan;
-  rows_numbers n;
-  int64_t bytes; /* of an element */
-  const char *input, *weights, *bias;
-  char *output;
-  char *turned_input, *turned_output; /* in the workspace */
-  const char *zeros;
-  const void **pointers;                            /* [tile][segment][rows_tile_rows] */
-  int64_t row, rows, column, columns;               /* the block of output pixels */
-  int64_t first_output, outputs;                    /* the output channels */
-  int64_t first_tap, taps, first_channel, channels; /* the part of the sum */
-  bool join;                                        /* see joins_taps */
-} rows_work;
-
-/* Few channels: the taps of a row of the kernel lie side by side in the image, too, so that a pixel away from the edges
- * offers all of them behind one pointer. Worth it where a tap alone is too short a loop, and simple where the sum is
- * not cut. */
-static bool joins_taps(const fonio_conv_plan *plan, const rows_numbers *n) {
-  const kernel_conv *g = &plan->geometry;
-  bool dense = n->turn_input ? n->in_channels == g->in_channels : g->input_strides[2] == g->in_channels;
-  return g->kernel_width > 1 && g->dilation[1] == 1 && dense && g->in_channels < 32 && n->terms <= plan->blocks.terms;
-}
-
-static int64_t pixels_of(const rows_work *w) {
-  return w->rows * w->columns;
-}
-
-static int64_t tiles_of(const rows_work *w) {
-  return conv_ceil_div(pixels_of(w), w->plan->kernels->rows_tile_rows);
-}
-
-/* Tiles of nearly the same size: where tile `i` begins. */
-static int64_t tile_start(const rows_work *w, int64_t i) {
-  return pixels_of(w) * i / tiles_of(w);
-}
-
-/* Where a pixel of the block finds its channels under a tap; NULL: in the padding. */
-static const char *address_of(const rows_work *w, int64_t pixel, int64_t tap) {
-  const kernel_conv *g = &w->plan->geometry;
-  int64_t r = tap / g->kernel_width * g->dilation[0], s = tap % g->kernel_width * g->dilation[1];
-  int64_t i = pixel / w->columns, j = pixel % w->columns;
-  int64_t row = g->rows[(w->row + i) * g->stride[0] + r], column = g->columns[(w->column + j) * g->stride[1] + s];
-  if (row < 0 || column < 0) return NULL;
-  if (!w->n.turn_input)
-    return w->input + w->bytes * (row * g->input_strides[1] + column * g->input_strides[2] +
-                                  w->first_channel * g->input_strides[0]);
-  int64_t width = reach(w->plan, &w->n, 1, w->columns);
-  int64_t at = (i * w->n.stride[0] + r) * width + j * w->n.stride[1] + s;
-  return w->turned_input + w->bytes * (at * w->n.in_channels + w->first_channel);
-}
-
-/* Whether no column of the pixel's window lies in the padding; turned blocks hold the padding, too. */
-static bool undisturbed(const rows_work *w, int64_t pixel) {
-  const kernel_conv *g = &w->plan->geometry;
-  int64_t column = w->column + pixel % w->columns, last = g->kernel_width - 1;
-  return w->n.turn_input || (column >= g->interior[0] && column < g->interior[1] && column >= g->interior[2 * last] &&
-                             column < g->interior[2 * last + 1]);
-}
-
-static bool tile_joins(const rows_work *w, int64_t tile) {
-  bool all = w->join;
-  for (int64_t i = tile_start(w, tile); all && i < tile_start(w, tile + 1); i++)
-    all = undisturbed(w, i);
-  return all;
-}
-
-/* The first tap of a kernel row that does not lie in the padding stands for the row where taps are joined: its pointer,
- * moved back. */
-static const char *address_of_row(const rows_work *w, int64_t pixel, int64_t tap) {
-  int64_t channels = w->plan->geometry.in_channels;
-  for (int64_t s = 0; s < w->plan->geometry.kernel_width; s++) {
-    const char *address = address_of(w, pixel, tap + s);
-    if (address) return address - w->bytes * s * channels;
-  }
-  return NULL;
-}
-
-/* The pointers of one tile, tap by tap or, where taps are joined, kernel row by kernel row. Returns whether all lie in
- * the padding. */
-static bool look_up(const rows_work *w, int64_t tile, const void **pointers) {
-  int64_t from = tile_start(w, tile), count = tile_start(w, tile + 1) - from;
-  bool join = tile_joins(w, tile), nothing = true;
-  for (int64_t tap = w->first_tap; tap < w->first_tap + w->taps; tap += join ? w->plan->geometry.kernel_width : 1) {
-    for (int64_t i = 0; i < count; i++) {
-      const char *address = join ? address_of_row(w, from + i, tap) : address_of(w, from + i, tap);
-      nothing &= !address;
-      pointers[i] = address ? address : w->zeros;
-    }
-    pointers += w->plan->kernels->rows_tile_rows;
-  }
-  return nothing;
-}
-
-/* All tiles of the block times one panel of output channels. */
-static void run_panel(const rows_work *w, int64_t channel, int64_t columns, bool last) {
-  const fonio_conv_plan *plan = w->plan;
-  const kernel_conv *g = &plan->geometry;
-  const kernel_table *k = plan->kernels;
-  int64_t vectors = conv_ceil_div(columns, k->lanes), width = vectors * k->lanes;
-  int64_t term = w->first_tap * g->in_channels + w->first_channel;
-  char biases[64 * sizeof(double)] = {0};
-  if (last) conv_copy_biases(plan, w->bias, channel, columns, biases);
-  int64_t turned_pitch = conv_round_up(w->outputs, k->lanes);
-  char *c = w->n.turn_output
-                ? w->turned_output + w->bytes * (channel - w->first_output)
-                : w->output + w->bytes * ((w->row * g->out_width + w->column) * g->output_strides[2] + channel);
-  kernel_rows job = {
-      .b = w->weights + w->bytes * (channel * w->n.terms + term * width),
-      .c_stride = w->n.turn_output ? turned_pitch : g->output_strides[2],
-      .last = w->n.turn_output ? k->lanes : columns - (vectors - 1) * k->lanes,
-      .bias = last && w->bias ? biases : NULL,
-      .accumulate = term > 0,
-  };
-  for (int64_t tile = 0; tile < tiles_of(w); tile++) {
-    int64_t from = tile_start(w, tile), count = tile_start(w, tile + 1) - from;
-    job.rows = w->pointers + tile * w->taps * k->rows_tile_rows;
-    bool join = tile_joins(w, tile), nothing = w->taps == 1 && !job.rows[0];
-    job.segments = nothing ? 0 : join ? g->kernel_height : w->taps;
-    job.terms = join ? g->kernel_width * g->in_channels : w->channels;
-    if (nothing && job.accumulate && !job.bias) continue;
-    int64_t panel = w->bytes * width * w->taps * w->channels;
-    conv_prefetch((const char *)job.b + panel, panel, tile, tiles_of(w));
-    k->rows_tiles[(count - 1) * k->rows_tile_vectors + vectors - 1](&job, c + w->bytes * from * job.c_stride);
-  }
-}
-
-/* One part of the sum for the whole block. */
-static void run_part(const rows_work *w, bool last) {
-  for (int64_t tile = 0; tile < tiles_of(w); tile++) {
-    const void **pointers = w->pointers + tile * w->taps * w->plan->kernels->rows_tile_rows;
-    /* A single tap that lies in the padding for all pixels of the tile is left out. */
-    if (look_up(w, tile, pointers) && w->taps == 1) pointers[0] = NULL;
-  }
-  int64_t end = conv_min(w->first_output + w->outputs, w->plan->geometry.out_channels);
-  for (int64_t channel = w->first_output; channel < end; channel += w->plan->blocks.panel)
-    run_panel(w, channel, conv_min(w->plan->blocks.panel, end - channel), last);
-}
-
-static void run_sum(rows_work *w) {
-  int64_t terms = w->n.terms, in_channels = w->plan->geometry.in_channels, most = w->plan->blocks.terms;
-  for (int64_t term = 0, next; term < terms; term = next) {
-    w->first_tap = term / in_channels;
-    w->first_channel = term % in_channels;
-    w->channels = conv_min(most, in_channels - w->first_channel);
-    w->taps = conv_max(1, conv_min(most / in_channels, w->n.taps - w->first_tap));
-    next = term + w->taps * w->channels;
-    run_part(w, next == terms);
-  }
-}
-
 static void turn_input(const rows_work *w) {
   const kernel_conv *g = &w->plan->geometry;
-  int64_t columns = reach(w->plan, &w->n, 1, w->columns), lanes = w->plan->kernels->lanes;
+  int64_t columns = conv_rows_reach(w->plan, &w->n, 1, w->columns), lanes = w->plan->kernels->lanes;
   kernel_strip strip = {
       .row = w->row * g->stride[0],
       .column = w->column * g->stride[1],
-      .rows = reach(w->plan, &w->n, 0, w->rows),
+      .rows = conv_rows_reach(w->plan, &w->n, 0, w->rows),
       .columns = columns,
       .step = {w->n.step[0], w->n.step[1]},
       .pixel = w->n.in_channels,
@@ -335,12 +178,18 @@ static void turn_input(const rows_work *w) {
     w->plan->kernels->gather_strip(g, &strip, c, w->input, w->turned_input + w->bytes * c);
 }
 
+/* Whole rows that follow each other without a gap are written as one: short ones would not fill the vectors. */
 static void turn_output(const rows_work *w) {
-  int64_t lanes = w->plan->kernels->lanes, pitch = conv_round_up(w->outputs, lanes);
+  int64_t lanes = w->plan->kernels->lanes, pitch = w->turned_pitch;
+  kernel_conv g = w->plan->geometry;
   kernel_strip strip = {w->row, w->column, w->rows, w->columns, {1, 1}, pitch, w->columns * pitch};
+  if (w->columns == g.out_width && g.output_strides[1] == g.out_width * g.output_strides[2]) {
+    strip = (kernel_strip){0, w->row * g.out_width, 1, w->rows * w->columns, {1, 1}, pitch, 0};
+    g.out_width *= g.out_height;
+    g.out_height = 1;
+  }
   for (int64_t c = 0; c < w->outputs; c += lanes)
-    w->plan->kernels->scatter_strip(&w->plan->geometry, &strip, w->first_output + c, w->turned_output + w->bytes * c,
-                                    w->output);
+    w->plan->kernels->scatter_strip(&g, &strip, w->first_output + c, w->turned_output + w->bytes * c, w->output);
 }
 
 static int64_t blocks_across(const fonio_conv_plan *plan) {
@@ -382,15 +231,15 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
       .row = down * b->rows,
       .column = across * columns,
       .first_output = part * b->channels,
-      .join = joins_taps(plan, &n),
+      .turned_pitch = turned_pitch(plan, &n),
+      .join = conv_rows_join_taps(plan, &n),
   };
   w.outputs = conv_min(b->channels, g->out_channels - w.first_output);
-  w.turned_input = w.turned_output +
-                   (n.turn_output ? conv_round_up(b->pixels * conv_min(b->channels, n.out_channels) * bytes, 64) : 0);
+  w.turned_input = w.turned_output + conv_round_up(b->pixels * w.turned_pitch * bytes, 64);
   w.rows = conv_min(b->rows, g->out_height - w.row);
   w.columns = conv_min(columns, g->out_width - w.column);
   if (n.turn_input) turn_input(&w);
-  run_sum(&w);
+  conv_rows_sum(&w);
   if (n.turn_output) turn_output(&w);
   conv_finish(run, piece, group * g->out_channels + w.first_output, w.outputs,
               &(kernel_strip){.row = w.row, .column = w.column, .rows = w.rows, .columns = w.columns, .step = {1, 1}});

@@ -27,11 +27,6 @@ typedef struct winograd {
 /* Tiles that are transformed in a row: their strip stays in the first-level cache. */
 #define RUN_TILES 24
 
-/* Rows a power of two apart fall into the same sets of a cache: a vector more keeps them out of step. */
-static int64_t pitch_of(int64_t channels, int64_t lanes) {
-  return channels % 128 == 0 ? channels + conv_max(lanes, 8) : channels;
-}
-
 static winograd numbers_of(const fonio_conv_plan *plan, int m) {
   const kernel_conv *g = &plan->geometry;
   int64_t lanes = plan->kernels->lanes, tiles = plan->blocks.pixels;
@@ -40,8 +35,8 @@ static winograd numbers_of(const fonio_conv_plan *plan, int m) {
   w.columns = conv_ceil_div(conv_ceil_div(g->out_width, g->dilation[1]), m);
   w.in_channels = conv_round_up(g->in_channels, lanes);
   w.out_channels = conv_round_up(g->out_channels, lanes);
-  w.in_pitch = pitch_of(w.in_channels, lanes);
-  w.out_pitch = pitch_of(conv_min(plan->blocks.channels, w.out_channels), lanes);
+  w.in_pitch = conv_pitch(w.in_channels, lanes);
+  w.out_pitch = conv_pitch(conv_min(plan->blocks.channels, w.out_channels), lanes);
   w.pass = conv_max(lanes, 64 / (int64_t)fonio_dtype_bytes(plan->problem.dtype));
   w.strip_pitch = (m * conv_min(conv_min(tiles, w.columns), RUN_TILES) + 2) * w.pass;
   w.v_elements = w.elements * tiles * w.in_pitch;

@@ -1,0 +1,45 @@
+/* What the files of the algorithm "rows" share: rows.c cuts a convolution into blocks and turns them, rows_sum.c does the
+ * sum of one block. */
+#ifndef CONV_ROWS_H
+#define CONV_ROWS_H
+
+#include "conv/plan.h"
+
+/* The numbers that follow from a problem. */
+typedef struct rows_numbers {
+  int64_t taps, terms;  /* of the sum */
+  int64_t in_channels;  /* of the group; as they lie in a pixel of the block, where the input is turned */
+  int64_t out_channels; /* of the group, in whole vectors */
+  int64_t panel;        /* output channels of a full panel */
+  bool turn_input, turn_output;
+  int64_t step[2];   /* between the rows and columns that are turned: a kernel of one tap skips what the stride skips */
+  int64_t stride[2]; /* between output pixels in the turned block */
+} rows_numbers;
+
+/* One piece of work. */
+typedef struct rows_work {
+  const fonio_conv_plan *plan;
+  rows_numbers n;
+  int64_t bytes; /* of an element */
+  const char *input, *weights, *bias;
+  char *output;
+  char *turned_input, *turned_output; /* in the workspace */
+  int64_t turned_pitch;               /* elements from one pixel of the turned output to the next */
+  const char *zeros;
+  const void **pointers;                            /* [tile][segment][rows_tile_rows] */
+  int64_t row, rows, column, columns;               /* the block of output pixels */
+  int64_t first_output, outputs;                    /* the output channels */
+  int64_t first_tap, taps, first_channel, channels; /* the part of the sum */
+  bool join;                                        /* the taps of a kernel row are taken together */
+} rows_work;
+
+/* Input rows or columns, as they are turned, under `outputs` rows or columns of output. */
+int64_t conv_rows_reach(const fonio_conv_plan *plan, const rows_numbers *n, int axis, int64_t outputs);
+
+/* Whether the taps of a kernel row are taken together; see rows_sum.c. */
+bool conv_rows_join_taps(const fonio_conv_plan *plan, const rows_numbers *n);
+
+/* All of the sum for the piece's block and output channels. */
+void conv_rows_sum(rows_work *w);
+
+#endif
