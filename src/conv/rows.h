@@ -1,5 +1,5 @@
-/* What the files of the algorithm "rows" share: rows.c cuts a convolution into blocks and turns them, rows_sum.c does the
- * sum of one block. */
+/* What the files of the algorithm "rows" share: rows.c cuts a convolution into blocks and turns them, rows_sum.c does
+ * the sum of one block. */
 #ifndef CONV_ROWS_H
 #define CONV_ROWS_H
 
