@@ -11,6 +11,8 @@ const conv_algorithm *const conv_algorithms[] = {
     &conv_depthwise_pixels_forward,
     &conv_winograd4_forward,
     &conv_winograd2_forward,
+    &conv_channels_weight_gradient,
+    &conv_groups_weight_gradient,
     &conv_reference_forward,
     &conv_phases_input_gradient,
     &conv_reference_input_gradient,

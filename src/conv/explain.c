@@ -100,7 +100,7 @@ static size_t explain(const fonio_conv_plan *plan, char *text, size_t bytes) {
     if (conv_algorithms[i]->direction == plan->direction) put_algorithm(&out, plan, conv_algorithms[i]);
   if (plan->algorithm == &conv_phases_input_gradient)
     put_parts(&out, plan);
-  else if (plan->algorithm->pack)
+  else if (plan->workspace_bytes > 0 || plan->packed_bytes > 0)
     put_blocks(&out, plan);
   return out.length;
 }

@@ -90,6 +90,7 @@ extern const conv_algorithm *const conv_algorithms[];
 extern const conv_algorithm conv_reference_forward, conv_reference_input_gradient, conv_reference_weight_gradient;
 extern const conv_algorithm conv_phases_input_gradient;
 extern const conv_algorithm conv_packed_forward, conv_shifted_forward, conv_winograd4_forward, conv_winograd2_forward;
+extern const conv_algorithm conv_channels_weight_gradient, conv_groups_weight_gradient;
 extern const conv_algorithm conv_rows_forward, conv_depthwise_planes_forward, conv_depthwise_pixels_forward;
 
 /* Whether it can do the plan's problem. Without images or channels there is nothing to compute, to pack or to divide
@@ -143,6 +144,9 @@ bool conv_pack_groups(const fonio_conv_plan *plan, const void *weight, void *pac
 
 /* Fills in the geometry and the index maps of a plan. FONIO_NO_MEMORY. */
 fonio_status conv_geometry_init(fonio_conv_plan *plan);
+
+/* The order of the sums of a weight's gradient: it follows from the problem alone. */
+kernel_order conv_order(const fonio_conv_plan *plan);
 
 /* Where one image and group of an array begins, in bytes from the array. */
 int64_t conv_input_offset(const fonio_conv_plan *plan, int64_t image, int64_t group);

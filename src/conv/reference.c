@@ -45,7 +45,7 @@ static void run_input_gradient(const conv_run *run, int64_t piece, void *workspa
                                           (char *)b->grad_input + conv_input_offset(plan, image, group));
 }
 
-/* A group is one piece: its images add up, one after the other. */
+/* A group is one piece, with all images. */
 static int64_t groups(const fonio_conv_plan *plan) {
   return plan->problem.groups;
 }
@@ -54,17 +54,16 @@ static void run_weight_gradient(const conv_run *run, int64_t group, void *worksp
   (void)workspace;
   const fonio_conv_plan *plan = run->plan;
   const fonio_conv_buffers *b = run->buffers;
-  for (int64_t image = 0; image < plan->problem.batch; image++) {
-    const void *grad_output = conv_at(b->grad_output, conv_output_offset(plan, image, group));
-    if (b->grad_weight)
-      plan->kernels->reference_weight_gradient(&plan->geometry,
-                                               conv_at(b->input, conv_input_offset(plan, image, group)), grad_output,
-                                               (char *)b->grad_weight + conv_weight_offset(plan, group));
-    if (b->grad_bias)
-      plan->kernels->reference_bias_gradient(&plan->geometry, grad_output,
-                                             (char *)b->grad_bias + conv_bias_offset(plan, group),
-                                             plan->problem.bias_stride);
-  }
+  const void *grad_output = conv_at(b->grad_output, conv_output_offset(plan, 0, group));
+  kernel_order order = conv_order(plan);
+  if (b->grad_weight)
+    plan->kernels->reference_weight_gradient(&plan->geometry, &order,
+                                             conv_at(b->input, conv_input_offset(plan, 0, group)), grad_output,
+                                             (char *)b->grad_weight + conv_weight_offset(plan, group));
+  if (b->grad_bias)
+    plan->kernels->reference_bias_gradient(&plan->geometry, &order, grad_output,
+                                           (char *)b->grad_bias + conv_bias_offset(plan, group),
+                                           plan->problem.bias_stride);
 }
 
 const conv_algorithm conv_reference_forward = {

@@ -73,17 +73,6 @@ void conv_clear(void *array, const int64_t shape[4], const int64_t strides[4], i
                    bytes * strides[line], bytes);
 }
 
-/* Gradients of weights and biases add up from zero. */
-static void clear_gradients(const fonio_conv_plan *plan, const fonio_conv_buffers *b) {
-  const fonio_conv_problem *p = &plan->problem;
-  int64_t bytes = (int64_t)fonio_dtype_bytes(p->dtype);
-  const int64_t weight[4] = {p->out_channels, plan->geometry.in_channels, p->kernel_height, p->kernel_width};
-  const int64_t bias[4] = {1, 1, 1, p->out_channels}, bias_strides[4] = {0, 0, 0, p->bias_stride};
-  if (plan->direction != FONIO_CONV_WEIGHT_GRADIENT) return;
-  if (b->grad_weight) conv_clear(b->grad_weight, weight, p->weight_strides, bytes);
-  if (b->grad_bias) conv_clear(b->grad_bias, bias, bias_strides, bytes);
-}
-
 /* The pieces of a run, each with the workspace of the thread that does it. */
 typedef struct shared_run {
   const conv_run *run;
@@ -148,7 +137,6 @@ static bool has_zeros(const fonio_conv_plan *plan) {
 static void run_with(const fonio_conv_plan *plan, const fonio_conv_buffers *b, const void *packed, void *workspace,
                      int threads, run_report *report) {
   conv_run run = {plan, b, packed};
-  clear_gradients(plan, b);
   run_pieces(&run, workspace, threads, report);
 }
 

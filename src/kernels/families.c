@@ -25,8 +25,12 @@ const kernel_table NAME(kernel_table) = {
     .shifted_tiles = NAME(shifted_tiles),
     .shifted_strip = NAME(shifted_strip),
     .pack_even = NAME(pack_even),
+    .gradient_vectors = GRADIENT_VECTORS,
+    .gradient_sums = NAME(gradient_sums),
+    .gradient_panel = NAME(gradient_panel),
     .reference_forward = NAME(reference_forward),
     .reference_input_gradient = NAME(reference_input_gradient),
     .reference_weight_gradient = NAME(reference_weight_gradient),
     .reference_bias_gradient = NAME(reference_bias_gradient),
+    .reference_block_gradient = NAME(reference_block_gradient),
 };

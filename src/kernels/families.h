@@ -29,6 +29,13 @@
 #define SHIFTED_ROWS 6
 #endif
 
+/* The largest panels of a weight's gradient, in vectors. */
+#if defined(KERNEL_ISA_avx512) || defined(KERNEL_ISA_neon)
+#define GRADIENT_VECTORS 4
+#else
+#define GRADIENT_VECTORS 2
+#endif
+
 /* gemm.c */
 extern const kernel_tile NAME(tiles)[TILE_ROWS * TILE_VECTORS];
 
@@ -71,17 +78,20 @@ void NAME(depthwise_pixels)(const kernel_conv *conv, const void *const *const *r
 /* finish.c */
 void NAME(finish)(const kernel_finish *job, void *output, const void *residual);
 
+/* weight_gradient.c */
+void NAME(gradient_sums)(const kernel_gradient *job);
+bool NAME(gradient_panel)(int64_t pixels, int64_t vectors, const void *panel, void *bias);
+
 /* reference.c */
 void NAME(reference_forward)(const kernel_conv *conv, const void *input, const void *weight, const void *bias,
                              int64_t bias_stride, void *output);
 void NAME(reference_input_gradient)(const kernel_conv *conv, const void *grad_output, const void *weight,
                                     void *grad_input);
-void NAME(reference_weight_gradient)(const kernel_conv *conv, const void *input, const void *grad_output,
-                                     void *grad_weight);
-void NAME(reference_bias_gradient)(const kernel_conv *conv, const void *grad_output, void *grad_bias,
-                                   int64_t bias_stride);
-
-/* families.c */
-extern const kernel_table NAME(kernel_table);
+void NAME(reference_weight_gradient)(const kernel_conv *conv, const kernel_order *order, const void *input,
+                                     const void *grad_output, void *grad_weight);
+void NAME(reference_bias_gradient)(const kernel_conv *conv, const kernel_order *order, const void *grad_output,
+                                   void *grad_bias, int64_t bias_stride);
+void NAME(reference_block_gradient)(const kernel_conv *conv, const kernel_order *order, int64_t block,
+                                    const void *input, const void *grad_output, void *grad_weight);
 
 #endif

@@ -14,6 +14,7 @@
 #include "base/cpu.h"
 #include "fonio/activation.h"
 #include "fonio/dtype.h"
+#include "kernels/order.h"
 
 /* The geometry of one image and one group of channels. */
 typedef struct kernel_conv {
@@ -134,6 +135,20 @@ typedef struct kernel_shifted_tile {
   void (*run)(const kernel_shifted *job, int64_t count, const int64_t *from, const int64_t *to);
 } kernel_shifted_tile;
 
+/* A part of a weight's gradient: `rows` terms of it, each with a place of its own in the input, times the output
+ * channels of a panel. A block's pixels come in segments of evenly spaced ones. */
+typedef struct kernel_gradient {
+  int64_t images, segments, terms;             /* terms in each segment */
+  int64_t image_step, segment_step, term_step; /* in the input */
+  const void *input;
+  const void *panel; /* of the output's gradient: [pixel][vectors * lanes] */
+  int64_t vectors;
+  bool by_lane; /* each lane has an input of its own: vectors * lanes of them, side by side */
+  int64_t rows;
+  const int64_t *offsets; /* of each row, in the input */
+  void *sums;             /* [row][vectors * lanes] */
+} kernel_gradient;
+
 typedef struct kernel_table {
   int lanes;
   int tile_rows, tile_vectors; /* of the largest tile */
@@ -190,15 +205,25 @@ typedef struct kernel_table {
    * nearly the same size. Returns whether all are finite. */
   bool (*pack_even)(const kernel_conv *conv, int64_t blocks, const void *weight, void *packed);
 
-  /* The plain loops: the oracle, and the last resort. One image and one group; gradients add to what is there. */
+  /* The sums of a weight's gradient over one block of pixels, added to what is there. */
+  int gradient_vectors; /* of the widest panel */
+  void (*gradient_sums)(const kernel_gradient *job);
+  /* The sums over a panel, [pixel][width], added to `bias` if that is not NULL; returns whether the panel is finite. */
+  bool (*gradient_panel)(int64_t pixels, int64_t vectors, const void *panel, void *bias);
+
+  /* The plain loops: the oracle, and the last resort. One group; of one image, but for the gradients of weight and
+   * bias, which are sums over all. The input's gradient is added to what is there. */
   void (*reference_forward)(const kernel_conv *conv, const void *input, const void *weight, const void *bias,
                             int64_t bias_stride, void *output);
   void (*reference_input_gradient)(const kernel_conv *conv, const void *grad_output, const void *weight,
                                    void *grad_input);
-  void (*reference_weight_gradient)(const kernel_conv *conv, const void *input, const void *grad_output,
-                                    void *grad_weight);
-  void (*reference_bias_gradient)(const kernel_conv *conv, const void *grad_output, void *grad_bias,
-                                  int64_t bias_stride);
+  void (*reference_weight_gradient)(const kernel_conv *conv, const kernel_order *order, const void *input,
+                                    const void *grad_output, void *grad_weight);
+  void (*reference_bias_gradient)(const kernel_conv *conv, const kernel_order *order, const void *grad_output,
+                                  void *grad_bias, int64_t bias_stride);
+  /* Adds the sums of one block, from pointers to the first image. */
+  void (*reference_block_gradient)(const kernel_conv *conv, const kernel_order *order, int64_t block, const void *input,
+                                   const void *grad_output, void *grad_weight);
 } kernel_table;
 
 /* The kernels of a dtype (FONIO_FLOAT32 or FONIO_FLOAT64) for an instruction set that the build has. */

@@ -84,43 +84,85 @@ void NAME(reference_input_gradient)(const kernel_conv *conv, const void *grad_ou
         }
 }
 
-/* The sum of one weight's gradient over the output pixels, going on from `sum`. */
-static real sum_of_pixels(const kernel_conv *conv, const real *input, const real *grad_output, int64_t r, int64_t s,
-                          real sum) {
-  for (int64_t oh = 0; oh < conv->out_height; oh++) {
-    int64_t row = conv->rows[oh * conv->stride[0] + r * conv->dilation[0]];
-    if (row < 0) continue;
-    const real *x = input + row * conv->input_strides[1];
-    const real *g = grad_output + oh * conv->output_strides[1];
-    const int64_t *columns = conv->columns + s * conv->dilation[1];
-    for (int64_t ow = 0; ow < conv->out_width; ow++) {
-      int64_t column = columns[ow * conv->stride[1]];
-      if (column >= 0) sum = fma_one(x[column * conv->input_strides[2]], g[ow * conv->output_strides[2]], sum);
+/* The sum of one weight's gradient over a block of output pixels of all images; padding is never multiplied. */
+static real sum_of_block(const kernel_conv *conv, const kernel_order *order, int64_t index, const real *input,
+                         const real *grad_output, int64_t r, int64_t s) {
+  kernel_block b = kernel_block_at(order, index);
+  const int64_t *columns = conv->columns + s * conv->dilation[1];
+  real sum = 0;
+  for (int64_t image = b.image; image < b.image + b.images; image++)
+    for (int64_t oh = b.row; oh < b.row + b.rows; oh++) {
+      int64_t row = conv->rows[oh * conv->stride[0] + r * conv->dilation[0]];
+      if (row < 0) continue;
+      const real *x = input + image * order->input_image + row * conv->input_strides[1];
+      const real *g = grad_output + image * order->output_image + oh * conv->output_strides[1];
+      for (int64_t ow = b.column; ow < b.column + b.columns; ow++) {
+        int64_t column = columns[ow * conv->stride[1]];
+        if (column >= 0) sum = fma_one(x[column * conv->input_strides[2]], g[ow * conv->output_strides[2]], sum);
+      }
     }
+  return sum;
+}
+
+/* Over all blocks. */
+static real sum_of_weight(const kernel_conv *conv, const kernel_order *order, const real *input,
+                          const real *grad_output, int64_t r, int64_t s) {
+  real sum = 0;
+  for (int64_t part = 0; part < order->parts; part++) {
+    real of_part = 0;
+    for (int64_t i = kernel_first_block(order, part); i < kernel_first_block(order, part + 1); i++)
+      of_part += sum_of_block(conv, order, i, input, grad_output, r, s);
+    sum += of_part;
   }
   return sum;
 }
 
-void NAME(reference_weight_gradient)(const kernel_conv *conv, const void *input, const void *grad_output,
-                                     void *grad_weight) {
+/* Visits each weight; `block` negative: all blocks. */
+INLINE void weight_gradient(const kernel_conv *conv, const kernel_order *order, int64_t block, const real *input,
+                            const real *grad_output, real *grad_weight) {
   for (int64_t k = 0; k < conv->out_channels; k++)
     for (int64_t c = 0; c < conv->in_channels; c++)
       for (int64_t r = 0; r < conv->kernel_height; r++)
         for (int64_t s = 0; s < conv->kernel_width; s++) {
-          real *w = (real *)grad_weight + k * conv->weight_strides[0] + c * conv->weight_strides[1] +
+          real *w = grad_weight + k * conv->weight_strides[0] + c * conv->weight_strides[1] +
                     r * conv->weight_strides[2] + s * conv->weight_strides[3];
-          *w = sum_of_pixels(conv, (const real *)input + c * conv->input_strides[0],
-                             (const real *)grad_output + k * conv->output_strides[0], r, s, *w);
+          const real *x = input + c * conv->input_strides[0], *g = grad_output + k * conv->output_strides[0];
+          *w = block < 0 ? sum_of_weight(conv, order, x, g, r, s) : *w + sum_of_block(conv, order, block, x, g, r, s);
         }
 }
 
-void NAME(reference_bias_gradient)(const kernel_conv *conv, const void *grad_output, void *grad_bias,
-                                   int64_t bias_stride) {
+void NAME(reference_weight_gradient)(const kernel_conv *conv, const kernel_order *order, const void *input,
+                                     const void *grad_output, void *grad_weight) {
+  weight_gradient(conv, order, -1, input, grad_output, grad_weight);
+}
+
+void NAME(reference_block_gradient)(const kernel_conv *conv, const kernel_order *order, int64_t block,
+                                    const void *input, const void *grad_output, void *grad_weight) {
+  weight_gradient(conv, order, block, input, grad_output, grad_weight);
+}
+
+static real bias_of_block(const kernel_conv *conv, const kernel_order *order, int64_t index, const real *grad_output) {
+  kernel_block b = kernel_block_at(order, index);
+  real sums[4] = {0};
+  int64_t pixel = 0;
+  for (int64_t image = b.image; image < b.image + b.images; image++)
+    for (int64_t oh = b.row; oh < b.row + b.rows; oh++)
+      for (int64_t ow = b.column; ow < b.column + b.columns; ow++, pixel++)
+        sums[pixel % 4] +=
+            grad_output[image * order->output_image + oh * conv->output_strides[1] + ow * conv->output_strides[2]];
+  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+}
+
+void NAME(reference_bias_gradient)(const kernel_conv *conv, const kernel_order *order, const void *grad_output,
+                                   void *grad_bias, int64_t bias_stride) {
   for (int64_t k = 0; k < conv->out_channels; k++) {
-    real *sum = (real *)grad_bias + k * bias_stride;
-    for (int64_t oh = 0; oh < conv->out_height; oh++)
-      for (int64_t ow = 0; ow < conv->out_width; ow++)
-        *sum += ((const real *)grad_output)[k * conv->output_strides[0] + oh * conv->output_strides[1] +
-                                            ow * conv->output_strides[2]];
+    real sum = 0;
+    for (int64_t part = 0; part < order->parts; part++) {
+      real of_part = 0;
+      for (int64_t i = kernel_first_block(order, part); i < kernel_first_block(order, part + 1); i++)
+        of_part += bias_of_block(conv, order, i, (const real *)grad_output + k * conv->output_strides[0]);
+      sum += of_part;
+    }
+    ((real *)grad_bias)[k * bias_stride] = sum;
   }
 }

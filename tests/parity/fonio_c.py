@@ -135,6 +135,7 @@ SIGNATURES = {
     "conv_plan_release": (None, [handle]),
     "conv_plan_algorithm": (c_char_p, [handle]),
     "conv_plan_workspace_bytes": (c_int64, [handle, c_int]),
+    "conv_plan_explain": (c_char_p, [handle]),
     "conv_plan_pack": (handle, [handle, c_void_p]),
     "conv_packed_release": (None, [handle]),
     "conv_plan_run": (c_int, [handle, POINTER(Buffers)]),

@@ -340,7 +340,8 @@ static void print_hashes(void) {
   for (size_t i = 0; i < sizeof strict / sizeof *strict; i++) {
     arrays all = arrays_for(strict[i]);
     print_hash(&all, strict[i], FONIO_CONV_FORWARD);
-    if (!all.problem.has_residual) print_hash(&all, strict[i], FONIO_CONV_INPUT_GRADIENT);
+    for (int direction = FONIO_CONV_INPUT_GRADIENT; direction <= FONIO_CONV_WEIGHT_GRADIENT; direction++)
+      if (!all.problem.has_residual) print_hash(&all, strict[i], (fonio_conv_direction)direction);
     arrays_release(&all);
   }
 }

@@ -1,0 +1,254 @@
+/* Gradients of weight and bias as a matrix product: how the problem is cut into pieces, and what they cost. Two
+ * algorithms, which differ in what lies in the lanes of a vector: the output channels of one group, or one channel of
+ * each of several groups, for groups so small that their channels would not fill a vector. Depthwise convolution is the
+ * latter at its smallest.
+ *
+ * The loops of a piece, outermost first; the order of the sums is that of kernels/order.h:
+ *   block of output pixels: the rows of the input that it reads are copied, padded, unless they can be read in place
+ *     panel of output channels: its gradients are turned to lie pixel by pixel, and stay in the first-level cache
+ *       some weights: one tile in registers */
+#include "conv/weight_gradient.h"
+
+#include "base/cpu.h"
+
+static int64_t bytes_of(const fonio_conv_plan *plan) {
+  return (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+}
+
+static bool pads(const fonio_conv_problem *p) {
+  return (p->padding[0] | p->padding[1] | p->padding[2] | p->padding[3]) != 0;
+}
+
+/* ---- What is read ---- */
+
+int64_t conv_gradient_reach(const fonio_conv_plan *plan, const gradient_numbers *n, int axis, int64_t outputs) {
+  const kernel_conv *g = &plan->geometry;
+  int64_t taps = axis == 0 ? n->kernel_rows : g->kernel_width;
+  return ((outputs - 1) * g->stride[axis] + (taps - 1) * g->dilation[axis]) / n->skip[axis] + 1;
+}
+
+int64_t conv_gradient_copy(const fonio_conv_plan *plan, const gradient_numbers *n) {
+  if (n->source == SOURCE_IMAGE) return 0;
+  int64_t pixels = conv_gradient_reach(plan, n, 0, n->order.rows) * n->pitch;
+  return n->order.images * pixels * (n->source == SOURCE_PLANES ? n->channels : 1);
+}
+
+/* In place where there is no padding; lanes of groups need the channels of all of them side by side. */
+static gradient_source source_of(const fonio_conv_plan *plan, const gradient_numbers *n) {
+  const fonio_conv_problem *p = &plan->problem;
+  const kernel_conv *g = &plan->geometry;
+  if (n->lanes == LANES_OF_CHANNELS && !pads(p)) return SOURCE_IMAGE;
+  if (n->lanes == LANES_OF_CHANNELS)
+    return p->input_strides[1] == 1 && g->in_channels > 1 ? SOURCE_PIXELS : SOURCE_PLANES;
+  bool side_by_side = g->in_channels == 1 && p->input_strides[1] == 1 && p->groups % n->width == 0;
+  return side_by_side && !pads(p) ? SOURCE_IMAGE : SOURCE_PIXELS;
+}
+
+/* Rows and pixels of the copy. Rows of planes are an odd number of cache lines long, pixels are no power of two, so
+ * that what is read at once does not fall on the same places of the cache. */
+static void lay_out_copy(const fonio_conv_plan *plan, gradient_numbers *n) {
+  int64_t line = 64 / bytes_of(plan), lanes = plan->kernels->lanes;
+  n->skip[0] = n->kernel_rows == 1 ? plan->geometry.stride[0] : 1;
+  n->skip[1] = plan->geometry.kernel_width == 1 ? plan->geometry.stride[1] : 1;
+  n->pixel = n->lanes == LANES_OF_GROUPS ? n->channels * n->width : conv_round_up(n->channels, lanes);
+  if (n->lanes == LANES_OF_CHANNELS && n->pixel % (4 * line) == 0) n->pixel += line;
+  n->pitch = conv_gradient_reach(plan, n, 1, n->order.columns);
+  if (n->source == SOURCE_PLANES)
+    n->pitch = conv_round_up(n->pitch, line) + (conv_round_up(n->pitch, line) / line % 2 == 0 ? line : 0);
+  else
+    n->pitch *= n->pixel;
+}
+
+/* ---- How much at once ---- */
+
+/* Weights of a piece for one output channel: so many that turning the output's gradient counts little. */
+#define PIECE_ROWS 576
+
+/* What is copied, and the sums, should stay in the second-level cache. */
+static int64_t copy_most(void) {
+  return cpu_cache_sizes()->l2_bytes / 3 < 1 << 18 ? cpu_cache_sizes()->l2_bytes / 3 : 1 << 18;
+}
+
+/* Nearly equal blocks of at most `most`, at least 1. */
+static int64_t even(int64_t all, int64_t most) {
+  return conv_ceil_div(all, conv_ceil_div(all, conv_max(1, most)));
+}
+
+/* Halves the block of weights until it fits: channels first, then kernel rows. */
+static void fit_rows(const fonio_conv_plan *plan, gradient_numbers *n) {
+  const kernel_conv *g = &plan->geometry;
+  n->kernel_rows = g->kernel_height;
+  n->channels = even(g->in_channels, PIECE_ROWS / (g->kernel_height * g->kernel_width));
+  for (;;) {
+    lay_out_copy(plan, n);
+    bool fits = conv_gradient_copy(plan, n) * bytes_of(plan) <= copy_most() &&
+                (conv_gradient_rows(plan, n) <= PIECE_ROWS || n->channels * n->kernel_rows == 1);
+    if (fits || n->channels * n->kernel_rows == 1) return;
+    if (n->channels > 1)
+      n->channels = even(g->in_channels, n->channels - 1);
+    else
+      n->kernel_rows = even(g->kernel_height, n->kernel_rows - 1);
+  }
+}
+
+/* Multiply-adds that make a piece worth handing to a thread, and pieces that are enough. */
+enum { PIECE_PRODUCTS = 1 << 21, PIECES_ENOUGH = 16 };
+
+static void fit_panels(const fonio_conv_plan *plan, gradient_numbers *n, int64_t panels) {
+  int64_t rows = conv_gradient_rows(plan, n), pixels = plan->problem.out_height * plan->problem.out_width;
+  int64_t most = conv_max(1, copy_most() / (rows * n->width * bytes_of(plan)));
+  int64_t others = n->outer * n->channel_blocks * n->row_blocks;
+  double products = (double)plan->problem.batch * (double)pixels * (double)(rows * n->width);
+  int64_t worth = products < PIECE_PRODUCTS ? (int64_t)(PIECE_PRODUCTS / (products + 1)) + 1 : 1;
+  int64_t spread = conv_max(1, panels * others / PIECES_ENOUGH);
+  n->panels = even(panels, conv_min(most, conv_max(worth, spread)));
+  n->panel_blocks = conv_ceil_div(panels, n->panels);
+}
+
+gradient_numbers conv_gradient_numbers(const fonio_conv_plan *plan, gradient_lanes lanes) {
+  const kernel_conv *g = &plan->geometry;
+  gradient_numbers n = {.lanes = lanes, .order = conv_order(plan)};
+  n.all_lanes = lanes == LANES_OF_GROUPS ? plan->problem.groups : g->out_channels;
+  n.lane_panels = conv_ceil_div(n.all_lanes, plan->kernels->gradient_vectors * plan->kernels->lanes);
+  n.width = conv_round_up(conv_ceil_div(n.all_lanes, n.lane_panels), plan->kernels->lanes);
+  n.lane_panels = conv_ceil_div(n.all_lanes, n.width);
+  n.source = source_of(plan, &n);
+  fit_rows(plan, &n);
+  n.channel_blocks = conv_ceil_div(g->in_channels, n.channels);
+  n.row_blocks = conv_ceil_div(g->kernel_height, n.kernel_rows);
+  n.outer = lanes == LANES_OF_GROUPS ? n.lane_panels : plan->problem.groups;
+  fit_panels(plan, &n, lanes == LANES_OF_GROUPS ? g->out_channels : n.lane_panels);
+  return n;
+}
+
+gradient_layout conv_gradient_layout(const fonio_conv_plan *plan, const gradient_numbers *n) {
+  int64_t bytes = bytes_of(plan), rows = conv_gradient_rows(plan, n);
+  int64_t pixels = n->order.images * n->order.rows * n->order.columns;
+  gradient_layout l = {.panel = conv_round_up(rows * (int64_t)sizeof(int64_t), 64)};
+  l.copy = l.panel + conv_round_up(pixels * n->width * bytes, 64);
+  l.biases = l.copy + conv_round_up(conv_gradient_copy(plan, n) * bytes, 64);
+  l.sums = l.biases + conv_round_up(n->panels * n->width * bytes, 64);
+  l.bytes = l.sums + n->panels * rows * n->width * bytes;
+  return l;
+}
+
+/* ---- The two algorithms ---- */
+
+/* What the least piece takes: a row of taps of one channel. */
+static bool fits(const fonio_conv_problem *p, int64_t lanes) {
+  if (p->batch == 0 || p->in_channels == 0 || p->out_channels == 0) return false;
+  int64_t columns = conv_min(p->out_width, 256), rows = 256 / columns;
+  int64_t reach = (columns - 1) * p->stride[1] + (p->kernel_width - 1) * p->dilation[1] + 1;
+  return p->kernel_width <= 1024 && reach <= (1 << 16) / rows / lanes;
+}
+
+static bool channels_applicable(const fonio_conv_problem *p) {
+  return fits(p, 1);
+}
+
+static bool groups_applicable(const fonio_conv_problem *p) {
+  return p->groups > 1 && fits(p, 16);
+}
+
+/* Of one pixel of a panel: a multiply-add takes half a cycle, or waits for the one before in the same sum, or for its
+ * operands. */
+static double cycles_of_pixel(const fonio_conv_plan *plan, const gradient_numbers *n) {
+  int64_t vectors = n->width / plan->kernels->lanes, rows = conv_gradient_rows(plan, n);
+  int64_t most = vectors == 1 ? 8 : plan->kernels->gradient_vectors == 4 ? 7 : 6, tiles = conv_ceil_div(rows, most);
+  double of_tile = (double)rows / (double)tiles, sums = of_tile * (double)vectors / 1.9;
+  double loads = n->lanes == LANES_OF_GROUPS ? of_tile * (double)vectors : of_tile;
+  double load = (loads + (double)vectors) / 1.9, wait = 4.2;
+  double longest = sums > load ? sums : load;
+  return (double)tiles * (longest > wait ? longest : wait);
+}
+
+static double cost(const fonio_conv_plan *plan, gradient_lanes lanes) {
+  gradient_numbers n = conv_gradient_numbers(plan, lanes);
+  const fonio_conv_problem *p = &plan->problem;
+  double pixels = (double)(p->out_height * p->out_width), rows = (double)conv_gradient_rows(plan, &n);
+  double pieces = (double)(n.outer * n.panel_blocks * n.channel_blocks * n.row_blocks);
+  double per_block = (double)(n.order.images * n.order.rows * n.order.columns);
+  double tiles = rows * (double)n.width / plan->kernels->lanes / 12, lines = pixels / (double)n.order.columns;
+  double sums = pixels * cycles_of_pixel(plan, &n) + tiles * (lines * 8 + pixels / per_block * 40);
+  double copied = pixels / per_block * (double)conv_gradient_copy(plan, &n) * (n.source == SOURCE_PLANES ? 0.25 : 0.5);
+  double turned = pixels * (double)n.width * (p->output_strides[1] == 1 ? 0.25 : 0.45);
+  double stored = rows * (double)n.width / (double)conv_min(p->batch, 8);
+  return pieces * ((double)n.panels * (sums + turned + stored) + copied) + 300;
+}
+
+static double channels_cost(const fonio_conv_plan *plan) {
+  return cost(plan, LANES_OF_CHANNELS);
+}
+
+static double groups_cost(const fonio_conv_plan *plan) {
+  return cost(plan, LANES_OF_GROUPS);
+}
+
+static void prepare(fonio_conv_plan *plan, gradient_lanes lanes) {
+  gradient_numbers n = conv_gradient_numbers(plan, lanes);
+  plan->blocks = (conv_blocks){
+      .panel = n.width,
+      .terms = conv_gradient_rows(plan, &n),
+      .channels =
+          lanes == LANES_OF_GROUPS ? n.width * n.panels : conv_min(n.width * n.panels, plan->geometry.out_channels),
+      .pixels = n.order.images * n.order.rows * n.order.columns,
+      .rows = n.order.rows,
+  };
+  plan->packed_bytes = 0;
+  plan->workspace_bytes = conv_gradient_layout(plan, &n).bytes;
+}
+
+static void channels_prepare(fonio_conv_plan *plan) {
+  prepare(plan, LANES_OF_CHANNELS);
+}
+
+static void groups_prepare(fonio_conv_plan *plan) {
+  prepare(plan, LANES_OF_GROUPS);
+}
+
+static int64_t pieces(const fonio_conv_plan *plan, gradient_lanes lanes) {
+  gradient_numbers n = conv_gradient_numbers(plan, lanes);
+  return n.outer * n.panel_blocks * n.channel_blocks * n.row_blocks;
+}
+
+static int64_t channels_pieces(const fonio_conv_plan *plan) {
+  return pieces(plan, LANES_OF_CHANNELS);
+}
+
+static int64_t groups_pieces(const fonio_conv_plan *plan) {
+  return pieces(plan, LANES_OF_GROUPS);
+}
+
+static void channels_run_piece(const conv_run *run, int64_t piece, void *workspace) {
+  gradient_numbers n = conv_gradient_numbers(run->plan, LANES_OF_CHANNELS);
+  conv_gradient_run_piece(run, &n, piece, workspace);
+}
+
+static void groups_run_piece(const conv_run *run, int64_t piece, void *workspace) {
+  gradient_numbers n = conv_gradient_numbers(run->plan, LANES_OF_GROUPS);
+  conv_gradient_run_piece(run, &n, piece, workspace);
+}
+
+const conv_algorithm conv_channels_weight_gradient = {
+    .name = "channels_weight_gradient",
+    .direction = FONIO_CONV_WEIGHT_GRADIENT,
+    .accuracy = FONIO_ACCURACY_STRICT,
+    .applicable = channels_applicable,
+    .needs = "images and channels, and kernel rows that reach over few pixels",
+    .cost = channels_cost,
+    .prepare = channels_prepare,
+    .pieces = channels_pieces,
+    .run_piece = channels_run_piece,
+};
+
+const conv_algorithm conv_groups_weight_gradient = {
+    .name = "groups_weight_gradient",
+    .direction = FONIO_CONV_WEIGHT_GRADIENT,
+    .accuracy = FONIO_ACCURACY_STRICT,
+    .applicable = groups_applicable,
+    .needs = "images, several groups, and kernel rows that reach over few pixels",
+    .cost = groups_cost,
+    .prepare = groups_prepare,
+    .pieces = groups_pieces,
+    .run_piece = groups_run_piece,
+};

@@ -1,0 +1,62 @@
+/* The gradient of the weight as a matrix product whose sum runs over output pixels: how it is cut, and the work on one
+ * piece. weight_gradient.c makes the choices, weight_gradient_run.c does the work. */
+#ifndef CONV_WEIGHT_GRADIENT_H
+#define CONV_WEIGHT_GRADIENT_H
+
+#include "conv/plan.h"
+
+/* What lies in the lanes of a vector. */
+typedef enum gradient_lanes {
+  LANES_OF_CHANNELS, /* the output channels of a group: an input is the same for all */
+  LANES_OF_GROUPS    /* a channel of each group: each lane has an input of its own */
+} gradient_lanes;
+
+/* Where the inputs are read. */
+typedef enum gradient_source {
+  SOURCE_IMAGE,  /* in the image itself */
+  SOURCE_PLANES, /* in a padded copy of some rows, [image][channel][row][column] */
+  SOURCE_PIXELS  /* in a padded copy of some rows, [image][row][column][channel] */
+} gradient_source;
+
+/* The numbers that follow from a problem. A piece of work is a block of weights: some input channels times some kernel
+ * rows times some panels of output channels. */
+typedef struct gradient_numbers {
+  gradient_lanes lanes;
+  gradient_source source;
+  kernel_order order;
+  int64_t width;                                    /* lanes of a panel */
+  int64_t all_lanes;                                /* that panels divide: output channels of a group, or groups */
+  int64_t lane_panels;                              /* that cover them */
+  int64_t panels;                                   /* that share the inputs of a piece */
+  int64_t channels;                                 /* input channels of a piece */
+  int64_t kernel_rows;                              /* of a piece */
+  int64_t outer;                                    /* problems beside each other: groups, or panels of groups */
+  int64_t panel_blocks, channel_blocks, row_blocks; /* pieces of one of them */
+  int64_t skip[2]; /* between the rows and columns of the copy: a kernel of one tap skips what the stride does */
+  int64_t pitch;   /* elements of a row of the copy */
+  int64_t pixel;   /* elements of a pixel of the copy */
+} gradient_numbers;
+
+gradient_numbers conv_gradient_numbers(const fonio_conv_plan *plan, gradient_lanes lanes);
+
+/* Rows and columns of the copy under `outputs` rows or columns of output. */
+int64_t conv_gradient_reach(const fonio_conv_plan *plan, const gradient_numbers *n, int axis, int64_t outputs);
+
+/* Elements of the copy for a full block of pixels. */
+int64_t conv_gradient_copy(const fonio_conv_plan *plan, const gradient_numbers *n);
+
+/* Weights of a piece for one output channel. */
+static inline int64_t conv_gradient_rows(const fonio_conv_plan *plan, const gradient_numbers *n) {
+  return n->channels * n->kernel_rows * plan->problem.kernel_width;
+}
+
+/* The workspace of a piece. Offsets in bytes. */
+typedef struct gradient_layout {
+  int64_t offsets, panel, copy, biases, sums, bytes;
+} gradient_layout;
+
+gradient_layout conv_gradient_layout(const fonio_conv_plan *plan, const gradient_numbers *n);
+
+void conv_gradient_run_piece(const conv_run *run, const gradient_numbers *n, int64_t piece, void *workspace);
+
+#endif

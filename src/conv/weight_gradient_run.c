@@ -1,0 +1,372 @@
+/* One piece of the gradient of the weight: weight_gradient.c. */
+#include "conv/weight_gradient.h"
+
+#include <string.h>
+
+/* Input channels, kernel rows or kernel columns of a piece: how many, and what lies between one and the next. */
+typedef struct weight_dimension {
+  int64_t size, weight_stride, input_stride;
+  int64_t place; /* in the piece's sums for one output channel */
+} weight_dimension;
+
+typedef struct gradient_work {
+  const conv_run *run;
+  const fonio_conv_plan *plan;
+  const gradient_numbers *n;
+  int64_t bytes; /* of an element */
+  int64_t rows;  /* weights of the piece for one output channel */
+  weight_dimension channel, kernel_row, kernel_column;
+  bool channel_last;                /* the sums of a tap's channels follow each other, else those of a channel's taps */
+  int64_t in_channel, in_lane;      /* the piece's first input channel, and how far one lane's lies from the next's */
+  int64_t out_channel, out_lane;    /* the same of the output */
+  int64_t first_channel, first_row; /* of the group and of the kernel */
+  int64_t panels, panel_step;       /* output channels from panel to panel */
+  int64_t lanes;                    /* that there are from the first one on */
+  int64_t block;                    /* of pixels */
+  kernel_block pixels;
+  kernel_gradient job;
+  int64_t *offsets;
+  char *panel, *copy, *biases, *sums;
+} gradient_work;
+
+/* ---- The input ---- */
+
+static const void *input_at(const gradient_work *w, int64_t image, int64_t channel) {
+  const int64_t *strides = w->plan->problem.input_strides;
+  return conv_at(w->run->buffers->input, (image * strides[0] + channel * strides[1]) * w->bytes);
+}
+
+/* Elements from one channel, row and column to the next where the inputs are read. */
+typedef struct source_strides {
+  int64_t image, channel, row, column;
+} source_strides;
+
+static source_strides strides_of_source(const gradient_work *w) {
+  const gradient_numbers *n = w->n;
+  const int64_t *image = w->plan->problem.input_strides;
+  int64_t rows = conv_gradient_reach(w->plan, n, 0, w->pixels.rows);
+  switch (n->source) {
+  case SOURCE_PLANES: return (source_strides){w->channel.size * rows * n->pitch, rows * n->pitch, n->pitch, 1};
+  case SOURCE_PIXELS:
+    return (source_strides){rows * n->pitch, n->lanes == LANES_OF_GROUPS ? n->width : 1, n->pitch, n->pixel};
+  default: return (source_strides){image[0], image[1], image[2], image[3]};
+  }
+}
+
+/* Where the weights of the piece find their inputs, seen from those of a pixel. */
+static void list_offsets(gradient_work *w, const source_strides *s) {
+  const kernel_conv *g = &w->plan->geometry;
+  weight_dimension *c = &w->channel, *row = &w->kernel_row, *column = &w->kernel_column;
+  c->input_stride = s->channel;
+  row->input_stride = g->dilation[0] * s->row;
+  column->input_stride = g->dilation[1] * s->column;
+  for (int64_t i = 0; i < c->size; i++)
+    for (int64_t j = 0; j < row->size; j++)
+      for (int64_t k = 0; k < column->size; k++)
+        w->offsets[i * c->place + j * row->place + k * column->place] =
+            i * c->input_stride + j * row->input_stride + k * column->input_stride;
+}
+
+static void copy_planes(const gradient_work *w, const source_strides *s) {
+  const gradient_numbers *n = w->n;
+  const kernel_block *b = &w->pixels;
+  kernel_conv conv = w->plan->geometry;
+  conv.in_channels = w->channel.size;
+  kernel_shifted_strip strip = {
+      .row = b->row * conv.stride[0] + w->first_row * conv.dilation[0],
+      .rows = conv_gradient_reach(w->plan, n, 0, b->rows),
+      .row_step = n->skip[0],
+      .column = b->column * conv.stride[1],
+      .columns = conv_gradient_reach(w->plan, n, 1, b->columns),
+      .step = n->skip[1],
+      .phases = 1,
+      .pitch = n->pitch,
+  };
+  for (int64_t i = 0; i < b->images; i++)
+    w->plan->kernels->shifted_strip(&conv, &strip, input_at(w, b->image + i, w->in_channel),
+                                    w->copy + i * s->image * w->bytes);
+}
+
+/* `count` channels, `apart` from each other, of all pixels of the block. */
+static void copy_channels(const gradient_work *w, const kernel_strip *strip, const void *input, int64_t apart,
+                          int64_t count, char *to) {
+  kernel_conv conv = w->plan->geometry;
+  conv.in_channels = count;
+  conv.input_strides[0] *= apart;
+  for (int64_t c = 0; c < count; c += w->plan->kernels->lanes)
+    w->plan->kernels->gather_strip(&conv, strip, c, input, to + c * w->bytes);
+}
+
+static void copy_pixels(const gradient_work *w, const source_strides *s) {
+  const gradient_numbers *n = w->n;
+  const kernel_block *b = &w->pixels;
+  const kernel_conv *g = &w->plan->geometry;
+  kernel_strip strip = {
+      .row = b->row * g->stride[0] + w->first_row * g->dilation[0],
+      .column = b->column * g->stride[1],
+      .rows = conv_gradient_reach(w->plan, n, 0, b->rows),
+      .columns = conv_gradient_reach(w->plan, n, 1, b->columns),
+      .step = {n->skip[0], n->skip[1]},
+      .pixel = n->pixel,
+      .pitch = n->pitch,
+  };
+  for (int64_t i = 0; i < b->images; i++) {
+    char *to = w->copy + i * s->image * w->bytes;
+    if (n->lanes == LANES_OF_CHANNELS)
+      copy_channels(w, &strip, input_at(w, b->image + i, w->in_channel), 1, w->channel.size, to);
+    for (int64_t c = 0; n->lanes == LANES_OF_GROUPS && c < w->channel.size; c++)
+      copy_channels(w, &strip, input_at(w, b->image + i, w->in_channel + c), w->in_lane, w->lanes,
+                    to + c * n->width * w->bytes);
+  }
+}
+
+/* What the sums read for the block of pixels, and where. */
+static void find_input(gradient_work *w) {
+  const kernel_conv *g = &w->plan->geometry;
+  const kernel_block *b = &w->pixels;
+  source_strides s = strides_of_source(w);
+  bool copied = w->n->source != SOURCE_IMAGE;
+  w->job.input = w->copy;
+  if (w->n->source == SOURCE_PLANES) copy_planes(w, &s);
+  if (w->n->source == SOURCE_PIXELS) copy_pixels(w, &s);
+  if (!copied) {
+    int64_t row = b->row * g->stride[0] + w->first_row * g->dilation[0], column = b->column * g->stride[1];
+    w->job.input = conv_at(input_at(w, b->image, w->in_channel), (row * s.row + column * s.column) * w->bytes);
+  }
+  w->job.image_step = s.image;
+  w->job.segment_step = g->stride[0] / (copied ? w->n->skip[0] : 1) * s.row;
+  w->job.term_step = g->stride[1] / (copied ? w->n->skip[1] : 1) * s.column;
+  list_offsets(w, &s);
+}
+
+/* Rows of pixels that follow each other are one. */
+static void join_segments(gradient_work *w) {
+  kernel_gradient *j = &w->job;
+  j->images = w->pixels.images;
+  j->segments = w->pixels.rows;
+  j->terms = w->pixels.columns;
+  if (j->segments > 1 && j->segment_step != j->terms * j->term_step) return;
+  j->terms *= j->segments;
+  j->segments = 1;
+  if (j->images > 1 && j->image_step != j->terms * j->term_step) return;
+  j->terms *= j->images;
+  j->images = 1;
+}
+
+/* ---- The output's gradient ---- */
+
+static const void *grad_output_at(const gradient_work *w, int64_t image, int64_t channel) {
+  const int64_t *strides = w->plan->problem.output_strides;
+  return conv_at(w->run->buffers->grad_output, (image * strides[0] + channel * strides[1]) * w->bytes);
+}
+
+/* `count` pixels side by side. */
+static void turn_row(const gradient_work *w, const kernel_conv *conv, int64_t width, int64_t count, const void *from,
+                     char *to) {
+  kernel_strip strip = {.rows = 1, .columns = count, .step = {1, 1}, .pixel = width};
+  for (int64_t lane = 0; lane < width; lane += w->plan->kernels->lanes)
+    w->plan->kernels->gather_strip(conv, &strip, lane, from, to + lane * w->bytes);
+}
+
+/* Turns a panel of the block: [pixel][width]. */
+static void turn_panel(const gradient_work *w, int64_t channel, int64_t lanes, int64_t width) {
+  static const int64_t first_row[1] = {0};
+  const int64_t *strides = w->plan->problem.output_strides;
+  const kernel_block *b = &w->pixels;
+  kernel_conv conv = {
+      .in_channels = lanes,
+      .rows = first_row,
+      .padded_height = 1,
+      .input_strides = {w->out_lane * strides[1], 0, strides[3]},
+  };
+  bool flat = b->rows == 1 || strides[2] == b->columns * strides[3];
+  int64_t count = flat ? b->rows * b->columns : b->columns;
+  conv.in_width = count;
+  char *to = w->panel;
+  for (int64_t image = b->image; image < b->image + b->images; image++)
+    for (int64_t row = b->row; row < b->row + (flat ? 1 : b->rows); row++, to += count * width * w->bytes)
+      turn_row(w, &conv, width, count,
+               conv_at(grad_output_at(w, image, channel), (row * strides[2] + b->column * strides[3]) * w->bytes), to);
+}
+
+/* ---- The sums ---- */
+
+static bool pads_with_zeros(const fonio_conv_problem *p) {
+  return p->padding_mode == FONIO_ZEROS && (p->padding[0] | p->padding[1] | p->padding[2] | p->padding[3]) != 0;
+}
+
+/* The gradient of the output has an Inf or a NaN, which must not meet the zeros of the padding: the plain loops leave
+ * padding out. */
+static void add_plain(const gradient_work *w, int64_t channel, int64_t lanes, int64_t width, char *sums) {
+  kernel_conv conv = w->plan->geometry;
+  conv.out_channels = 1;
+  conv.in_channels = w->channel.size;
+  conv.kernel_height = w->kernel_row.size;
+  conv.rows += w->first_row * conv.dilation[0];
+  conv.weight_strides[1] = w->channel.place * width;
+  conv.weight_strides[2] = w->kernel_row.place * width;
+  conv.weight_strides[3] = w->kernel_column.place * width;
+  for (int64_t i = 0; i < lanes; i++)
+    w->plan->kernels->reference_block_gradient(&conv, &w->n->order, w->block,
+                                               input_at(w, 0, w->in_channel + i * w->in_lane),
+                                               grad_output_at(w, 0, channel + i * w->out_lane), sums + i * w->bytes);
+}
+
+/* Lanes of a panel that there are, and as many as whole vectors have. */
+static int64_t lanes_of_panel(const gradient_work *w, int64_t panel) {
+  int64_t before = w->n->lanes == LANES_OF_CHANNELS ? panel * w->n->width : 0;
+  return conv_min(w->lanes - before, w->n->width);
+}
+
+static int64_t width_of_panel(const gradient_work *w, int64_t panel) {
+  return conv_round_up(lanes_of_panel(w, panel), w->plan->kernels->lanes);
+}
+
+static char *sums_of_panel(const gradient_work *w, int64_t panel) {
+  return w->sums + panel * w->rows * w->n->width * w->bytes;
+}
+
+static void add_panel(gradient_work *w, int64_t panel, bool bias) {
+  const kernel_table *k = w->plan->kernels;
+  int64_t channel = w->out_channel + panel * w->panel_step;
+  int64_t lanes = lanes_of_panel(w, panel), width = width_of_panel(w, panel);
+  int64_t pixels = w->pixels.images * w->pixels.rows * w->pixels.columns;
+  bool zeros = pads_with_zeros(&w->plan->problem), finite = true;
+  turn_panel(w, channel, lanes, width);
+  if (bias || zeros)
+    finite =
+        k->gradient_panel(pixels, width / k->lanes, w->panel, bias ? w->biases + panel * w->n->width * w->bytes : NULL);
+  if (!w->run->buffers->grad_weight) return;
+  w->job.vectors = width / k->lanes;
+  w->job.sums = sums_of_panel(w, panel);
+  if (finite || !zeros)
+    k->gradient_sums(&w->job);
+  else
+    add_plain(w, channel, lanes, width, w->job.sums);
+}
+
+static void add_block(gradient_work *w, int64_t block, bool bias) {
+  w->block = block;
+  w->pixels = kernel_block_at(&w->n->order, block);
+  if (w->run->buffers->grad_weight) {
+    find_input(w);
+    join_segments(w);
+  }
+  for (int64_t panel = 0; panel < w->panels; panel++)
+    add_panel(w, panel, bias);
+}
+
+/* ---- The results ---- */
+
+/* Weights that lie evenly spaced are stored together, `count` of them for each lane. */
+static void store_run(const gradient_work *w, const char *sums, int64_t lanes, int64_t width, int64_t count,
+                      int64_t stride, char *to) {
+  kernel_conv conv = {
+      .out_channels = lanes,
+      .out_height = 1,
+      .out_width = count,
+      .output_strides = {w->out_lane * w->plan->problem.weight_strides[0], 0, stride},
+  };
+  kernel_strip strip = {.rows = 1, .columns = count, .step = {1, 1}, .pixel = width};
+  for (int64_t lane = 0; lane < lanes; lane += w->plan->kernels->lanes)
+    w->plan->kernels->scatter_strip(&conv, &strip, lane, sums + lane * w->bytes, to);
+}
+
+/* The sums of a panel lie in the order of its weights' dimensions, outermost first; inner ones without gaps between
+ * them are one. */
+static void store_panel(const gradient_work *w, int64_t panel) {
+  weight_dimension one = {1, 0, 0, 0}, d[3] = {w->channel, w->kernel_row, w->kernel_column};
+  if (w->channel_last) d[0] = w->kernel_row, d[1] = w->kernel_column, d[2] = w->channel;
+  for (int i = 1; i >= 0; i--) {
+    if (d[2].size == 1)
+      d[2] = d[i];
+    else if (d[i].size == 1 || d[i].weight_stride == d[2].weight_stride * d[2].size)
+      d[2].size *= d[i].size;
+    else
+      break;
+    d[i] = one;
+  }
+  const int64_t *strides = w->plan->problem.weight_strides;
+  int64_t channel = w->out_channel + panel * w->panel_step, width = width_of_panel(w, panel);
+  char *to = (char *)w->run->buffers->grad_weight + w->bytes * channel * strides[0];
+  to += w->bytes * (w->first_channel * strides[1] + w->first_row * strides[2]);
+  for (int64_t i = 0; i < d[0].size; i++)
+    for (int64_t j = 0; j < d[1].size; j++)
+      store_run(w, sums_of_panel(w, panel) + (i * d[0].place + j * d[1].place) * width * w->bytes,
+                lanes_of_panel(w, panel), width, d[2].size, d[2].weight_stride,
+                to + w->bytes * (i * d[0].weight_stride + j * d[1].weight_stride));
+}
+
+static void store_biases(const gradient_work *w, int64_t panel) {
+  int64_t stride = w->plan->problem.bias_stride * w->bytes, channel = w->out_channel + panel * w->panel_step;
+  for (int64_t i = 0; i < lanes_of_panel(w, panel); i++)
+    memcpy((char *)w->run->buffers->grad_bias + (channel + i * w->out_lane) * stride,
+           w->biases + (panel * w->n->width + i) * w->bytes, (size_t)w->bytes);
+}
+
+/* ---- The piece ---- */
+
+/* Which weights. */
+static void find_weights(gradient_work *w, int64_t piece) {
+  const gradient_numbers *n = w->n;
+  const kernel_conv *g = &w->plan->geometry;
+  w->first_channel = conv_take(&piece, n->channel_blocks) * n->channels;
+  w->first_row = conv_take(&piece, n->row_blocks) * n->kernel_rows;
+  int64_t panel = conv_take(&piece, n->panel_blocks) * n->panels;
+  w->channel.size = conv_min(n->channels, g->in_channels - w->first_channel);
+  w->kernel_row.size = conv_min(n->kernel_rows, g->kernel_height - w->first_row);
+  w->kernel_column.size = g->kernel_width;
+  bool groups = n->lanes == LANES_OF_GROUPS;
+  int64_t group = groups ? piece * n->width : piece;
+  w->in_channel = group * g->in_channels + w->first_channel;
+  w->in_lane = groups ? g->in_channels : 0;
+  w->out_lane = groups ? g->out_channels : 1;
+  w->panel_step = groups ? 1 : n->width;
+  w->out_channel = group * g->out_channels + panel * w->panel_step;
+  w->lanes = groups ? conv_min(n->width, n->all_lanes - group) : g->out_channels - panel * n->width;
+  w->panels = conv_min(n->panels, (groups ? g->out_channels : n->lane_panels) - panel);
+}
+
+/* Weights whose channels lie side by side are taken tap by tap, others channel by channel. */
+static void order_weights(gradient_work *w) {
+  const int64_t *strides = w->plan->geometry.weight_strides;
+  weight_dimension *c = &w->channel, *row = &w->kernel_row, *column = &w->kernel_column;
+  w->channel_last = strides[1] == 1 && row->size * column->size > 1;
+  w->rows = c->size * row->size * column->size;
+  column->place = w->channel_last ? c->size : 1;
+  row->place = column->place * column->size;
+  c->place = w->channel_last ? 1 : row->size * column->size;
+  c->weight_stride = strides[1];
+  row->weight_stride = strides[2];
+  column->weight_stride = strides[3];
+}
+
+void conv_gradient_run_piece(const conv_run *run, const gradient_numbers *n, int64_t piece, void *workspace) {
+  const fonio_conv_plan *plan = run->plan;
+  gradient_layout l = conv_gradient_layout(plan, n);
+  char *memory = workspace;
+  gradient_work w = {
+      .run = run,
+      .plan = plan,
+      .n = n,
+      .bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype),
+      .offsets = (int64_t *)workspace,
+      .panel = memory + l.panel,
+      .copy = memory + l.copy,
+      .biases = memory + l.biases,
+      .sums = memory + l.sums,
+  };
+  find_weights(&w, piece);
+  order_weights(&w);
+  w.job =
+      (kernel_gradient){.panel = w.panel, .by_lane = n->lanes == LANES_OF_GROUPS, .rows = w.rows, .offsets = w.offsets};
+  bool bias = run->buffers->grad_bias && w.first_channel + w.first_row == 0;
+  if (!bias && !run->buffers->grad_weight) return;
+  memset(w.biases, 0, (size_t)(l.bytes - l.biases));
+  for (int64_t block = 0; block < n->order.blocks; block++)
+    add_block(&w, block, bias);
+  for (int64_t panel = 0; panel < w.panels; panel++) {
+    if (run->buffers->grad_weight) store_panel(&w, panel);
+    if (bias) store_biases(&w, panel);
+  }
+}

@@ -1,0 +1,239 @@
+/* Gradients of weight and bias: every algorithm has the plain loops' bits, on problems of every shape that has a path
+ * of its own and on random ones, with arrays that end where the memory does. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "fonio.h"
+
+/* ---- Arrays ---- */
+
+/* Memory whose last byte is the last before a page that must not be touched. */
+typedef struct fenced {
+  char *base, *data;
+  size_t map_bytes, bytes;
+} fenced;
+
+static fenced fenced_new(size_t bytes) {
+  size_t page = (size_t)sysconf(_SC_PAGESIZE), pages = (bytes + page - 1) / page * page;
+  fenced f = {.map_bytes = pages + 2 * page, .bytes = bytes};
+  f.base = mmap(NULL, f.map_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  assert_true(f.base != MAP_FAILED);
+  if (pages) assert_int_equal(mprotect(f.base + page, pages, PROT_READ | PROT_WRITE), 0);
+  f.data = f.base + page + pages - bytes;
+  return f;
+}
+
+static void fenced_free(fenced f) {
+  munmap(f.base, f.map_bytes);
+}
+
+static uint64_t state;
+
+static uint32_t draw(void) {
+  state = state * 6364136223846793005u + 1442695040888963407u;
+  return (uint32_t)(state >> 32);
+}
+
+static int64_t draw_from(int64_t low, int64_t high) {
+  return low + (int64_t)(draw() % (uint64_t)(high - low + 1));
+}
+
+static void set(fenced f, fonio_dtype dtype, int64_t i, double x) {
+  if (dtype == FONIO_FLOAT32)
+    ((float *)(void *)f.data)[i] = (float)x;
+  else
+    ((double *)(void *)f.data)[i] = x;
+}
+
+static fenced random_array(int64_t elements, fonio_dtype dtype) {
+  fenced f = fenced_new((size_t)elements * fonio_dtype_bytes(dtype));
+  for (int64_t i = 0; i < elements; i++)
+    set(f, dtype, i, (double)(int32_t)draw() * 0x1p-31);
+  return f;
+}
+
+/* ---- A problem ---- */
+
+typedef struct gradients {
+  fonio_conv_problem problem;
+  fenced input, grad_output, grad_weight[2], grad_bias[2];
+} gradients;
+
+static gradients gradients_of(const char *text) {
+  gradients g;
+  fonio_conv_problem *p = &g.problem;
+  if (fonio_conv_problem_parse(p, text)) fail_msg("%s: %s", text, fonio_last_error());
+  size_t bytes = fonio_dtype_bytes(p->dtype);
+  g.input = random_array(p->batch * p->in_channels * p->in_height * p->in_width, p->dtype);
+  g.grad_output = random_array(p->batch * p->out_channels * p->out_height * p->out_width, p->dtype);
+  for (int i = 0; i < 2; i++) {
+    g.grad_weight[i] = fenced_new(
+        (size_t)(p->out_channels * (p->in_channels / p->groups) * p->kernel_height * p->kernel_width) * bytes);
+    g.grad_bias[i] = fenced_new((size_t)p->out_channels * bytes);
+  }
+  return g;
+}
+
+static void gradients_free(gradients g) {
+  fenced_free(g.input);
+  fenced_free(g.grad_output);
+  for (int i = 0; i < 2; i++) {
+    fenced_free(g.grad_weight[i]);
+    fenced_free(g.grad_bias[i]);
+  }
+}
+
+/* False where the algorithm cannot do the problem. */
+static bool run(gradients *g, const char *algorithm, int to, bool weight, bool bias) {
+  fonio_conv_plan *plan = fonio_conv_plan_new(
+      &g->problem, &(fonio_conv_plan_options){.algorithm = algorithm, .direction = FONIO_CONV_WEIGHT_GRADIENT});
+  if (!plan) return false;
+  memset(g->grad_weight[to].data, 0xA5, g->grad_weight[to].bytes);
+  memset(g->grad_bias[to].data, 0xA5, g->grad_bias[to].bytes);
+  fonio_conv_buffers b = {.input = g->input.data, .grad_output = g->grad_output.data};
+  if (weight) b.grad_weight = g->grad_weight[to].data;
+  if (bias) b.grad_bias = g->grad_bias[to].data;
+  assert_int_equal(fonio_conv_plan_run(plan, &b), FONIO_OK);
+  fonio_conv_plan_release(plan);
+  return true;
+}
+
+static void assert_same(fenced a, fenced b, const char *text, const char *algorithm, const char *what) {
+  if (memcmp(a.data, b.data, a.bytes) != 0)
+    fail_msg("%s: the gradient of the %s by %s has other bits than the plain loops'", text, what, algorithm);
+}
+
+/* How many algorithms did it. */
+static int check(gradients *g, const char *text) {
+  static const char *const algorithms[] = {"channels_weight_gradient", "groups_weight_gradient"};
+  assert_true(run(g, "reference_weight_gradient", 0, true, true));
+  int count = 0;
+  for (size_t i = 0; i < sizeof algorithms / sizeof *algorithms; i++) {
+    if (!run(g, algorithms[i], 1, true, true)) continue;
+    assert_same(g->grad_weight[0], g->grad_weight[1], text, algorithms[i], "weight");
+    assert_same(g->grad_bias[0], g->grad_bias[1], text, algorithms[i], "bias");
+    count++;
+  }
+  return count;
+}
+
+static void check_problem(const char *text, int at_least) {
+  gradients g = gradients_of(text);
+  if (check(&g, text) < at_least) fail_msg("%s: too few algorithms", text);
+  gradients_free(g);
+}
+
+/* ---- Tests ---- */
+
+static void paths(void **unused) {
+  (void)unused;
+  static const char *const channels[] = {
+      "n2c3h20w21k17r3s3p1",
+      "n1c3h40w39k20r4s4u2p1tf64",
+      "n3c7h9w10k33r3s3p1lnhwc",
+      "n2c5h12w13k8r5s3u2,3p2,1d1,2",
+      "n1c40h7w7k24r1s1",
+      "n1c40h7w7k24r1s1u2lnhwc",
+      "n9c6h5w6k5r3s3p2,1,0,1",
+      "n2c3h4w300k9r1s7p0,3",
+      "n1c2h5w150k20r2s4u1,2lnhwc",
+      "n2c4h11w9k6r3s3p3d2mreflect",
+      "n1c4h8w9k6r3s3p1mcircular",
+      "n1c5h8w9k6r3s3p2mreplicatelnhwc",
+      "n1c70h9w8k5r3s3p1",
+      "n1c1h40w40k3r30s29p3",
+      "c3h9w9k4r3s3p1",
+      "n1c3h1w1k4r1s1",
+      "n3c6h30w31k64r7s7u2p3b0",
+      "n2c9h6w5k100r3s3p1tf64lnhwc",
+  };
+  for (size_t i = 0; i < sizeof channels / sizeof *channels; i++)
+    check_problem(channels[i], 1);
+  static const char *const groups[] = {
+      "n2c20h9w10k20r3s3p1g20",   "n1c16h12w13k16r5s5p2g16lnhwc", "n2c7h9w9k14r3s3p1g7",
+      "n1c24h8w9k16r3s3p1g8",     "n1c24h8w9k16r3s3p1g8lnhwc",    "n2c64h6w7k64r1s1g16tf64",
+      "n1c32h9w9k32r3s3g32lnhwc", "n1c33h15w14k33r7s7u2p3g33",    "n1c12h8w8k18r2s3p1,0d2g6mreflectlnhwc",
+  };
+  for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)
+    check_problem(groups[i], 2);
+}
+
+/* Short problem strings, some of which are refused: those do not count. */
+static void random_problems(void **unused) {
+  (void)unused;
+  uint64_t seed = (uint64_t)time(NULL);
+  state = seed;
+  for (int done = 0; done < 150;) {
+    static const char *const modes[] = {"", "", "mreflect", "mreplicate", "mcircular"}, *const types[] = {"", "tf64"},
+                             *const layouts[] = {"", "lnhwc"};
+    int64_t groups = draw_from(0, 2) ? 1 : draw_from(2, 19), in = draw_from(1, groups > 1 ? 3 : 20);
+    int64_t out = draw_from(1, groups > 1 ? 3 : 40);
+    char text[200];
+    snprintf(text, sizeof text, "n%dc%dh%dw%dk%dr%ds%du%d,%dp%d,%d,%d,%dd%d,%dg%d%s%s%s", (int)draw_from(1, 4),
+             (int)(in * groups), (int)draw_from(1, 14), (int)draw_from(1, draw_from(0, 5) ? 20 : 300),
+             (int)(out * groups), (int)draw_from(1, 4), (int)draw_from(1, 4), (int)draw_from(1, 3),
+             (int)draw_from(1, 3), (int)draw_from(0, 2), (int)draw_from(0, 2), (int)draw_from(0, 2),
+             (int)draw_from(0, 2), (int)draw_from(1, 2), (int)draw_from(1, 2), (int)groups, modes[draw() % 5],
+             types[draw() % 2], layouts[draw() % 2]);
+    fonio_conv_problem p;
+    if (fonio_conv_problem_parse(&p, text)) continue;
+    char named[240];
+    snprintf(named, sizeof named, "%s (seed %llu)", text, (unsigned long long)seed);
+    gradients g = gradients_of(text);
+    assert_true(check(&g, named) >= 1);
+    gradients_free(g);
+    done++;
+  }
+}
+
+/* Where padding is zeros, what is not finite meets none of them. */
+static void not_finite(void **unused) {
+  (void)unused;
+  static const char *const problems[] = {"n2c3h9w9k10r3s3p1", "n2c12h7w6k12r3s3p1g12lnhwc", "n1c4h9w9k5r3s3p2lnhwc",
+                                         "n1c3h9w9k5r3s3p1mreflect"};
+  for (size_t i = 0; i < sizeof problems / sizeof *problems; i++) {
+    gradients g = gradients_of(problems[i]);
+    set(g.grad_output, FONIO_FLOAT32, 3, (double)INFINITY);
+    assert_true(check(&g, problems[i]) >= 1);
+    size_t finite = 0;
+    for (size_t w = 0; w < g.grad_weight[0].bytes / sizeof(float); w++)
+      finite += isfinite(((float *)(void *)g.grad_weight[0].data)[w]) != 0;
+    assert_true(finite > 0);
+    gradients_free(g);
+  }
+}
+
+/* One of the two gradients may be left out: the other one does not change. */
+static void either_alone(void **unused) {
+  (void)unused;
+  static const char *const problems[] = {"n2c3h9w9k10r3s3p1", "n2c12h7w6k12r3s3p1g12lnhwc"};
+  for (size_t i = 0; i < sizeof problems / sizeof *problems; i++) {
+    gradients g = gradients_of(problems[i]);
+    assert_true(run(&g, "reference_weight_gradient", 0, true, true));
+    assert_true(run(&g, NULL, 1, true, false));
+    assert_same(g.grad_weight[0], g.grad_weight[1], problems[i], "the planner's choice", "weight alone");
+    assert_true(run(&g, NULL, 1, false, true));
+    assert_same(g.grad_bias[0], g.grad_bias[1], problems[i], "the planner's choice", "bias alone");
+    gradients_free(g);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(paths),
+      cmocka_unit_test(random_problems),
+      cmocka_unit_test(not_finite),
+      cmocka_unit_test(either_alone),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
