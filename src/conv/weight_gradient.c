@@ -105,12 +105,18 @@ static void fit_panels(const fonio_conv_plan *plan, gradient_numbers *n, int64_t
   n->panel_blocks = conv_ceil_div(panels, n->panels);
 }
 
+int64_t conv_gradient_width(const fonio_conv_plan *plan, gradient_lanes lanes, int64_t count) {
+  int64_t most = lanes == LANES_OF_GROUPS ? 2 : plan->kernels->gradient_vectors, vectors = 1;
+  while (vectors < most && vectors * plan->kernels->lanes < count)
+    vectors *= 2;
+  return vectors * plan->kernels->lanes;
+}
+
 gradient_numbers conv_gradient_numbers(const fonio_conv_plan *plan, gradient_lanes lanes) {
   const kernel_conv *g = &plan->geometry;
   gradient_numbers n = {.lanes = lanes, .order = conv_order(plan)};
   n.all_lanes = lanes == LANES_OF_GROUPS ? plan->problem.groups : g->out_channels;
-  n.lane_panels = conv_ceil_div(n.all_lanes, plan->kernels->gradient_vectors * plan->kernels->lanes);
-  n.width = conv_round_up(conv_ceil_div(n.all_lanes, n.lane_panels), plan->kernels->lanes);
+  n.width = conv_gradient_width(plan, lanes, n.all_lanes);
   n.lane_panels = conv_ceil_div(n.all_lanes, n.width);
   n.source = source_of(plan, &n);
   fit_rows(plan, &n);

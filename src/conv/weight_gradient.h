@@ -37,6 +37,9 @@ typedef struct gradient_numbers {
   int64_t pixel;   /* elements of a pixel of the copy */
 } gradient_numbers;
 
+/* Lanes of a panel that has to hold `count`, if one can. */
+int64_t conv_gradient_width(const fonio_conv_plan *plan, gradient_lanes lanes, int64_t count);
+
 gradient_numbers conv_gradient_numbers(const fonio_conv_plan *plan, gradient_lanes lanes);
 
 /* Rows and columns of the copy under `outputs` rows or columns of output. */

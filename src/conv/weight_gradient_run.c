@@ -219,7 +219,7 @@ static int64_t lanes_of_panel(const gradient_work *w, int64_t panel) {
 }
 
 static int64_t width_of_panel(const gradient_work *w, int64_t panel) {
-  return conv_round_up(lanes_of_panel(w, panel), w->plan->kernels->lanes);
+  return conv_gradient_width(w->plan, w->n->lanes, lanes_of_panel(w, panel));
 }
 
 static char *sums_of_panel(const gradient_work *w, int64_t panel) {

@@ -29,7 +29,7 @@
 #define SHIFTED_ROWS 6
 #endif
 
-/* The largest panels of a weight's gradient, in vectors. */
+/* The largest panel of a weight's gradient, in vectors: a power of two. */
 #if defined(KERNEL_ISA_avx512) || defined(KERNEL_ISA_neon)
 #define GRADIENT_VECTORS 4
 #else

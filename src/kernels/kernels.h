@@ -142,8 +142,8 @@ typedef struct kernel_gradient {
   int64_t image_step, segment_step, term_step; /* in the input */
   const void *input;
   const void *panel; /* of the output's gradient: [pixel][vectors * lanes] */
-  int64_t vectors;
-  bool by_lane; /* each lane has an input of its own: vectors * lanes of them, side by side */
+  int64_t vectors;   /* a power of two */
+  bool by_lane;      /* each lane has an input of its own: vectors * lanes of them, side by side */
   int64_t rows;
   const int64_t *offsets; /* of each row, in the input */
   void *sums;             /* [row][vectors * lanes] */
@@ -206,7 +206,7 @@ typedef struct kernel_table {
   bool (*pack_even)(const kernel_conv *conv, int64_t blocks, const void *weight, void *packed);
 
   /* The sums of a weight's gradient over one block of pixels, added to what is there. */
-  int gradient_vectors; /* of the widest panel */
+  int gradient_vectors; /* of the widest panel; where each lane has its own input, that is 2 */
   void (*gradient_sums)(const kernel_gradient *job);
   /* The sums over a panel, [pixel][width], added to `bias` if that is not NULL; returns whether the panel is finite. */
   bool (*gradient_panel)(int64_t pixels, int64_t vectors, const void *panel, void *bias);

@@ -4,11 +4,10 @@
  * for all lanes, or for each lane one of its own. */
 #include "kernels/families.h"
 
-/* Sums of the largest tile: a multiply-add waits four cycles for the one before in its sum, and two begin in a cycle.
- * In wide panels sums take all registers but those for the panel's vectors and the input; offsets take a general
- * register each. */
+/* A multiply-add waits four cycles for the one before in its sum, and two begin in a cycle: eight sums at least. At the
+ * most they take all registers but those for the panel's vectors and the input; offsets take a general register each.
+ */
 #define MOST_ROWS 8
-#define MOST_SUMS (7 * GRADIENT_VECTORS > 16 ? 28 : 12)
 
 /* Inlined with constants, so that sums and offsets live in registers. */
 INLINE void gradient_tile(bool by_lane, int rows, int vectors, const kernel_gradient *job, const int64_t *offsets,
@@ -50,57 +49,58 @@ INLINE void gradient_tile(bool by_lane, int rows, int vectors, const kernel_grad
 
 typedef void (*tile_function)(const kernel_gradient *job, const int64_t *offsets, real *sums);
 
-#define TILE(rows, vectors)                                                                                            \
-  static void tile_##rows##x##vectors(const kernel_gradient *job, const int64_t *offsets, real *sums) {                \
-    gradient_tile(false, rows, vectors, job, offsets, sums);                                                           \
-  }                                                                                                                    \
-  static void lanes_##rows##x##vectors(const kernel_gradient *job, const int64_t *offsets, real *sums) {               \
-    gradient_tile(true, rows, vectors, job, offsets, sums);                                                            \
+#define TILE(kind, by_lane, rows, vectors)                                                                             \
+  static void kind##_##rows##x##vectors(const kernel_gradient *job, const int64_t *offsets, real *sums) {              \
+    gradient_tile(by_lane, rows, vectors, job, offsets, sums);                                                         \
   }
-#define TILES_OF(vectors)                                                                                              \
-  TILE(1, vectors)                                                                                                     \
-  TILE(2, vectors) TILE(3, vectors) TILE(4, vectors) TILE(5, vectors) TILE(6, vectors)
-#define NAMES_OF(kind, vectors)                                                                                        \
-  kind##_1x##vectors, kind##_2x##vectors, kind##_3x##vectors, kind##_4x##vectors, kind##_5x##vectors, kind##_6x##vectors
+#define TILES_3(kind, by_lane, vectors)                                                                                \
+  TILE(kind, by_lane, 1, vectors) TILE(kind, by_lane, 2, vectors) TILE(kind, by_lane, 3, vectors)
+#define TILES_6(kind, by_lane, vectors)                                                                                \
+  TILES_3(kind, by_lane, vectors)                                                                                      \
+  TILE(kind, by_lane, 4, vectors) TILE(kind, by_lane, 5, vectors) TILE(kind, by_lane, 6, vectors)
+#define TILES_7(kind, by_lane, vectors) TILES_6(kind, by_lane, vectors) TILE(kind, by_lane, 7, vectors)
+#define TILES_8(kind, by_lane, vectors) TILES_7(kind, by_lane, vectors) TILE(kind, by_lane, 8, vectors)
+#define NAMES_3(kind, vectors) kind##_1x##vectors, kind##_2x##vectors, kind##_3x##vectors
+#define NAMES_6(kind, vectors) NAMES_3(kind, vectors), kind##_4x##vectors, kind##_5x##vectors, kind##_6x##vectors
+#define NAMES_7(kind, vectors) NAMES_6(kind, vectors), kind##_7x##vectors
+#define NAMES_8(kind, vectors) NAMES_7(kind, vectors), kind##_8x##vectors
 
-TILES_OF(1)
-TILE(7, 1)
-TILE(8, 1)
-TILES_OF(2)
+/* How many rows the tiles of 1, 2 and 4 vectors have at the most. */
 #if GRADIENT_VECTORS == 4
-TILE(7, 2)
-TILE(8, 2)
-TILES_OF(3)
-TILE(7, 3)
-TILE(8, 3)
-TILES_OF(4)
-TILE(7, 4)
-#endif
-
-/* [by_lane][vectors - 1][rows - 1] */
-static const tile_function tiles[2][GRADIENT_VECTORS][MOST_ROWS] = {
-#if GRADIENT_VECTORS == 4
-    {{NAMES_OF(tile, 1), tile_7x1, tile_8x1},
-     {NAMES_OF(tile, 2), tile_7x2, tile_8x2},
-     {NAMES_OF(tile, 3), tile_7x3, tile_8x3},
-     {NAMES_OF(tile, 4), tile_7x4}},
-    {{NAMES_OF(lanes, 1), lanes_7x1, lanes_8x1},
-     {NAMES_OF(lanes, 2), lanes_7x2, lanes_8x2},
-     {NAMES_OF(lanes, 3), lanes_7x3, lanes_8x3},
-     {NAMES_OF(lanes, 4), lanes_7x4}},
+static const int most_rows[] = {8, 8, 0, 7};
+TILES_8(channels, false, 1)
+TILES_8(channels, false, 2)
+TILES_7(channels, false, 4)
+TILES_8(groups, true, 1)
+TILES_8(groups, true, 2)
+static const tile_function of_channels[][8] = {
+    {NAMES_8(channels, 1)}, {NAMES_8(channels, 2)}, {0}, {NAMES_7(channels, 4)}};
+static const tile_function of_groups[][8] = {{NAMES_8(groups, 1)}, {NAMES_8(groups, 2)}};
+#elif LANES > 1
+static const int most_rows[] = {8, 6};
+TILES_8(channels, false, 1)
+TILES_6(channels, false, 2)
+TILES_8(groups, true, 1)
+TILES_6(groups, true, 2)
+static const tile_function of_channels[][8] = {{NAMES_8(channels, 1)}, {NAMES_6(channels, 2)}};
+static const tile_function of_groups[][8] = {{NAMES_8(groups, 1)}, {NAMES_6(groups, 2)}};
 #else
-    {{NAMES_OF(tile, 1), tile_7x1, tile_8x1}, {NAMES_OF(tile, 2)}},
-    {{NAMES_OF(lanes, 1), lanes_7x1, lanes_8x1}, {NAMES_OF(lanes, 2)}},
+static const int most_rows[] = {3, 3};
+TILES_3(channels, false, 1)
+TILES_3(channels, false, 2)
+TILES_3(groups, true, 1)
+TILES_3(groups, true, 2)
+static const tile_function of_channels[][8] = {{NAMES_3(channels, 1)}, {NAMES_3(channels, 2)}};
+static const tile_function of_groups[][8] = {{NAMES_3(groups, 1)}, {NAMES_3(groups, 2)}};
 #endif
-};
 
 /* Tiles of nearly the same number of rows: a small one keeps the multipliers waiting. */
 void NAME(gradient_sums)(const kernel_gradient *job) {
-  int64_t most_rows = least(MOST_ROWS, MOST_SUMS / job->vectors), count = (job->rows + most_rows - 1) / most_rows;
-  const tile_function *of_width = tiles[job->by_lane][job->vectors - 1];
+  const tile_function *tiles = job->by_lane ? of_groups[job->vectors - 1] : of_channels[job->vectors - 1];
+  int64_t most = most_rows[job->vectors - 1], count = (job->rows + most - 1) / most;
   for (int64_t i = 0; i < count; i++) {
     int64_t first = job->rows * i / count, end = job->rows * (i + 1) / count;
-    of_width[end - first - 1](job, job->offsets + first, (real *)job->sums + first * job->vectors * LANES);
+    tiles[end - first - 1](job, job->offsets + first, (real *)job->sums + first * job->vectors * LANES);
   }
 }
 
