@@ -212,7 +212,7 @@ typedef struct kernel_table {
   bool (*gradient_panel)(int64_t pixels, int64_t vectors, const void *panel, void *bias);
 
   /* The plain loops: the oracle, and the last resort. One group; of one image, but for the gradients of weight and
-   * bias, which are sums over all. The input's gradient is added to what is there. */
+   * bias, which are sums over all. */
   void (*reference_forward)(const kernel_conv *conv, const void *input, const void *weight, const void *bias,
                             int64_t bias_stride, void *output);
   void (*reference_input_gradient)(const kernel_conv *conv, const void *grad_output, const void *weight,
