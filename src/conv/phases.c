@@ -35,33 +35,34 @@ static int64_t phases_along(const fonio_conv_problem *p, int axis) {
   return conv_min(kernel_of(p, axis), stride / common_divisor(stride, p->dilation[axis]));
 }
 
-/* The phase that tap `tap` comes first in. Pixel first + stride * i reads with tap number j of the phase, counted
- * backwards, row (or column) i + j * dilation - padding of grad_output. */
-static axis_phase phase_of(const fonio_conv_problem *p, int axis, int64_t tap) {
-  int64_t stride = p->stride[axis], dilation = p->dilation[axis], before = p->padding[2 * axis];
-  int64_t size = axis ? p->in_width : p->in_height, divisor = common_divisor(stride, dilation);
-  int64_t remainder = dilation * tap % stride, start = (remainder - before) % stride;
+/* The phase that tap `tap` comes first in, of `size` padded pixels from `start` on. Pixel first + stride * i of them
+ * reads with tap number j of the phase, counted backwards, row (or column) i + j * dilation - padding of grad_output.
+ */
+static axis_phase phase_of(const fonio_conv_problem *p, int axis, int64_t tap, int64_t start, int64_t size) {
+  int64_t stride = p->stride[axis], dilation = p->dilation[axis], divisor = common_divisor(stride, dilation);
+  int64_t first = (dilation * tap - start) % stride;
   axis_phase f = {
       .tap_step = stride / divisor,
       .dilation = dilation / divisor,
-      .first = start < 0 ? start + stride : start,
+      .first = first < 0 ? first + stride : first,
   };
   f.taps = (kernel_of(p, axis) - 1 - tap) / f.tap_step + 1;
   f.last_tap = tap + (f.taps - 1) * f.tap_step;
   f.pixels = f.first < size ? (size - 1 - f.first) / stride + 1 : 0;
-  f.padding = (dilation * tap - f.first - before) / stride + f.dilation * (f.taps - 1);
+  f.padding = (dilation * tap - f.first - start) / stride + f.dilation * (f.taps - 1);
   return f;
 }
 
 /* ---- The parts of a plan ---- */
 
 /* The convolution of a phase. */
-static fonio_conv_problem problem_of(const fonio_conv_problem *p, const axis_phase f[2]) {
-  const int64_t *in = p->output_strides, *out = p->input_strides, *w = p->weight_strides;
+static fonio_conv_problem problem_of(const fonio_conv_problem *p, const axis_phase f[2], int64_t batch,
+                                     const int64_t out[4]) {
+  const int64_t *in = p->output_strides, *w = p->weight_strides;
   return (fonio_conv_problem){
       .struct_bytes = sizeof *p,
       .dtype = p->dtype,
-      .batch = p->batch,
+      .batch = batch,
       .in_channels = p->out_channels,
       .in_height = p->out_height,
       .in_width = p->out_width,
@@ -75,64 +76,108 @@ static fonio_conv_problem problem_of(const fonio_conv_problem *p, const axis_pha
       .padding = {f[0].padding, f[0].pixels + f[0].dilation * (f[0].taps - 1) - p->out_height - f[0].padding,
                   f[1].padding, f[1].pixels + f[1].dilation * (f[1].taps - 1) - p->out_width - f[1].padding},
       .groups = p->groups,
-      .batched = p->batched,
+      .batched = true,
       .input_strides = {in[0], in[1], in[2], in[3]},
       .weight_strides = {w[1], w[0], -w[2] * f[0].tap_step, -w[3] * f[1].tap_step},
       .output_strides = {out[0], out[1], out[2] * p->stride[0], out[3] * p->stride[1]},
   };
 }
 
-static fonio_status add_part(fonio_conv_plan *plan, const axis_phase f[2]) {
+/* Whether two parts take the same taps. */
+static bool same_taps(const conv_part *a, const conv_part *b) {
+  const fonio_conv_problem *p = &a->plan->problem, *q = &b->plan->problem;
+  return a->last_tap[0] == b->last_tap[0] && a->last_tap[1] == b->last_tap[1] && a->tap_step[0] == b->tap_step[0] &&
+         a->tap_step[1] == b->tap_step[1] && p->kernel_height == q->kernel_height && p->kernel_width == q->kernel_width;
+}
+
+static bool same_packed(const conv_part *a, const conv_part *b) {
+  return same_taps(a, b) && a->plan->algorithm == b->plan->algorithm && a->plan->kernels == b->plan->kernels;
+}
+
+/* What a fold leaves of the workspace that this project allows itself. */
+static int64_t most_workspace(const fonio_conv_problem *p) {
+  return (1 << 19) + 8192 * (p->in_channels + p->out_channels);
+}
+
+/* Parts of folds take the algorithm of the image's part with the same taps, so as to share its packed weights. */
+static const conv_algorithm *algorithm_of_image(const fonio_conv_plan *plan, const axis_phase f[2]) {
+  for (int64_t i = 0; i < plan->image_parts; i++)
+    if (plan->parts[i].last_tap[0] == f[0].last_tap && plan->parts[i].last_tap[1] == f[1].last_tap)
+      return plan->parts[i].plan->algorithm;
+  return NULL;
+}
+
+static fonio_status add_part(fonio_conv_plan *plan, const axis_phase f[2], int64_t batch, const int64_t strides[4]) {
   const fonio_conv_problem *p = &plan->problem;
-  fonio_conv_problem problem = problem_of(p, f);
+  fonio_conv_problem problem = problem_of(p, f, batch, strides);
   int64_t group_stride = p->out_channels / p->groups * p->weight_strides[0];
-  fonio_conv_plan *part = conv_plan_part(&problem, group_stride, plan->accuracy);
+  fonio_conv_plan *part = conv_plan_part(&problem, group_stride, plan->accuracy, algorithm_of_image(plan, f));
+  if (part && plan->image_parts && part->workspace_bytes > most_workspace(p)) {
+    fonio_conv_plan_release(part);
+    part = conv_plan_part(&problem, group_stride, plan->accuracy, &conv_packed_forward);
+  }
   if (!part) return FONIO_NO_MEMORY;
   plan->parts[plan->part_count++] = (conv_part){
       .plan = part,
       .weight = f[0].last_tap * p->weight_strides[2] + f[1].last_tap * p->weight_strides[3],
-      .output = f[0].first * p->input_strides[2] + f[1].first * p->input_strides[3],
+      .output = f[0].first * strides[2] + f[1].first * strides[3],
       .last_tap = {f[0].last_tap, f[1].last_tap},
       .tap_step = {f[0].tap_step, f[1].tap_step},
   };
   return FONIO_OK;
 }
 
-static bool pads(const fonio_conv_problem *p) {
-  return (p->padding[0] | p->padding[1] | p->padding[2] | p->padding[3]) != 0;
-}
-
-static bool applicable(const fonio_conv_problem *p) {
-  return p->padding_mode == FONIO_ZEROS || !pads(p);
-}
-
-fonio_status conv_phases_init(fonio_conv_plan *plan) {
+fonio_status conv_phases_add(fonio_conv_plan *plan, conv_region g, int64_t batch, const int64_t strides[4]) {
   const fonio_conv_problem *p = &plan->problem;
-  int64_t down = phases_along(p, 0), across = phases_along(p, 1), count, bytes;
-  if (!conv_can_do(&conv_phases_input_gradient, plan)) return FONIO_OK;
-  if (!checked_mul(down, across, &count) || !checked_mul(count, sizeof *plan->parts, &bytes)) bytes = INT64_MAX;
-  plan->parts = memory_take(bytes);
-  if (!plan->parts) return FONIO_NO_MEMORY;
-  for (int64_t r = 0; r < down; r++)
-    for (int64_t s = 0; s < across; s++) {
-      axis_phase f[2] = {phase_of(p, 0, r), phase_of(p, 1, s)};
-      fonio_status status = f[0].pixels && f[1].pixels ? add_part(plan, f) : FONIO_OK;
+  for (int64_t r = 0; r < phases_along(p, 0); r++)
+    for (int64_t s = 0; s < phases_along(p, 1); s++) {
+      axis_phase f[2] = {phase_of(p, 0, r, g.row, g.rows), phase_of(p, 1, s, g.column, g.columns)};
+      fonio_status status = f[0].pixels && f[1].pixels ? add_part(plan, f, batch, strides) : FONIO_OK;
       if (status) return status;
     }
   return FONIO_OK;
 }
 
+static bool applicable(const fonio_conv_problem *p) {
+  return conv_folds_count(p) >= 0;
+}
+
+fonio_status conv_phases_init(fonio_conv_plan *plan) {
+  const fonio_conv_problem *p = &plan->problem;
+  if (!conv_can_do(&conv_phases_input_gradient, plan)) return FONIO_OK;
+  int64_t count, bytes;
+  if (!checked_mul(phases_along(p, 0), phases_along(p, 1), &count) ||
+      !checked_mul(count, conv_folds_count(p) + 1, &count) || !checked_mul(count, sizeof *plan->parts, &bytes))
+    bytes = INT64_MAX;
+  plan->parts = memory_take(bytes);
+  if (!plan->parts) return FONIO_NO_MEMORY;
+  conv_region image = {p->padding[0], p->in_height, p->padding[2], p->in_width};
+  fonio_status status = conv_phases_add(plan, image, p->batch, p->input_strides);
+  if (status) return status;
+  plan->image_parts = plan->part_count;
+  return conv_folds_init(plan);
+}
+
+/* The part before `part` whose packed weights serve it, too; itself if there is none. */
+static const conv_part *owner_of(const fonio_conv_plan *plan, const conv_part *part) {
+  const conv_part *owner = plan->parts;
+  while (owner < part && !same_packed(owner, part))
+    owner++;
+  return owner;
+}
+
+/* The next part from `i` on that has packed weights of its own. */
+static int64_t next_owner(const fonio_conv_plan *plan, int64_t i) {
+  while (i < plan->part_count && owner_of(plan, &plan->parts[i]) != &plan->parts[i])
+    i++;
+  return i;
+}
+
 bool conv_phases_alike(const fonio_conv_plan *a, const fonio_conv_plan *b) {
-  bool same = a->part_count == b->part_count;
-  for (int64_t i = 0; same && i < a->part_count; i++) {
-    const fonio_conv_plan *x = a->parts[i].plan, *y = b->parts[i].plan;
-    const fonio_conv_problem *p = &x->problem, *q = &y->problem;
-    same = x->algorithm == y->algorithm && x->kernels == y->kernels && p->kernel_height == q->kernel_height &&
-           p->kernel_width == q->kernel_width &&
-           memcmp(a->parts[i].last_tap, b->parts[i].last_tap, sizeof a->parts->last_tap) == 0 &&
-           memcmp(a->parts[i].tap_step, b->parts[i].tap_step, sizeof a->parts->tap_step) == 0;
-  }
-  return same;
+  int64_t i = next_owner(a, 0), j = next_owner(b, 0);
+  while (i < a->part_count && j < b->part_count && same_packed(&a->parts[i], &b->parts[j]))
+    i = next_owner(a, i + 1), j = next_owner(b, j + 1);
+  return i == a->part_count && j == b->part_count;
 }
 
 /* ---- The algorithm ---- */
@@ -140,17 +185,19 @@ bool conv_phases_alike(const fonio_conv_plan *a, const fonio_conv_plan *b) {
 static double cost(const fonio_conv_plan *plan) {
   double cycles = 300;
   for (int64_t i = 0; i < plan->part_count; i++)
-    cycles += plan->parts[i].plan->cycles / (double)plan->problem.batch;
+    cycles += plan->parts[i].plan->cycles / (double)plan->parts[i].plan->problem.batch;
   return cycles;
 }
 
 static void prepare(fonio_conv_plan *plan) {
-  plan->packed_bytes = plan->workspace_bytes = 0;
+  plan->packed_bytes = 0;
+  plan->workspace_bytes = conv_folds_workspace(plan);
   for (int64_t i = 0; i < plan->part_count; i++) {
     conv_part *part = &plan->parts[i];
-    part->packed = plan->packed_bytes;
-    plan->packed_bytes += conv_round_up(part->plan->packed_bytes, MEMORY_ALIGNMENT);
-    plan->workspace_bytes = conv_max(plan->workspace_bytes, part->plan->workspace_bytes);
+    const conv_part *owner = owner_of(plan, part);
+    part->packed = owner < part ? owner->packed : plan->packed_bytes;
+    if (owner == part) plan->packed_bytes += conv_round_up(part->plan->packed_bytes, MEMORY_ALIGNMENT);
+    if (i < plan->image_parts) plan->workspace_bytes = conv_max(plan->workspace_bytes, part->plan->workspace_bytes);
   }
 }
 
@@ -172,6 +219,28 @@ static bool leaves_pixels(const fonio_conv_problem *p) {
   return !all;
 }
 
+/* Elements that lie `apart` from each other, in bytes. */
+static void clear_line(char *line, int64_t count, int64_t apart, int64_t bytes) {
+  if (apart == bytes)
+    memset(line, 0, (size_t)(count * bytes));
+  else if (bytes == sizeof(float))
+    for (int64_t i = 0; i < count; i++)
+      memset(line + i * apart, 0, sizeof(float));
+  else
+    for (int64_t i = 0; i < count; i++)
+      memset(line + i * apart, 0, sizeof(double));
+}
+
+/* Line by line: along the second dimension where its elements lie side by side, else along the last. */
+static void clear(char *array, const int64_t shape[4], const int64_t strides[4], int64_t bytes) {
+  int line = strides[1] == 1 ? 1 : 3, other = 4 - line;
+  for (int64_t i = 0; i < shape[0]; i++)
+    for (int64_t j = 0; j < shape[other]; j++)
+      for (int64_t k = 0; k < shape[2]; k++)
+        clear_line(array + bytes * (i * strides[0] + j * strides[other] + k * strides[2]), shape[line],
+                   bytes * strides[line], bytes);
+}
+
 /* Every stride-th row from `row` on; all of its columns, or every stride-th one from `column` on. */
 static void clear_phase(const fonio_conv_problem *p, int64_t row, int64_t column, bool whole_rows, char *image) {
   int64_t bytes = (int64_t)fonio_dtype_bytes(p->dtype), step = whole_rows ? 1 : p->stride[1];
@@ -179,7 +248,7 @@ static void clear_phase(const fonio_conv_problem *p, int64_t row, int64_t column
   const int64_t shape[4] = {1, p->in_channels, conv_ceil_div(p->in_height - row, p->stride[0]),
                             conv_ceil_div(p->in_width - column, step)};
   const int64_t strides[4] = {0, s[1], s[2] * p->stride[0], s[3] * step};
-  conv_clear(image + (row * s[2] + column * s[3]) * bytes, shape, strides, bytes);
+  clear(image + (row * s[2] + column * s[3]) * bytes, shape, strides, bytes);
 }
 
 static void clear_image(const fonio_conv_problem *p, char *image) {
@@ -199,7 +268,7 @@ static const void *weight_of(const fonio_conv_plan *plan, const conv_part *part,
 
 static bool pack(const fonio_conv_plan *plan, const void *weight, void *packed) {
   bool finite = true;
-  for (int64_t i = 0; i < plan->part_count; i++) {
+  for (int64_t i = 0; i < plan->part_count; i = next_owner(plan, i + 1)) {
     const conv_part *part = &plan->parts[i];
     finite &= part->plan->algorithm->pack(part->plan, weight_of(plan, part, weight), (char *)packed + part->packed);
   }
@@ -208,27 +277,28 @@ static bool pack(const fonio_conv_plan *plan, const void *weight, void *packed) 
 
 static int64_t pieces(const fonio_conv_plan *plan) {
   int64_t sum = leaves_pixels(&plan->problem) ? plan->problem.batch : 0;
-  for (int64_t i = 0; i < plan->part_count; i++)
+  for (int64_t i = 0; i < plan->image_parts; i++)
     sum += plan->parts[i].plan->pieces;
   return sum;
 }
 
-static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
-  const fonio_conv_plan *plan = run->plan;
-  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
-  const conv_part *part = plan->parts, *end = part + plan->part_count;
-  for (; part < end && piece >= part->plan->pieces; part++)
-    piece -= part->plan->pieces;
-  if (part == end) {
-    clear_image(&plan->problem, (char *)run->buffers->grad_input + conv_input_offset(plan, piece, 0));
-    return;
-  }
-  fonio_conv_buffers buffers = {
-      .input = run->buffers->grad_output,
-      .output = (char *)run->buffers->grad_input + part->output * bytes,
-  };
+void conv_phases_run(const conv_run *run, const conv_part *part, const void *grad_output, void *output, int64_t piece,
+                     void *workspace) {
+  int64_t bytes = (int64_t)fonio_dtype_bytes(run->plan->problem.dtype);
+  fonio_conv_buffers buffers = {.input = grad_output, .output = (char *)output + part->output * bytes};
   conv_run part_run = {part->plan, &buffers, conv_at(run->packed, part->packed)};
   part->plan->algorithm->run_piece(&part_run, piece, workspace);
+}
+
+static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
+  const fonio_conv_plan *plan = run->plan;
+  const conv_part *part = plan->parts, *end = part + plan->image_parts;
+  for (; part < end && piece >= part->plan->pieces; part++)
+    piece -= part->plan->pieces;
+  if (part < end)
+    conv_phases_run(run, part, run->buffers->grad_output, run->buffers->grad_input, piece, workspace);
+  else
+    clear_image(&plan->problem, (char *)run->buffers->grad_input + conv_input_offset(plan, piece, 0));
 }
 
 const conv_algorithm conv_phases_input_gradient = {
@@ -236,10 +306,11 @@ const conv_algorithm conv_phases_input_gradient = {
     .direction = FONIO_CONV_INPUT_GRADIENT,
     .accuracy = FONIO_ACCURACY_STRICT,
     .applicable = applicable,
-    .needs = "padding with zeros",
+    .needs = "padding that is not enormous",
     .cost = cost,
     .prepare = prepare,
     .pack = pack,
     .pieces = pieces,
     .run_piece = run_piece,
+    .run_last = conv_folds_run,
 };

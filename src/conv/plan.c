@@ -73,7 +73,10 @@ void conv_plan_other(const fonio_conv_plan *plan, const conv_algorithm *algorith
       .tables = plan->tables,
       .weight_group_stride = plan->weight_group_stride,
       .parts = plan->parts,
+      .folds = plan->folds,
       .part_count = plan->part_count,
+      .image_parts = plan->image_parts,
+      .fold_count = plan->fold_count,
   };
   take_algorithm(other, algorithm);
 }
@@ -145,8 +148,8 @@ fonio_conv_plan *fonio_conv_plan_new(const fonio_conv_problem *problem, const fo
   return plan;
 }
 
-fonio_conv_plan *conv_plan_part(const fonio_conv_problem *problem, int64_t weight_group_stride,
-                                fonio_accuracy accuracy) {
+fonio_conv_plan *conv_plan_part(const fonio_conv_problem *problem, int64_t weight_group_stride, fonio_accuracy accuracy,
+                                const conv_algorithm *algorithm) {
   fonio_conv_plan *plan = memory_take_zeroed(sizeof *plan);
   if (!plan) return NULL;
   plan->references = 1;
@@ -158,7 +161,10 @@ fonio_conv_plan *conv_plan_part(const fonio_conv_problem *problem, int64_t weigh
     fonio_conv_plan_release(plan);
     return NULL;
   }
-  take_cheapest(plan, true);
+  if (algorithm && conv_can_do(algorithm, plan))
+    plan->algorithm = algorithm;
+  else
+    take_cheapest(plan, true);
   take_algorithm(plan, plan->algorithm);
   return plan;
 }
@@ -175,6 +181,7 @@ void fonio_conv_plan_release(fonio_conv_plan *plan) {
   for (int64_t i = 0; i < plan->part_count; i++)
     fonio_conv_plan_release(plan->parts[i].plan);
   memory_give(plan->parts);
+  memory_give(plan->folds);
   memory_give(plan->explanation);
   memory_give(plan->tables);
   memory_give(plan);

@@ -27,6 +27,18 @@ typedef struct conv_part {
   int64_t last_tap[2], tap_step[2]; /* which taps it takes, from the last one back; down and across */
 } conv_part;
 
+/* A rectangle of padded pixels, counted from the corner of the padding. */
+typedef struct conv_region {
+  int64_t row, rows, column, columns;
+} conv_region;
+
+/* A block of the padding: its gradients are computed in the workspace and added to those of the pixels that it shows.
+ */
+typedef struct conv_fold {
+  conv_region region;
+  int64_t first_part, end_part;
+} conv_fold;
+
 struct fonio_conv_plan {
   _Atomic int64_t references;
   fonio_conv_problem asked;   /* as the caller gave it */
@@ -39,8 +51,9 @@ struct fonio_conv_plan {
   kernel_conv geometry; /* of one image and group; points into `tables` */
   int64_t *tables;
   int64_t weight_group_stride; /* from the weights of a group to those of the next */
-  conv_part *parts;            /* of an input gradient; see phases.c */
-  int64_t part_count;
+  conv_part *parts; /* of an input gradient; see phases.c: first those of the image, then those of the folds */
+  conv_fold *folds; /* where padding shows pixels of the image; see fold.c */
+  int64_t part_count, image_parts, fold_count;
   conv_blocks blocks;
   int64_t pieces;            /* of work, in all images */
   double cycles;             /* that they are expected to take on one core */
@@ -83,6 +96,8 @@ struct conv_algorithm {
   bool (*pack)(const fonio_conv_plan *plan, const void *weight, void *packed);
   int64_t (*pieces)(const fonio_conv_plan *plan);
   void (*run_piece)(const conv_run *run, int64_t piece, void *workspace);
+  /* What is left to do for each image once all pieces are done; or NULL. */
+  void (*run_last)(const conv_run *run, int64_t image, void *workspace);
 };
 
 /* All algorithms, ended by NULL. */
@@ -102,18 +117,35 @@ bool conv_can_do(const conv_algorithm *algorithm, const fonio_conv_plan *plan);
 void conv_plan_other(const fonio_conv_plan *plan, const conv_algorithm *algorithm, fonio_conv_plan *other);
 
 /* A forward plan that is a part of another: it reads packed weights only. Its padding may be negative, which leaves out
- * the edge of the image, and its weights may have any strides. FONIO_NO_MEMORY. */
-fonio_conv_plan *conv_plan_part(const fonio_conv_problem *problem, int64_t weight_group_stride,
-                                fonio_accuracy accuracy);
+ * the edge of the image, and its weights may have any strides. By `algorithm` where that can do it, else by the
+ * cheapest. FONIO_NO_MEMORY. */
+fonio_conv_plan *conv_plan_part(const fonio_conv_problem *problem, int64_t weight_group_stride, fonio_accuracy accuracy,
+                                const conv_algorithm *algorithm);
 
 /* Fills in the parts of a plan for an input gradient. FONIO_NO_MEMORY. */
 fonio_status conv_phases_init(fonio_conv_plan *plan);
 
+/* Adds the parts for the gradients of some padded pixels, which go to an array with those strides. FONIO_NO_MEMORY. */
+fonio_status conv_phases_add(fonio_conv_plan *plan, conv_region region, int64_t batch, const int64_t strides[4]);
+
+/* Runs one piece of a part: from grad_output, which may be moved to another image, to `output`. */
+void conv_phases_run(const conv_run *run, const conv_part *part, const void *grad_output, void *output, int64_t piece,
+                     void *workspace);
+
+/* How many blocks of padding there are to fold; -1: too many. */
+int64_t conv_folds_count(const fonio_conv_problem *problem);
+
+/* Fills in a plan's folds, and their parts, once it has those of the image. FONIO_NO_MEMORY. */
+fonio_status conv_folds_init(fonio_conv_plan *plan);
+
+/* The workspace that a plan's folds need. */
+int64_t conv_folds_workspace(const fonio_conv_plan *plan);
+
+/* Adds the gradients of an image's padding to those of the image. */
+void conv_folds_run(const conv_run *run, int64_t image, void *workspace);
+
 /* Whether packed weights of one plan serve the other: the parts are the same taps for the same algorithms. */
 bool conv_phases_alike(const fonio_conv_plan *a, const fonio_conv_plan *b);
-
-/* Zeros in an array of four dimensions and any strides. */
-void conv_clear(void *array, const int64_t shape[4], const int64_t strides[4], int64_t bytes);
 
 /* Workspace of one thread: whole cache lines, so that threads do not write to the same one. */
 int64_t conv_slot_bytes(const fonio_conv_plan *plan);

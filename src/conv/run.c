@@ -51,28 +51,6 @@ static fonio_status check_buffers(const fonio_conv_plan *plan, const fonio_conv_
   return FONIO_OK;
 }
 
-/* Elements that lie `apart` from each other, in bytes. */
-static void clear_line(char *line, int64_t count, int64_t apart, int64_t bytes) {
-  if (apart == bytes)
-    memset(line, 0, (size_t)(count * bytes));
-  else if (bytes == sizeof(float))
-    for (int64_t i = 0; i < count; i++)
-      memset(line + i * apart, 0, sizeof(float));
-  else
-    for (int64_t i = 0; i < count; i++)
-      memset(line + i * apart, 0, sizeof(double));
-}
-
-/* Line by line: along the second dimension where its elements lie side by side, else along the last. */
-void conv_clear(void *array, const int64_t shape[4], const int64_t strides[4], int64_t bytes) {
-  int line = strides[1] == 1 ? 1 : 3, other = 4 - line;
-  for (int64_t i = 0; i < shape[0]; i++)
-    for (int64_t j = 0; j < shape[other]; j++)
-      for (int64_t k = 0; k < shape[2]; k++)
-        clear_line((char *)array + bytes * (i * strides[0] + j * strides[other] + k * strides[2]), shape[line],
-                   bytes * strides[line], bytes);
-}
-
 /* The pieces of a run, each with the workspace of the thread that does it. */
 typedef struct shared_run {
   const conv_run *run;
@@ -83,6 +61,11 @@ typedef struct shared_run {
 static void run_piece(void *context, int64_t piece, int slot) {
   const shared_run *s = context;
   s->run->plan->algorithm->run_piece(s->run, piece, s->workspace ? s->workspace + slot * s->slot_bytes : NULL);
+}
+
+static void run_last(void *context, int64_t image, int slot) {
+  const shared_run *s = context;
+  s->run->plan->algorithm->run_last(s->run, image, s->workspace ? s->workspace + slot * s->slot_bytes : NULL);
 }
 
 /* How many threads take part: as many as the workspace holds, where it is the caller's. */
@@ -103,6 +86,8 @@ static void run_pieces(const conv_run *run, void *workspace, int threads, run_re
   shared_run shared = {run, workspace, conv_slot_bytes(plan)};
   *report = (run_report){plan->algorithm->name, threads};
   threads_parallel_for(plan->pieces, plan->cycles, threads, run_piece, &shared);
+  if (plan->algorithm->run_last && plan->fold_count)
+    threads_parallel_for(plan->problem.batch, plan->cycles, threads, run_last, &shared);
 }
 
 /* Weights that are not finite must not meet the zeros of the padding (0 * inf is nan): the plain loops leave padding

@@ -177,6 +177,47 @@ static void large_sums_are_cut_and_joined(void **state) {
   check_input_gradient("n1c3h50w49k64r4s4u2p1");
   check_input_gradient("n1c64h29w41k64r3s3p3g64");
   check_input_gradient("n1c64h29w41k64r5s5u2p6g64lnhwc");
+  check_input_gradient("n2c700h9w11k3r3s3p4mreflect");
+  check_input_gradient("n1c3000h4w30k2r3s3u2,1p2,3mreplicatelnhwc");
+  check_input_gradient("n2c5h3w2k4r3s4u2p17,8,9,30mcircular");
+}
+
+static double dot(const void *a, const void *b, int64_t elements) {
+  double sum = 0;
+  for (int64_t i = 0; i < elements; i++)
+    sum += ((const double *)a)[i] * ((const double *)b)[i];
+  return sum;
+}
+
+/* <conv(x, w), g> is <x, gradient(g, w)>: the one linear map is the other's transpose. */
+static void check_adjoint(const char *text) {
+  fonio_conv_problem p;
+  if (fonio_conv_problem_parse(&p, text) != FONIO_OK) fail_msg("%s: %s", text, fonio_last_error());
+  int64_t inputs = p.batch * p.in_channels * p.in_height * p.in_width;
+  int64_t outputs = p.batch * p.out_channels * p.out_height * p.out_width;
+  void *x = random_array(inputs, p.dtype), *g = random_array(outputs, p.dtype);
+  void *w = random_array(p.out_channels * (p.in_channels / p.groups) * p.kernel_height * p.kernel_width, p.dtype);
+  char *y = run(&p, &(fonio_conv_plan_options){.accuracy = FONIO_ACCURACY_UNSET},
+                (fonio_conv_buffers){.input = x, .weight = w}, (size_t)outputs * sizeof(double), false);
+  char *gx = run(&p, &(fonio_conv_plan_options){.direction = FONIO_CONV_INPUT_GRADIENT},
+                 (fonio_conv_buffers){.weight = w, .grad_output = g}, (size_t)inputs * sizeof(double), false);
+  double one = dot(y + CANARY_BYTES, g, outputs), other = dot(x, gx + CANARY_BYTES, inputs);
+  double size = sqrt(dot(y + CANARY_BYTES, y + CANARY_BYTES, outputs) * dot(g, g, outputs));
+  if (!(fabs(one - other) <= 1e-12 * size)) fail_msg("%s: %.17g is not %.17g", text, one, other);
+  free(x), free(g), free(w), free(y), free(gx);
+}
+
+static void the_input_gradient_is_the_transpose(void **state) {
+  (void)state;
+  random_state = 5;
+  for (int i = 0; i < 100; i++) {
+    char text[256];
+    random_problem(text, sizeof text);
+    char *end = strrchr(text, 'b'); /* what follows: bias, dtype, layout */
+    bool channels_last = strstr(end, "nhwc");
+    strcpy(end, channels_last ? "b0tf64lnhwc" : "b0tf64");
+    check_adjoint(text);
+  }
 }
 
 /* 0 * inf is nan: where weights are not finite, padding must be left out rather than multiplied. */
@@ -197,6 +238,54 @@ static void padding_is_never_multiplied(void **state) {
     fonio_conv_packed_release(packed);
   }
   fonio_conv_plan_release(plan);
+}
+
+/* So in the gradient, where most pixels of the image lie under some taps beyond the edge of the output's gradient. */
+static void no_zeros_are_multiplied_in_a_gradient(void **state) {
+  (void)state;
+  fonio_conv_problem p;
+  assert_int_equal(fonio_conv_problem_parse(&p, "n1c1h3w3k1r3s3p1b0"), FONIO_OK);
+  float g[9], w[9] = {INFINITY, 0, 0, 0, 1, 0, 0, 0, 0}, x[9];
+  for (int i = 0; i < 9; i++)
+    g[i] = 1;
+  fonio_conv_plan *plan = fonio_conv_plan_new(&p, &(fonio_conv_plan_options){.direction = FONIO_CONV_INPUT_GRADIENT});
+  assert_string_equal(fonio_conv_plan_algorithm(plan), "phases");
+  for (int prepacked = 0; prepacked < 2; prepacked++) {
+    fonio_conv_packed *packed = prepacked ? fonio_conv_plan_pack(plan, w) : NULL;
+    fonio_conv_buffers b = {.weight = prepacked ? NULL : w, .packed = packed, .grad_output = g, .grad_input = x};
+    assert_int_equal(fonio_conv_plan_run(plan, &b), FONIO_OK);
+    for (int i = 0; i < 9; i++)
+      assert_true(i / 3 == 2 || i % 3 == 2 ? x[i] == 1 : isinf(x[i]));
+    fonio_conv_packed_release(packed);
+  }
+  fonio_conv_plan_release(plan);
+}
+
+/* Packed weights serve the plans of all sizes with the same taps by the same algorithms, and no other. */
+static void packed_taps_are_told_apart(void **state) {
+  (void)state;
+  static const struct {
+    const char *problem;
+    bool fits;
+  } others[] = {{"n2c4h11w14k8r3s3u2p1", true},   {"n1c4h30w30k8r3s3u2p1mreflect", true},
+                {"n1c4h9w9k8r3s3u2p1d2", false},  {"n1c4h9w9k8r3s3p1", false},
+                {"n1c4h9w9k8r3s3u3p1", false},    {"n1c4h1w9k8r3s3u2p1", false},
+                {"n1c4h9w9k8r3s3u2p1tf64", false}};
+  fonio_conv_problem p;
+  fonio_conv_plan_options options = {.direction = FONIO_CONV_INPUT_GRADIENT, .algorithm = "phases"};
+  assert_int_equal(fonio_conv_problem_parse(&p, "n1c4h9w12k8r3s3u2p1"), FONIO_OK);
+  fonio_conv_plan *plan = fonio_conv_plan_new(&p, &options);
+  double w[288] = {0}, g[4096] = {0}, x[8192];
+  fonio_conv_packed *packed = fonio_conv_plan_pack(plan, w);
+  fonio_conv_plan_release(plan);
+  for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+    assert_int_equal(fonio_conv_problem_parse(&p, others[i].problem), FONIO_OK);
+    plan = fonio_conv_plan_new(&p, &options);
+    fonio_conv_buffers b = {.packed = packed, .grad_output = g, .grad_input = x};
+    assert_int_equal(fonio_conv_plan_run(plan, &b), others[i].fits ? FONIO_OK : FONIO_VALUE_ERROR);
+    fonio_conv_plan_release(plan);
+  }
+  fonio_conv_packed_release(packed);
 }
 
 static void bad_calls_are_refused(void **state) {
@@ -275,7 +364,10 @@ int main(void) {
       cmocka_unit_test(algorithms_agree_with_the_plain_loops),
       cmocka_unit_test(sums_may_shrink_to_nothing),
       cmocka_unit_test(large_sums_are_cut_and_joined),
+      cmocka_unit_test(the_input_gradient_is_the_transpose),
       cmocka_unit_test(padding_is_never_multiplied),
+      cmocka_unit_test(no_zeros_are_multiplied_in_a_gradient),
+      cmocka_unit_test(packed_taps_are_told_apart),
       cmocka_unit_test(bad_calls_are_refused),
       cmocka_unit_test(impossible_problems_are_refused),
       cmocka_unit_test(a_plan_keeps_the_problem_as_asked),
