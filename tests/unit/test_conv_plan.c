@@ -267,9 +267,8 @@ static void packed_taps_are_told_apart(void **state) {
   static const struct {
     const char *problem;
     bool fits;
-  } others[] = {{"n2c4h11w14k8r3s3u2p1", true},   {"n1c4h30w30k8r3s3u2p1mreflect", true},
-                {"n1c4h9w9k8r3s3u2p1d2", false},  {"n1c4h9w9k8r3s3p1", false},
-                {"n1c4h9w9k8r3s3u3p1", false},    {"n1c4h1w9k8r3s3u2p1", false},
+  } others[] = {{"n2c4h9w12k8r3s3u2p1", true},    {"n1c4h9w9k8r3s3u2p1d2", false}, {"n1c4h9w9k8r3s3p1", false},
+                {"n1c4h9w9k8r3s3u3p1", false},    {"n1c4h1w9k8r3s3u2p1", false},   {"n1c4h9w12k8r3s2u2p1", false},
                 {"n1c4h9w9k8r3s3u2p1tf64", false}};
   fonio_conv_problem p;
   fonio_conv_plan_options options = {.direction = FONIO_CONV_INPUT_GRADIENT, .algorithm = "phases"};
@@ -282,7 +281,8 @@ static void packed_taps_are_told_apart(void **state) {
     assert_int_equal(fonio_conv_problem_parse(&p, others[i].problem), FONIO_OK);
     plan = fonio_conv_plan_new(&p, &options);
     fonio_conv_buffers b = {.packed = packed, .grad_output = g, .grad_input = x};
-    assert_int_equal(fonio_conv_plan_run(plan, &b), others[i].fits ? FONIO_OK : FONIO_VALUE_ERROR);
+    if (fonio_conv_plan_run(plan, &b) != (others[i].fits ? FONIO_OK : FONIO_VALUE_ERROR))
+      fail_msg("%s", others[i].problem);
     fonio_conv_plan_release(plan);
   }
   fonio_conv_packed_release(packed);
