@@ -158,24 +158,76 @@ void NAME(pack_pixels)(const kernel_conv *conv, const kernel_pixels *part, const
   }
 }
 
+/* ---- Weights ---- */
+
+/* Input channels that are taken at a time for a vector of output channels: a cache line of each of these is read whole
+ * before the next vector of them, which may lie in the same sets of the cache, takes its place. */
+#define LINE_CHANNELS (64 / REAL_BYTES)
+
+INLINE vec across_channels(const real *w, int64_t stride) {
+  vec values = vec_zero();
+#pragma GCC unroll 16
+  for (int i = 0; i < LANES; i++)
+    values[i] = w[i * stride];
+  return values;
+}
+
+/* A vector of output channels of some input channels. */
+INLINE void pack_vectors(const real *w, const int64_t strides[4], int64_t channels, int64_t width, real *out) {
+  for (int64_t c = 0; c < channels; c++)
+    vec_store(out + c * width,
+              strides[0] == 1 ? vec_load(w + c * strides[1]) : across_channels(w + c * strides[1], strides[0]));
+}
+
+/* One output channel, or zeros in its place. */
+INLINE void pack_channel(const real *w, int64_t stride, int64_t channels, int64_t width, bool exists, real *out) {
+  for (int64_t c = 0; c < channels; c++)
+    out[c * width] = exists ? w[c * stride] : 0;
+}
+
+/* One tap of `width` output channels, `exist` of which do, input channel by input channel. */
+static void pack_tap(const real *weight, const int64_t strides[4], int64_t in_channels, int64_t exist, int64_t width,
+                     real *out) {
+  for (int64_t first = 0; first < in_channels; first += LINE_CHANNELS) {
+    int64_t channels = least(LINE_CHANNELS, in_channels - first), m = 0;
+    const real *from = weight + first * strides[1];
+    real *to = out + first * width;
+    for (; m + LANES <= exist; m += LANES)
+      pack_vectors(from + m * strides[0], strides, channels, width, to + m);
+    for (; m < exist; m++)
+      pack_channel(from + m * strides[0], strides[1], channels, width, true, to + m);
+    for (; m < width; m++)
+      pack_channel(from, strides[1], channels, width, false, to + m);
+  }
+}
+
+/* 0, or NaN where a number is not finite: inf * 0 and nan * 0 are nan. */
+static real sum_of_zeros(const real *numbers, int64_t count) {
+  vec sums[4] = {vec_zero(), vec_zero(), vec_zero(), vec_zero()};
+  int64_t i = 0;
+  for (; i + 4 * LANES <= count; i += 4 * LANES)
+    for (int j = 0; j < 4; j++)
+      sums[j] += vec_load(numbers + i + j * LANES) * vec_zero();
+  vec sum = sums[0] + sums[1] + sums[2] + sums[3];
+  for (; i < count; i += LANES)
+    sum += vec_load_part(numbers + i, least(LANES, count - i)) * vec_zero();
+  real total = 0;
+  for (int j = 0; j < LANES; j++)
+    total += sum[j];
+  return total;
+}
+
 /* Weights of `width` output channels from `first` on, term by term; channels that do not exist are zero. Returns 0, or
- * nan where one is not finite: inf * 0 and nan * 0 are nan. */
+ * NaN where one is not finite. */
 static real pack_block(const kernel_conv *conv, const real *weight, int64_t first, int64_t width, real *out) {
   const int64_t *strides = conv->weight_strides;
-  int64_t exist = clamp(conv->out_channels - first, 0, width);
-  real not_finite = 0;
-  for (int64_t r = 0; r < conv->kernel_height; r++)
-    for (int64_t s = 0; s < conv->kernel_width; s++)
-      for (int64_t c = 0; c < conv->in_channels; c++, out += width) {
-        const real *w = weight + first * strides[0] + c * strides[1] + r * strides[2] + s * strides[3];
-        for (int64_t m = 0; m < exist; m++) {
-          out[m] = w[m * strides[0]];
-          not_finite += out[m] * 0;
-        }
-        for (int64_t m = exist; m < width; m++)
-          out[m] = 0;
-      }
-  return not_finite;
+  int64_t taps = conv->kernel_height * conv->kernel_width, exist = clamp(conv->out_channels - first, 0, width);
+  for (int64_t tap = 0; tap < taps; tap++) {
+    int64_t r = tap / conv->kernel_width, s = tap % conv->kernel_width;
+    pack_tap(weight + first * strides[0] + r * strides[2] + s * strides[3], strides, conv->in_channels, exist, width,
+             out + tap * conv->in_channels * width);
+  }
+  return sum_of_zeros(out, taps * conv->in_channels * width);
 }
 
 /* Blocks of at most `widest` output channels; the last is narrower, a multiple of `multiple` wide. */
