@@ -107,7 +107,8 @@ static void row_narrow(const pixel_row *row) {
 void NAME(depthwise_pixels)(const kernel_conv *conv, const void *const *const *rows, int64_t channels,
                             const void *weights, const void *bias, void *output) {
   pixel_row row = {conv, rows, channels, weights, bias, output};
-  int64_t kernel = conv->dilation[1] == 1 ? conv->kernel_width : 0, stride = conv->stride[1];
+  /* Without vectors the unrolled ones gain little, and are large. */
+  int64_t kernel = LANES > 1 && conv->dilation[1] == 1 ? conv->kernel_width : 0, stride = conv->stride[1];
   if (channels < LANES)
     row_narrow(&row);
   else if (conv->out_width < TILE_PIXELS)

@@ -253,10 +253,10 @@ typedef void (*band_function)(const band *b);
 
 static band_function find_band(const kernel_conv *conv, int64_t rows) {
   int64_t stride = conv->stride[1], size = conv->kernel_height;
+  /* Without vectors the unrolled ones gain little, and are large. */
+  if (LANES == 1) return rows < BAND_ROWS ? band_row_n : band_any_n;
   if (rows < BAND_ROWS) return stride == 1 ? band_row : stride == 2 ? band_row_2 : band_row_n;
-  /* Without vectors the unrolled ones gain nothing, and are large. */
-  bool square = LANES > 1 && size == conv->kernel_width && conv->stride[0] == stride &&
-                conv->dilation[0] * conv->dilation[1] == 1;
+  bool square = size == conv->kernel_width && conv->stride[0] == stride && conv->dilation[0] * conv->dilation[1] == 1;
   if (square && size == 3 && stride <= 2) return stride == 1 ? band_small3 : band_small3_2;
   if (square && size == 5 && stride <= 2) return stride == 1 ? band_small5 : band_small5_2;
   if (square && size == 7 && stride == 1) return band_small7;
