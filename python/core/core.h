@@ -92,7 +92,24 @@ PyObject *core_tensor_new(fonio_tensor *tensor);
 /* The tensor of a Tensor, borrowed. */
 fonio_tensor *core_tensor_of(PyObject *object);
 
+PyObject *core_tensor_dlpack(PyObject *self, PyObject *arguments, PyObject *keywords);
+PyObject *core_tensor_dlpack_device(PyObject *self, PyObject *unused);
+PyObject *core_tensor_adopt(PyObject *type, PyObject *other);
+PyObject *core_tensor_assign(PyObject *self, PyObject *other);
+PyObject *core_set_tensor_class(PyObject *module, PyObject *type);
+
+/* The same with a reference of one's own, for a call that gives the interpreter's lock away: meanwhile the object may
+ * come to stand for another tensor. */
+fonio_tensor *core_tensor_hold(PyObject *object);
+
 bool core_add_tensor(PyObject *module);
+
+/* ---- core_methods.c, core_create.c, core_layer.c ---- */
+
+extern PyMethodDef core_tensor_methods[], core_create_functions[], core_layer_functions[];
+extern PyGetSetDef core_tensor_properties[];
+
+bool core_add_layer(PyObject *module);
 
 /* ---- Arguments: core_arguments.c ---- */
 

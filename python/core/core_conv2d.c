@@ -218,8 +218,10 @@ static bool run(const forward *call, const core_plan *plan, void *output) {
       .output = output,
   };
   fonio_status status;
-  Py_BEGIN_ALLOW_THREADS status = fonio_conv_plan_run(plan->plan, &buffers);
-  Py_END_ALLOW_THREADS return !core_failed(status);
+  PyThreadState *state = PyEval_SaveThread();
+  status = fonio_conv_plan_run(plan->plan, &buffers);
+  PyEval_RestoreThread(state);
+  return !core_failed(status);
 }
 
 static bool check_overlap(const forward *call) {
@@ -271,10 +273,15 @@ static PyObject *run_on_tensors(PyObject *const *values) {
            NULL;
   if (mistyped || !core_read_geometry(&geometry, values + STRIDE, &mistyped))
     return mistyped ? core_raise_combination(&signature, values) : NULL;
-  fonio_tensor *input = core_tensor_of(values[INPUT]), *weight = core_tensor_of(values[WEIGHT]);
-  fonio_tensor *bias = given(values[BIAS]) ? core_tensor_of(values[BIAS]) : NULL, *made;
-  Py_BEGIN_ALLOW_THREADS made = fonio_tensor_conv2d_with(input, weight, bias, &geometry.args);
-  Py_END_ALLOW_THREADS return core_tensor_new(made);
+  fonio_tensor *input = core_tensor_hold(values[INPUT]), *weight = core_tensor_hold(values[WEIGHT]);
+  fonio_tensor *bias = given(values[BIAS]) ? core_tensor_hold(values[BIAS]) : NULL, *made;
+  PyThreadState *state = PyEval_SaveThread();
+  made = fonio_tensor_conv2d_with(input, weight, bias, &geometry.args);
+  PyEval_RestoreThread(state);
+  fonio_tensor_release(input);
+  fonio_tensor_release(weight);
+  fonio_tensor_release(bias);
+  return core_tensor_new(made);
 }
 
 PyObject *core_conv2d(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *names) {

@@ -91,5 +91,7 @@ static const char plan_count_doc[] =
 static const char clear_plans_doc[] = "clear_plans($module, /)\n--\n\nForgets those plans.";
 static const char live_allocations_doc[] =
     "live_allocations($module, /)\n--\n\nHow many blocks of memory the library holds.";
+static const char set_tensor_class_doc[] =
+    "set_tensor_class($module, type, /)\n--\n\nThe class of the tensors that the functions here make.";
 
 #endif

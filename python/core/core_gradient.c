@@ -135,8 +135,10 @@ static bool make_gradient(gradient *result, const core_array *like, const core_a
 
 static bool run(const core_plan *plan, const fonio_conv_buffers *buffers) {
   fonio_status status;
-  Py_BEGIN_ALLOW_THREADS status = fonio_conv_plan_run(plan->plan, buffers);
-  Py_END_ALLOW_THREADS return !core_failed(status);
+  PyThreadState *state = PyEval_SaveThread();
+  status = fonio_conv_plan_run(plan->plan, buffers);
+  PyEval_RestoreThread(state);
+  return !core_failed(status);
 }
 
 /* The strides that a gradient is written with, in place of those of the array that it belongs to. */

@@ -14,8 +14,10 @@ static PyObject *set_num_threads(PyObject *module, PyObject *given) {
   long long threads = PyLong_AsLongLongAndOverflow(given, &over);
   if (over || threads > 256 || threads < 1) threads = over > 0 || threads > 256 ? 256 : 0;
   fonio_status status;
-  Py_BEGIN_ALLOW_THREADS status = fonio_set_num_threads((int)threads);
-  Py_END_ALLOW_THREADS if (core_failed(status)) return NULL;
+  PyThreadState *state = PyEval_SaveThread();
+  status = fonio_set_num_threads((int)threads);
+  PyEval_RestoreThread(state);
+  if (core_failed(status)) return NULL;
   Py_RETURN_NONE;
 }
 
@@ -77,6 +79,7 @@ static PyMethodDef functions[] = {
     {"set_accuracy", set_accuracy, METH_O, set_accuracy_doc},
     {"get_accuracy", get_accuracy, METH_NOARGS, get_accuracy_doc},
     {"live_allocations", live_allocations, METH_NOARGS, live_allocations_doc},
+    {"set_tensor_class", core_set_tensor_class, METH_O, set_tensor_class_doc},
     {"config", config, METH_NOARGS, config_doc},
     {0},
 };
@@ -88,7 +91,9 @@ static PyModuleDef definition = {
 
 PyMODINIT_FUNC PyInit__core(void) {
   PyObject *module = PyModule_Create(&definition);
-  if (!module || !core_add_tensor(module) || PyModule_AddStringConstant(module, "version", fonio_version())) {
+  if (!module || !core_add_tensor(module) || !core_add_layer(module) ||
+      PyModule_AddFunctions(module, core_create_functions) || PyModule_AddFunctions(module, core_layer_functions) ||
+      PyModule_AddStringConstant(module, "version", fonio_version())) {
     Py_XDECREF(module);
     return NULL;
   }

@@ -21,16 +21,148 @@ from fonio._core import (
     set_num_threads,
 )
 from fonio._core import version as __version__
+from fonio._dtypes import (
+    Size,
+    bfloat16,
+    complex32,
+    complex64,
+    complex128,
+    dtype,
+    float8_e4m3fn,
+    float8_e5m2,
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
+from fonio._dtypes import bool_ as bool
+from fonio._dtypes import complex32 as chalf
+from fonio._dtypes import complex64 as cfloat
+from fonio._dtypes import complex128 as cdouble
+from fonio._dtypes import float16 as half
+from fonio._dtypes import float32 as float
+from fonio._dtypes import float64 as double
+from fonio._dtypes import int16 as short
+from fonio._dtypes import int32 as int
+from fonio._dtypes import int64 as long
+from fonio._functions import (
+    allclose,
+    arange,
+    empty,
+    enable_grad,
+    equal,
+    from_dlpack,
+    from_numpy,
+    full,
+    initial_seed,
+    is_grad_enabled,
+    is_tensor,
+    manual_seed,
+    no_grad,
+    ones,
+    ones_like,
+    rand,
+    randint,
+    randn,
+    randperm,
+    seed,
+    set_grad_enabled,
+    set_printoptions,
+    tensor,
+    zeros,
+    zeros_like,
+)
+from fonio._tensor import Tensor, channels_last, contiguous_format
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fonio import autograd, nn
+
+
+def __getattr__(name: str) -> object:
+    """fonio.nn and fonio.autograd, which are imported when they are first asked for."""
+    if name in ("autograd", "nn"):
+        import importlib
+
+        return importlib.import_module(f"fonio.{name}")
+    raise AttributeError(f"module 'fonio' has no attribute '{name}'")
+
 
 __all__ = [
+    "Size",
+    "Tensor",
     "__version__",
+    "allclose",
+    "arange",
+    "autograd",
+    "bfloat16",
+    "bool",
+    "cdouble",
+    "cfloat",
+    "chalf",
+    "channels_last",
+    "complex128",
+    "complex32",
+    "complex64",
+    "contiguous_format",
     "conv2d",
     "conv2d_input",
     "conv2d_weight",
+    "double",
+    "dtype",
+    "empty",
+    "enable_grad",
+    "equal",
     "explain",
+    "float",
+    "float16",
+    "float32",
+    "float64",
+    "float8_e4m3fn",
+    "float8_e5m2",
+    "from_dlpack",
+    "from_numpy",
+    "full",
     "get_accuracy",
     "get_num_threads",
+    "half",
+    "initial_seed",
+    "int",
+    "int16",
+    "int32",
+    "int64",
+    "int8",
+    "is_grad_enabled",
+    "is_tensor",
+    "long",
+    "manual_seed",
+    "nn",
+    "no_grad",
+    "ones",
+    "ones_like",
+    "rand",
+    "randint",
+    "randn",
+    "randperm",
+    "seed",
     "set_accuracy",
+    "set_grad_enabled",
     "set_num_threads",
+    "set_printoptions",
+    "short",
     "show_config",
+    "tensor",
+    "uint16",
+    "uint32",
+    "uint64",
+    "uint8",
+    "zeros",
+    "zeros_like",
 ]
