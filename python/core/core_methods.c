@@ -89,8 +89,9 @@ static int set_grad(PyObject *self, PyObject *value, void *unused) {
   (void)unused;
   fonio_tensor *grad = NULL;
   if (value && value != Py_None && !(grad = tensor_argument(value))) {
-    PyErr_Format(PyExc_TypeError, "assigned grad expected to be a Tensor or None but got grad of type %R",
-                 Py_TYPE(value));
+    PyObject *name = PyType_GetName(Py_TYPE(value));
+    PyErr_Format(PyExc_TypeError, "assigned grad expected to be a Tensor or None but got grad of type %S", name);
+    Py_XDECREF(name);
     return -1;
   }
   return core_failed(fonio_tensor_set_grad(core_tensor_of(self), grad)) ? -1 : 0;

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 def _made(tensor: Tensor, requires_grad: bool) -> Tensor:
     if requires_grad:
+        if not (tensor.dtype.is_floating_point or tensor.dtype.is_complex):
+            raise RuntimeError("Only Tensors of floating point and complex dtype can require gradients")
         tensor.requires_grad = True
     return tensor
 

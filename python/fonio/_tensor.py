@@ -109,7 +109,7 @@ class Tensor(_core.Tensor):
         import numpy
 
         try:
-            return numpy.asarray(memoryview(self))
+            return numpy.asarray(memoryview(self))  # type: ignore[arg-type]
         except BufferError:
             raise TypeError(f"Got unsupported ScalarType {_SCALAR_NAMES.get(self.dtype, self.dtype)}") from None
 

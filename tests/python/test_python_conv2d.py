@@ -83,7 +83,7 @@ def check_lifted(rng, case):
 
 
 def test_random_problems(seed, cases):
-    expect_none(failures_of(seed, cases(500), problems.random_case, check_random))
+    expect_none(failures_of(seed, cases(300), problems.random_case, check_random))
 
 
 @pytest.mark.parametrize("draw", ["draw_same", "draw_four_sides", "draw_wrapping"])

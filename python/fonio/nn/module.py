@@ -422,7 +422,7 @@ class Module:
         errors: list[str] = []
         self._load(dict(state_dict), "", assign, missing, unexpected, errors)
         if strict:
-            for words, names in (("Missing", missing), ("Unexpected", unexpected)):
+            for words, names in (("Unexpected", unexpected), ("Missing", missing)):
                 if names:
                     quoted = ", ".join(f'"{name}"' for name in names)
                     errors.insert(0, f"{words} key(s) in state_dict: {quoted}. ")
