@@ -78,7 +78,7 @@ static void move(search *s, double *kernel, const double *slope, int step) {
 static double take_step(search *s, int step) {
   double value = NAN;
   fonio_tensor *loss = loss_of(s), *slope = NULL;
-  if (!fonio_grad(loss, 1, &s->kernel, NULL, false, false, &slope) && !fonio_tensor_item(loss, &value))
+  if (!fonio_grad(loss, 1, &s->kernel, NULL, false, false, false, &slope) && !fonio_tensor_item(loss, &value))
     move(s, fonio_tensor_data(s->kernel), fonio_tensor_const_data(slope), step);
   fonio_tensor_release(slope);
   fonio_tensor_release(loss);

@@ -45,19 +45,25 @@ FONIO_API bool fonio_grad_enabled(void);
  *   bool before = fonio_set_grad_enabled(false);  ...  fonio_set_grad_enabled(before);      // with torch.no_grad(): */
 FONIO_API bool fonio_set_grad_enabled(bool enabled);
 
-/* tensor.backward(gradient, retain_graph): adds to the .grad of every leaf that `tensor` came from. `gradient` NULL: 1,
- * for a tensor of one element. Without `retain_graph` the graph's saved tensors are freed. On failure no .grad is
- * changed. FONIO_RUNTIME_ERROR with torch's texts. */
-FONIO_API fonio_status fonio_tensor_backward_with(fonio_tensor *tensor, fonio_tensor *gradient, bool retain_graph);
+/* tensor.backward(gradient, retain_graph, create_graph): adds to the .grad of every leaf that `tensor` came from.
+ * `gradient` NULL: 1, for a tensor of one element. Without `retain_graph` the graph's saved tensors are freed (torch
+ * retains it with `create_graph` unless told otherwise). With `create_graph` the way back is recorded like any
+ * operation: a .grad then has a history, which leads to the leaf itself; that they hold each other ends, as torch warns
+ * (once in a process), only with fonio_tensor_set_grad(leaf, NULL). fonio_grad makes no such cycle, but for tensors
+ * that keep their gradient. On failure no .grad is changed. FONIO_RUNTIME_ERROR with torch's texts. */
+FONIO_API fonio_status fonio_tensor_backward_with(fonio_tensor *tensor, fonio_tensor *gradient, bool retain_graph,
+                                                  bool create_graph);
 
 /* tensor.backward(). */
 FONIO_API fonio_status fonio_tensor_backward(fonio_tensor *tensor);
 
-/* torch.autograd.grad(output, inputs, grad_output, retain_graph, allow_unused): writes `count` new tensors to `grads`
- * (the caller releases each), NULL for an unused input where that is allowed. As in torch they may share memory with
- * each other and with `grad_output`. No leaf's .grad changes. On failure `grads` is untouched. */
+/* torch.autograd.grad(output, inputs, grad_output, retain_graph, create_graph, allow_unused): writes `count` new
+ * tensors to `grads` (the caller releases each), NULL for an unused input where that is allowed. As in torch they may
+ * share memory with each other and with `grad_output`. With `create_graph` they have a history of their own, so that
+ * gradients can be taken of them in turn, as often as one likes. No leaf's .grad changes. On failure `grads` is
+ * untouched. */
 FONIO_API fonio_status fonio_grad(fonio_tensor *output, int count, fonio_tensor *const *inputs,
-                                  fonio_tensor *grad_output, bool retain_graph, bool allow_unused,
+                                  fonio_tensor *grad_output, bool retain_graph, bool create_graph, bool allow_unused,
                                   fonio_tensor **grads);
 
 /* torch.autograd.gradcheck: compares the gradients of `function` at `inputs` (float64; those that require a gradient
@@ -68,6 +74,14 @@ FONIO_API fonio_status fonio_grad(fonio_tensor *output, int count, fonio_tensor 
 typedef fonio_tensor *(*fonio_gradcheck_function)(fonio_tensor *const *inputs, int count, void *user);
 FONIO_API fonio_status fonio_gradcheck(fonio_gradcheck_function function, void *user, int count,
                                        fonio_tensor *const *inputs, double eps, double atol, double rtol);
+
+/* torch.autograd.gradgradcheck: the same for the gradients of `function` with respect to each of these inputs, as
+ * functions of the inputs and of `grad_output`, the gradient of what `function` returns. `grad_output` NULL: drawn from
+ * the default generator, as torch does, and checked like an input; one that is given is checked if it requires a
+ * gradient. */
+FONIO_API fonio_status fonio_gradgradcheck(fonio_gradcheck_function function, void *user, int count,
+                                           fonio_tensor *const *inputs, fonio_tensor *grad_output, double eps,
+                                           double atol, double rtol);
 
 #ifdef __cplusplus
 }

@@ -31,15 +31,31 @@ FONIO_NEW fonio_tensor *fonio_tensor_conv2d_with(fonio_tensor *input, fonio_tens
 
 /* ---- Arithmetic: floating-point dtypes, torch's broadcasting and type promotion between float32 and float64 ---- */
 
-/* torch.add(a, b) and torch.mul(a, b). FONIO_RUNTIME_ERROR with torch's text for shapes that cannot be broadcast. */
+/* torch.add(a, b), sub, mul and div. FONIO_RUNTIME_ERROR with torch's text for shapes that cannot be broadcast. A
+ * number beside a tensor is a tensor with no dimensions: fonio_tensor_full(dtype, 2, FONIO_SCALAR). */
 FONIO_NEW fonio_tensor *fonio_tensor_add(fonio_tensor *a, fonio_tensor *b);
+FONIO_NEW fonio_tensor *fonio_tensor_sub(fonio_tensor *a, fonio_tensor *b);
 FONIO_NEW fonio_tensor *fonio_tensor_mul(fonio_tensor *a, fonio_tensor *b);
+FONIO_NEW fonio_tensor *fonio_tensor_div(fonio_tensor *a, fonio_tensor *b);
 
-/* tensor.sum(): of all elements, a tensor with no dimensions. */
+/* torch.neg, exp, log and relu, elementwise. */
+FONIO_NEW fonio_tensor *fonio_tensor_neg(fonio_tensor *tensor);
+FONIO_NEW fonio_tensor *fonio_tensor_exp(fonio_tensor *tensor);
+FONIO_NEW fonio_tensor *fonio_tensor_log(fonio_tensor *tensor);
+FONIO_NEW fonio_tensor *fonio_tensor_relu(fonio_tensor *tensor);
+
+/* torch.pow(tensor, exponent), with one number for all elements. */
+FONIO_NEW fonio_tensor *fonio_tensor_pow(fonio_tensor *tensor, double exponent);
+
+/* tensor.sum() and tensor.mean(): of all elements, a tensor with no dimensions. */
 FONIO_NEW fonio_tensor *fonio_tensor_sum(fonio_tensor *tensor);
-
-/* tensor.mean(): of all elements. */
 FONIO_NEW fonio_tensor *fonio_tensor_mean(fonio_tensor *tensor);
+
+/* tensor.sum(dims, keepdim) and tensor.mean(dims, keepdim): over `count` dimensions, negative from the end; 0: over
+ * all. They go, or have one element. Float32 is added up in double precision. FONIO_INDEX_ERROR, FONIO_RUNTIME_ERROR
+ * with torch's texts. */
+FONIO_NEW fonio_tensor *fonio_tensor_sum_dims(fonio_tensor *tensor, int count, const int64_t *dims, bool keepdim);
+FONIO_NEW fonio_tensor *fonio_tensor_mean_dims(fonio_tensor *tensor, int count, const int64_t *dims, bool keepdim);
 
 /* ---- Views: they share the storage ---- */
 

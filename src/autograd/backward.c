@@ -44,7 +44,7 @@ static fonio_status check_output(const fonio_tensor *output, const fonio_tensor 
 /* The gradient of `output` with respect to itself, in its dtype. */
 static fonio_tensor *first_gradient(const fonio_tensor *output, fonio_tensor *given) {
   if (!given) return fonio_tensor_ones(output->dtype, output->ndim, output->shape);
-  return given->dtype == output->dtype ? fonio_tensor_retain(given) : tensor_convert(given, output->dtype);
+  return fonio_tensor_to(given, output->dtype);
 }
 
 static fonio_status run_from(autograd_pass *pass, const fonio_tensor *output, fonio_tensor *given, bool retain_graph) {
@@ -70,15 +70,17 @@ static bool has_strides(const fonio_tensor *tensor, const int64_t *strides) {
   return true;
 }
 
-/* `gradient` itself if it can become the leaf's .grad without anyone else seeing it, otherwise a copy. */
+/* `gradient` itself if it can become the leaf's .grad without anyone else seeing it, otherwise a copy; with
+ * create_graph always a copy, as in torch. */
 static fonio_tensor *first_grad(const fonio_tensor *leaf, fonio_tensor *gradient) {
   int64_t strides[FONIO_MAX_DIMS];
   if (!grad_strides(leaf, strides)) return fail_null(FONIO_RUNTIME_ERROR, "Stride calculation overflowed");
-  bool own = atomic_load(&gradient->references) == 1 && atomic_load(&gradient->storage->references) == 1;
+  bool own = !fonio_grad_enabled() && atomic_load(&gradient->references) == 1 &&
+             atomic_load(&gradient->storage->references) == 1;
   if (own && has_strides(gradient, strides)) return fonio_tensor_retain(gradient);
   fonio_tensor *copy = tensor_empty_strided(leaf->dtype, leaf->ndim, leaf->shape, strides);
   if (copy) copy_values(copy, gradient);
-  return copy;
+  return autograd_record_grad(copy, gradient);
 }
 
 /* Makes sure that nothing but the adding is left to do. A gradient that lies in the memory of .grad is copied: it is
@@ -97,13 +99,13 @@ static fonio_status prepare_addition(pass_target *target) {
 
 static fonio_status prepare(pass_target *target) {
   fonio_tensor *keeper = target->keeper;
-  if (target->leaf && keeper->grad) return prepare_addition(target);
-  if (target->leaf)
+  if (target->leaf && keeper->grad && !fonio_grad_enabled()) return prepare_addition(target);
+  if (keeper->grad)
+    target->result = fonio_tensor_add(keeper->grad, target->gradient);
+  else if (target->leaf)
     target->result = first_grad(keeper, target->gradient);
-  else if (keeper->grad)
-    target->result = tensor_add(keeper->grad, target->gradient);
   else
-    target->result = tensor_copy_contiguous(target->gradient);
+    target->result = autograd_record_grad(tensor_copy_contiguous(target->gradient), target->gradient);
   return target->result ? FONIO_OK : fonio_last_status();
 }
 
@@ -139,26 +141,42 @@ static void collect_leaves(autograd_pass *pass) {
   }
 }
 
-fonio_status fonio_tensor_backward_with(fonio_tensor *tensor, fonio_tensor *gradient, bool retain_graph) {
+static fonio_status run_to_all(autograd_pass *pass, fonio_tensor *tensor, fonio_tensor *gradient, bool retain_graph) {
+  fonio_status status = pass_begin(pass, tensor);
+  if (status) return status;
+  pass_want_all(pass);
+  status = run_from(pass, tensor, gradient, retain_graph);
+  if (status) return status;
+  collect_leaves(pass);
+  return commit(pass);
+}
+
+/* Once in a process, as torch does. */
+static void warn_of_cycle(void) {
+  static _Atomic bool warned;
+  if (atomic_exchange(&warned, true)) return;
+  warn("Using backward() with create_graph=True will create a reference cycle between the parameter and its gradient "
+       "which can cause a memory leak. We recommend using autograd.grad when creating the graph to avoid this. If you "
+       "have to use this function, make sure to reset the .grad fields of your parameters to None after use to break "
+       "the cycle and avoid the leak.");
+}
+
+fonio_status fonio_tensor_backward_with(fonio_tensor *tensor, fonio_tensor *gradient, bool retain_graph,
+                                        bool create_graph) {
   if (!tensor) return fail_given_null("fonio_tensor_backward");
   fonio_status status = check_output(tensor, gradient);
   if (status) return status;
+  if (create_graph) warn_of_cycle();
   autograd_pass pass;
-  status = pass_begin(&pass, tensor);
-  if (!status) {
-    pass_want_all(&pass);
-    status = run_from(&pass, tensor, gradient, retain_graph);
-  }
-  if (!status) {
-    collect_leaves(&pass);
-    status = commit(&pass);
-  }
+  bool before = fonio_set_grad_enabled(create_graph);
+  status = run_to_all(&pass, tensor, gradient, retain_graph);
+  fonio_set_grad_enabled(before);
   pass_end(&pass);
   return status;
 }
 
 fonio_status fonio_tensor_backward(fonio_tensor *tensor) {
-  return fonio_tensor_backward_with(tensor, NULL, false);
+  return fonio_tensor_backward_with(tensor, NULL, false, false);
 }
 
 /* ---- grad ---- */
@@ -197,7 +215,7 @@ static fonio_status run_to(autograd_pass *pass, fonio_tensor *output, int count,
 }
 
 fonio_status fonio_grad(fonio_tensor *output, int count, fonio_tensor *const *inputs, fonio_tensor *grad_output,
-                        bool retain_graph, bool allow_unused, fonio_tensor **grads) {
+                        bool retain_graph, bool create_graph, bool allow_unused, fonio_tensor **grads) {
   if (!output || (count > 0 && (!inputs || !grads))) return fail_given_null("fonio_grad");
   for (int i = 0; i < count; i++)
     if (!inputs[i]) return fail_given_null("fonio_grad");
@@ -206,7 +224,9 @@ fonio_status fonio_grad(fonio_tensor *output, int count, fonio_tensor *const *in
   if (!status) status = check_inputs(count, inputs);
   if (status) return status;
   autograd_pass pass;
+  bool before = fonio_set_grad_enabled(create_graph);
   status = run_to(&pass, output, count, inputs, grad_output, retain_graph, allow_unused);
+  fonio_set_grad_enabled(before);
   for (int i = 0; !status && i < count; i++) {
     const pass_target *target = pass_find(&pass, inputs[i]);
     grads[i] = target && target->gradient ? fonio_tensor_retain(target->gradient) : NULL;

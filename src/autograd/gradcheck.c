@@ -98,7 +98,7 @@ static fonio_status read_elements(const fonio_tensor *tensor, double *values) {
 
 /* The gradients of all inputs for one gradient of the output. */
 static fonio_status go_back(const check *c, fonio_tensor *grad_output, double *row) {
-  fonio_status status = fonio_grad(c->output, c->checked_count, c->checked, grad_output, true, true, c->grads);
+  fonio_status status = fonio_grad(c->output, c->checked_count, c->checked, grad_output, true, false, true, c->grads);
   if (status) return status;
   memset(row, 0, (size_t)c->columns * sizeof *row);
   for (int i = 0; i < c->checked_count; i++) {

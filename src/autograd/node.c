@@ -71,6 +71,13 @@ static const char *name_of_node(const void *node) {
 
 static const tensor_history history = {release_of_tensor, name_of_node};
 
+/* Of a second tensor with the node's history. */
+static void release_of_second(void *node) {
+  node_release(node);
+}
+
+static const tensor_history second_history = {release_of_second, name_of_node};
+
 /* ---- Making ---- */
 
 static bool is_recorded(const fonio_tensor *result, int inputs, fonio_tensor *const *tensors) {
@@ -144,7 +151,27 @@ bool autograd_needs(const fonio_tensor *result, int input) {
 void autograd_save(fonio_tensor *result, int place, fonio_tensor *tensor) {
   if (!result || !result->node) return;
   autograd_node *node = result->node;
-  node->saved[place] = (autograd_saved){fonio_tensor_retain(tensor), fonio_tensor_version(tensor)};
+  node->saved[place] = (autograd_saved){fonio_tensor_retain(tensor), fonio_tensor_version(tensor), false};
+}
+
+fonio_tensor *autograd_save_result(fonio_tensor *result, int place) {
+  if (!result || !result->node) return result;
+  autograd_node *node = result->node;
+  fonio_tensor *saved = fonio_tensor_detach(result);
+  node->saved[place] = (autograd_saved){saved, fonio_tensor_version(saved), true};
+  if (saved) return result;
+  fonio_tensor_release(result);
+  return NULL;
+}
+
+/* The node's result once more: a new tensor with its history. */
+static fonio_tensor *result_of(autograd_node *node, fonio_tensor *saved) {
+  fonio_tensor *result = fonio_tensor_detach(saved);
+  if (!result) return NULL;
+  result->node = node_retain(node);
+  result->history = &second_history;
+  result->requires_grad = true;
+  return result;
 }
 
 static void fail_freed(void) {
@@ -157,8 +184,7 @@ static void fail_freed(void) {
 
 /* torch says which operation made the tensor, without the "Backward0" of its name; of a view that was written to it has
  * only strides left. */
-static void fail_modified(const fonio_tensor *tensor, int64_t expected) {
-  const autograd_node *node = tensor->node;
+static void fail_modified(const autograd_node *node, const fonio_tensor *tensor, int64_t expected) {
   const char *name = !node ? "" : node->operation->is_view ? "AsStrided" : node->operation->name;
   const char *end = strstr(name, "Backward");
   fail(FONIO_RUNTIME_ERROR,
@@ -178,10 +204,13 @@ fonio_tensor *autograd_saved_tensor(autograd_node *node, int place) {
   if (!freed) saved.tensor = fonio_tensor_retain(saved.tensor);
   autograd_unlock();
   if (freed) return fail_freed(), NULL;
-  if (fonio_tensor_version(saved.tensor) == saved.version) return saved.tensor;
-  fail_modified(saved.tensor, saved.version);
+  fonio_tensor *tensor = NULL;
+  if (fonio_tensor_version(saved.tensor) != saved.version)
+    fail_modified(saved.is_result ? node : saved.tensor->node, saved.tensor, saved.version);
+  else
+    tensor = saved.is_result ? result_of(node, saved.tensor) : fonio_tensor_retain(saved.tensor);
   fonio_tensor_release(saved.tensor);
-  return NULL;
+  return tensor;
 }
 
 void autograd_node_free_saved(autograd_node *node) {
@@ -194,13 +223,6 @@ void autograd_node_free_saved(autograd_node *node) {
   autograd_unlock();
   for (int i = 0; i < AUTOGRAD_MOST_SAVED; i++)
     fonio_tensor_release(saved[i].tensor);
-}
-
-fonio_tensor *autograd_sum_to(fonio_tensor *gradient, const autograd_shape *shape) {
-  bool same = gradient->ndim == shape->ndim;
-  for (int i = 0; same && i < shape->ndim; i++)
-    same = gradient->shape[i] == shape->sizes[i];
-  return same ? fonio_tensor_retain(gradient) : tensor_sum_to(gradient, shape->ndim, shape->sizes);
 }
 
 /* ---- A tensor that keeps its gradient though it is no leaf ---- */

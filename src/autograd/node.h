@@ -10,7 +10,7 @@
 #include "tensor/tensor.h"
 
 #define AUTOGRAD_MOST_INPUTS 3
-#define AUTOGRAD_MOST_SAVED 2
+#define AUTOGRAD_MOST_SAVED 3
 
 typedef struct autograd_node autograd_node;
 
@@ -34,13 +34,15 @@ typedef struct autograd_operation {
   bool is_view;     /* its result shares the storage of its first input */
 
   /* From the gradient of the result to those of the inputs: writes a tensor that the caller releases to gradients[i]
-   * for each i that is wanted. On failure what was written before is released by the caller, too. */
+   * for each i that is wanted. On failure what was written before is released by the caller, too. It is made of
+   * operations: where gradients are on (create_graph), it is recorded in turn. */
   fonio_status (*apply)(autograd_node *node, fonio_tensor *gradient, const bool *wanted, fonio_tensor **gradients);
 } autograd_operation;
 
 typedef struct autograd_saved {
   fonio_tensor *tensor;
   int64_t version; /* of its storage when it was saved */
+  bool is_result;  /* the node's own: saved without a history, which would lead back to the node */
 } autograd_saved;
 
 struct autograd_node {
@@ -73,13 +75,33 @@ bool autograd_needs(const fonio_tensor *result, int input);
  * nothing. */
 void autograd_save(fonio_tensor *result, int place, fonio_tensor *tensor);
 
+/* The same for `result` itself (NULL: does nothing). Returns it; on failure it is released. */
+fonio_tensor *autograd_save_result(fonio_tensor *result, int place);
+
 /* The saved tensor, retained; NULL after fail() with torch's text when a backward has freed it, or when its memory has
  * been written to since. */
 fonio_tensor *autograd_saved_tensor(autograd_node *node, int place);
 
+/* ---- Operations that gradients are made of ---- */
+
 /* The gradient of an input of that shape that was broadcast: summed, or `gradient` itself, retained, where it has the
  * shape already. */
 fonio_tensor *autograd_sum_to(fonio_tensor *gradient, const autograd_shape *shape);
+
+/* The same where the input was also converted before it was used; NULL for NULL. */
+fonio_tensor *autograd_to_input(fonio_tensor *gradient, const autograd_shape *input);
+
+/* tensor * number and tensor / number, which widen nothing. NULL for NULL. */
+fonio_tensor *autograd_mul_number(fonio_tensor *tensor, double number);
+fonio_tensor *autograd_div_number(fonio_tensor *tensor, double number);
+
+/* Notes that `copy` (NULL: does nothing), which becomes a .grad, is a copy of `gradient`. As autograd_record. */
+fonio_tensor *autograd_record_grad(fonio_tensor *copy, fonio_tensor *gradient);
+
+/* What an operation's `apply` returns for the one gradient that it has made: a failure when it is NULL. */
+static inline fonio_status autograd_made(const fonio_tensor *gradient) {
+  return gradient ? FONIO_OK : fonio_last_status();
+}
 
 /* ---- For writing in place ---- */
 

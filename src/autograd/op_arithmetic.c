@@ -1,12 +1,10 @@
-/* add, mul, sum and mean with their gradients. */
+/* add and mul with their gradients. */
 #include "autograd/node.h"
 #include "base/error.h"
 
-/* The gradient of an input that was broadcast and converted before it was used; NULL for NULL. */
-static fonio_tensor *to_input(fonio_tensor *gradient, const autograd_shape *input) {
+fonio_tensor *autograd_to_input(fonio_tensor *gradient, const autograd_shape *input) {
   fonio_tensor *sum = gradient ? autograd_sum_to(gradient, input) : NULL;
-  if (!sum || sum->dtype == input->dtype) return sum;
-  fonio_tensor *converted = tensor_convert(sum, input->dtype);
+  fonio_tensor *converted = sum ? fonio_tensor_to(sum, input->dtype) : NULL;
   fonio_tensor_release(sum);
   return converted;
 }
@@ -17,7 +15,7 @@ static fonio_status add_apply(autograd_node *node, fonio_tensor *gradient, const
                               fonio_tensor **gradients) {
   for (int i = 0; i < 2; i++) {
     if (!wanted[i]) continue;
-    gradients[i] = to_input(gradient, &node->shapes[i]);
+    gradients[i] = autograd_to_input(gradient, &node->shapes[i]);
     if (!gradients[i]) return fonio_last_status();
   }
   return FONIO_OK;
@@ -50,10 +48,10 @@ static fonio_status mul_apply(autograd_node *node, fonio_tensor *gradient, const
   fonio_status status = take_factors(node, factors);
   for (int i = 0; !status && i < 2; i++) {
     if (!wanted[i]) continue;
-    fonio_tensor *product = tensor_mul(gradient, factors[1 - i]);
-    gradients[i] = to_input(product, &node->shapes[i]);
+    fonio_tensor *product = fonio_tensor_mul(gradient, factors[1 - i]);
+    gradients[i] = autograd_to_input(product, &node->shapes[i]);
     fonio_tensor_release(product);
-    if (!gradients[i]) status = fonio_last_status();
+    status = autograd_made(gradients[i]);
   }
   fonio_tensor_release(factors[0]);
   fonio_tensor_release(factors[1]);
@@ -71,47 +69,120 @@ fonio_tensor *fonio_tensor_mul(fonio_tensor *a, fonio_tensor *b) {
   return result;
 }
 
-/* ---- sum and mean: every element has the same gradient ---- */
+/* ---- sub ---- */
 
-static fonio_status sum_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
+static fonio_status sub_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
                               fonio_tensor **gradients) {
+  fonio_tensor *negative = wanted[1] ? fonio_tensor_neg(gradient) : NULL;
+  if (wanted[1]) gradients[1] = autograd_to_input(negative, &node->shapes[1]);
+  fonio_tensor_release(negative);
+  if (wanted[1] && !gradients[1]) return fonio_last_status();
+  if (!wanted[0]) return FONIO_OK;
+  gradients[0] = autograd_to_input(gradient, &node->shapes[0]);
+  return autograd_made(gradients[0]);
+}
+
+static const autograd_operation sub_operation = {"SubBackward0", false, sub_apply};
+
+fonio_tensor *fonio_tensor_sub(fonio_tensor *a, fonio_tensor *b) {
+  if (!a || !b) return fail_given_null("fonio_tensor_sub"), NULL;
+  fonio_tensor *inputs[] = {a, b};
+  return autograd_record(tensor_sub(a, b), &sub_operation, 2, inputs, NULL, 0);
+}
+
+/* ---- neg ---- */
+
+static fonio_status neg_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
+                              fonio_tensor **gradients) {
+  (void)node, (void)wanted;
+  gradients[0] = fonio_tensor_neg(gradient);
+  return autograd_made(gradients[0]);
+}
+
+static const autograd_operation neg_operation = {"NegBackward0", false, neg_apply};
+
+fonio_tensor *fonio_tensor_neg(fonio_tensor *tensor) {
+  if (!tensor) return fail_given_null("fonio_tensor_neg"), NULL;
+  return autograd_record(tensor_neg(tensor), &neg_operation, 1, &tensor, NULL, 0);
+}
+
+/* ---- div ---- */
+
+/* -gradient * ((a / b) / b), in torch's order. */
+static fonio_tensor *gradient_of_divisor(fonio_tensor *gradient, fonio_tensor *a, fonio_tensor *b) {
+  fonio_tensor *quotient = fonio_tensor_div(a, b);
+  fonio_tensor *slope = fonio_tensor_div(quotient, b);
+  fonio_tensor *negative = fonio_tensor_neg(gradient);
+  fonio_tensor *product = fonio_tensor_mul(negative, slope);
+  fonio_tensor_release(negative);
+  fonio_tensor_release(slope);
+  fonio_tensor_release(quotient);
+  return product;
+}
+
+/* `a` is there when b has a gradient. */
+static fonio_status div_gradients(autograd_node *node, fonio_tensor *gradient, fonio_tensor *a, fonio_tensor *b,
+                                  const bool *wanted, fonio_tensor **gradients) {
+  for (int i = 0; i < 2; i++) {
+    if (!wanted[i]) continue;
+    fonio_tensor *whole = i == 0 ? fonio_tensor_div(gradient, b) : gradient_of_divisor(gradient, a, b);
+    gradients[i] = autograd_to_input(whole, &node->shapes[i]);
+    fonio_tensor_release(whole);
+    if (!gradients[i]) return fonio_last_status();
+  }
+  return FONIO_OK;
+}
+
+static fonio_status div_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
+                              fonio_tensor **gradients) {
+  fonio_tensor *b = autograd_saved_tensor(node, 1);
+  if (!b) return fonio_last_status();
+  bool saves_a = autograd_node_needs(node, 1);
+  fonio_tensor *a = saves_a ? autograd_saved_tensor(node, 0) : NULL;
+  fonio_status status = saves_a && !a ? fonio_last_status() : div_gradients(node, gradient, a, b, wanted, gradients);
+  fonio_tensor_release(a);
+  fonio_tensor_release(b);
+  return status;
+}
+
+static const autograd_operation div_operation = {"DivBackward0", false, div_apply};
+
+fonio_tensor *fonio_tensor_div(fonio_tensor *a, fonio_tensor *b) {
+  if (!a || !b) return fail_given_null("fonio_tensor_div"), NULL;
+  fonio_tensor *inputs[] = {a, b};
+  fonio_tensor *result = autograd_record(tensor_div(a, b), &div_operation, 2, inputs, NULL, 0);
+  if (autograd_needs(result, 1)) autograd_save(result, 0, a);
+  autograd_save(result, 1, b);
+  return result;
+}
+
+/* ---- By a number ---- */
+
+/* A number as torch sees one beside a tensor: it widens nothing. */
+static fonio_tensor *number_for(const fonio_tensor *tensor, double number) {
+  return tensor ? fonio_tensor_full(tensor->dtype, number, FONIO_SCALAR) : (fail_given_null("fonio_tensor"), NULL);
+}
+
+fonio_tensor *autograd_mul_number(fonio_tensor *tensor, double number) {
+  fonio_tensor *factor = number_for(tensor, number);
+  fonio_tensor *result = fonio_tensor_mul(tensor, factor);
+  fonio_tensor_release(factor);
+  return result;
+}
+
+static fonio_status div_number_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
+                                     fonio_tensor **gradients) {
   (void)wanted;
-  gradients[0] = tensor_expand(gradient, node->shapes[0].ndim, node->shapes[0].sizes);
-  return gradients[0] ? FONIO_OK : fonio_last_status();
+  gradients[0] = autograd_div_number(gradient, *(const double *)node->attributes);
+  return autograd_made(gradients[0]);
 }
 
-static const autograd_operation sum_operation = {"SumBackward0", false, sum_apply};
+static const autograd_operation div_number_operation = {"DivBackward1", false, div_number_apply};
 
-fonio_tensor *fonio_tensor_sum(fonio_tensor *tensor) {
-  if (!tensor) return fail_given_null("fonio_tensor_sum"), NULL;
-  return autograd_record(tensor_sum(tensor), &sum_operation, 1, &tensor, NULL, 0);
-}
-
-/* value / count, where `value` has no dimensions, all over a shape. */
-static fonio_tensor *share_of(const fonio_tensor *value, int64_t count, int ndim, const int64_t *sizes) {
-  double number = tensor_read_element(value->dtype, tensor_at_offset(value));
-  return fonio_tensor_full(value->dtype, number / (double)count, ndim, sizes);
-}
-
-static fonio_status mean_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
-                               fonio_tensor **gradients) {
-  (void)wanted;
-  const int64_t *count = node->attributes;
-  gradients[0] = share_of(gradient, *count, node->shapes[0].ndim, node->shapes[0].sizes);
-  return gradients[0] ? FONIO_OK : fonio_last_status();
-}
-
-static const autograd_operation mean_operation = {"MeanBackward0", false, mean_apply};
-
-fonio_tensor *fonio_tensor_mean(fonio_tensor *tensor) {
-  if (!tensor) return fail_given_null("fonio_tensor_mean"), NULL;
-  if (!fonio_dtype_is_floating_point(tensor->dtype) && !fonio_dtype_is_complex(tensor->dtype))
-    return fail_null(FONIO_RUNTIME_ERROR,
-                     "mean(): could not infer output dtype. Input dtype must be either a floating point or complex "
-                     "dtype. Got: %s",
-                     fonio_dtype_scalar_name(tensor->dtype));
-  fonio_tensor *sum = tensor_sum(tensor);
-  fonio_tensor *mean = sum ? share_of(sum, tensor->numel, FONIO_SCALAR) : NULL;
-  fonio_tensor_release(sum);
-  return autograd_record(mean, &mean_operation, 1, &tensor, &tensor->numel, sizeof tensor->numel);
+fonio_tensor *autograd_div_number(fonio_tensor *tensor, double number) {
+  fonio_tensor *divisor = number_for(tensor, number);
+  if (!divisor) return NULL;
+  fonio_tensor *quotient = tensor_div(tensor, divisor);
+  fonio_tensor_release(divisor);
+  return autograd_record(quotient, &div_number_operation, 1, &tensor, &number, sizeof number);
 }

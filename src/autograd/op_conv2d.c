@@ -4,6 +4,7 @@
 
 #include "autograd/conv2d.h"
 #include "autograd/node.h"
+#include "base/checked.h"
 #include "base/error.h"
 #include "base/shape.h"
 #include "tensor/layout.h"
@@ -29,13 +30,20 @@ static void *data_of(const fonio_tensor *tensor) {
   return tensor->numel ? tensor_at_offset(tensor) : &nothing;
 }
 
-/* ---- Gradients ---- */
+/* ---- Gradients ----
+ *
+ * Each is an operation, whose own gradients are convolutions again: all three are linear in each of two arrays. */
+
+/* An array's strides for (N, C, H, W), also when unbatched. */
+static void take_strides(const fonio_tensor *tensor, int64_t strides[4]) {
+  strides[0] = 0;
+  memcpy(strides + 4 - tensor->ndim, tensor->strides, (size_t)tensor->ndim * sizeof *strides);
+}
 
 /* A tensor for the gradient of the input or the weight, and its strides: the array's own if it is dense, otherwise
  * those of the output's memory format. */
-static fonio_tensor *empty_gradient(const autograd_node *node, int place, int64_t strides[4]) {
-  const convolution *conv = node->attributes;
-  const autograd_shape *shape = &node->shapes[place];
+static fonio_tensor *empty_gradient(const convolution *conv, int place, const autograd_shape *shape,
+                                    int64_t strides[4]) {
   int first = 4 - shape->ndim;
   int64_t sizes[4] = {1};
   memcpy(sizes + first, shape->sizes, (size_t)shape->ndim * sizeof *sizes);
@@ -47,55 +55,89 @@ static fonio_tensor *empty_gradient(const autograd_node *node, int place, int64_
   return tensor_empty_strided(shape->dtype, shape->ndim, sizes + first, strides + first);
 }
 
-/* The problem with the strides that the output's gradient came with. */
-static fonio_conv_problem problem_for(const autograd_node *node, const fonio_tensor *gradient) {
-  const convolution *conv = node->attributes;
+static const autograd_operation input_gradient_operation, unbatched_input_gradient_operation;
+static const autograd_operation weight_gradient_operation, bias_gradient_operation;
+
+/* The gradient of an input of that shape. */
+static fonio_tensor *input_gradient(const convolution *conv, fonio_tensor *gradient, fonio_tensor *weight,
+                                    const autograd_shape *input) {
   fonio_conv_problem problem = conv->problem;
-  int first = 4 - gradient->ndim;
-  problem.output_strides[0] = 0;
-  memcpy(problem.output_strides + first, gradient->strides, (size_t)gradient->ndim * sizeof(int64_t));
-  return problem;
-}
-
-static fonio_status input_gradient(const autograd_node *node, const fonio_tensor *gradient, const fonio_tensor *weight,
-                                   fonio_tensor **gradients) {
-  fonio_conv_problem problem = problem_for(node, gradient);
-  gradients[INPUT] = empty_gradient(node, INPUT, problem.input_strides);
-  if (!gradients[INPUT]) return fonio_last_status();
+  take_strides(gradient, problem.output_strides);
+  take_strides(weight, problem.weight_strides);
+  fonio_tensor *result = empty_gradient(conv, INPUT, input, problem.input_strides);
+  if (!result) return NULL;
   fonio_conv_buffers buffers = {
-      .weight = data_of(weight),
-      .grad_output = data_of(gradient),
-      .grad_input = data_of(gradients[INPUT]),
-  };
-  return conv_cache_run(NULL, &problem, FONIO_CONV_INPUT_GRADIENT, NULL, &buffers);
+      .weight = data_of(weight), .grad_output = data_of(gradient), .grad_input = data_of(result)};
+  if (conv_cache_run(NULL, &problem, FONIO_CONV_INPUT_GRADIENT, NULL, &buffers)) {
+    fonio_tensor_release(result);
+    return NULL;
+  }
+  fonio_tensor *inputs[] = {gradient, weight};
+  const autograd_operation *operation =
+      problem.batched ? &input_gradient_operation : &unbatched_input_gradient_operation;
+  result = autograd_record(result, operation, 2, inputs, conv, sizeof *conv);
+  if (autograd_needs(result, 1)) autograd_save(result, 0, gradient);
+  if (autograd_needs(result, 0)) autograd_save(result, 1, weight);
+  return result;
 }
 
-/* `input` is NULL when only the bias has a gradient. */
-static fonio_status weight_gradient(const autograd_node *node, const fonio_tensor *gradient, const fonio_tensor *input,
-                                    const bool *wanted, fonio_tensor **gradients) {
-  fonio_conv_problem problem = problem_for(node, gradient);
+/* Notes how the gradient of a weight, or of a bias, came about; NULL for NULL. */
+static fonio_tensor *record_weight_gradient(const convolution *conv, fonio_tensor *result, fonio_tensor *gradient,
+                                            fonio_tensor *input) {
+  fonio_tensor *inputs[] = {gradient, input};
+  result = autograd_record(result, &weight_gradient_operation, 2, inputs, conv, sizeof *conv);
+  if (autograd_needs(result, 1)) autograd_save(result, 0, gradient);
+  if (autograd_needs(result, 0)) autograd_save(result, 1, input);
+  return result;
+}
+
+static fonio_tensor *record_bias_gradient(fonio_tensor *result, fonio_tensor *gradient) {
+  return autograd_record(result, &bias_gradient_operation, 1, &gradient, NULL, 0);
+}
+
+/* The gradients of a weight and of a bias of these shapes, or of one of them: the other is NULL. `input` is NULL when
+ * only the bias has a gradient. What is written on failure, the caller releases. */
+static fonio_status weight_gradients(const convolution *conv, fonio_tensor *gradient, fonio_tensor *input,
+                                     const autograd_shape *weight, const autograd_shape *bias,
+                                     fonio_tensor **gradients) {
+  fonio_conv_problem problem = conv->problem;
   fonio_conv_buffers buffers = {.input = input ? data_of(input) : NULL, .grad_output = data_of(gradient)};
-  if (wanted[WEIGHT]) {
-    gradients[WEIGHT] = empty_gradient(node, WEIGHT, problem.weight_strides);
+  take_strides(gradient, problem.output_strides);
+  if (input) take_strides(input, problem.input_strides);
+  if (weight) {
+    gradients[WEIGHT] = empty_gradient(conv, WEIGHT, weight, problem.weight_strides);
     if (!gradients[WEIGHT]) return fonio_last_status();
     buffers.grad_weight = data_of(gradients[WEIGHT]);
   }
-  if (wanted[BIAS]) {
+  if (bias) {
     /* Zeros, because with no input channels there are no output channels either, though the bias has elements. */
-    gradients[BIAS] = fonio_tensor_zeros(problem.dtype, node->shapes[BIAS].ndim, node->shapes[BIAS].sizes);
+    gradients[BIAS] = fonio_tensor_zeros(problem.dtype, bias->ndim, bias->sizes);
     if (!gradients[BIAS]) return fonio_last_status();
     buffers.grad_bias = data_of(gradients[BIAS]);
     problem.bias_stride = 1;
   }
-  return conv_cache_run(NULL, &problem, FONIO_CONV_WEIGHT_GRADIENT, NULL, &buffers);
+  fonio_status status = conv_cache_run(NULL, &problem, FONIO_CONV_WEIGHT_GRADIENT, NULL, &buffers);
+  if (!status && weight) {
+    gradients[WEIGHT] = record_weight_gradient(conv, gradients[WEIGHT], gradient, input);
+    status = autograd_made(gradients[WEIGHT]);
+  }
+  if (!status && bias) {
+    gradients[BIAS] = record_bias_gradient(gradients[BIAS], gradient);
+    status = autograd_made(gradients[BIAS]);
+  }
+  return status;
 }
 
-static fonio_status gradients_of(const autograd_node *node, const fonio_tensor *gradient, const fonio_tensor *input,
-                                 const fonio_tensor *weight, const bool *wanted, fonio_tensor **gradients) {
-  fonio_status status = FONIO_OK;
-  if (wanted[INPUT]) status = input_gradient(node, gradient, weight, gradients);
-  if (!status && (wanted[WEIGHT] || wanted[BIAS])) status = weight_gradient(node, gradient, input, wanted, gradients);
-  return status;
+static fonio_status gradients_of(const autograd_node *node, fonio_tensor *gradient, fonio_tensor *input,
+                                 fonio_tensor *weight, const bool *wanted, fonio_tensor **gradients) {
+  const convolution *conv = node->attributes;
+  if (wanted[INPUT]) {
+    gradients[INPUT] = input_gradient(conv, gradient, weight, &node->shapes[INPUT]);
+    if (!gradients[INPUT]) return fonio_last_status();
+  }
+  if (!wanted[WEIGHT] && !wanted[BIAS]) return FONIO_OK;
+  return weight_gradients(conv, gradient, input, wanted[WEIGHT] ? &node->shapes[WEIGHT] : NULL,
+                          wanted[BIAS] ? &node->shapes[BIAS] : NULL, gradients);
 }
 
 /* As in torch, what was saved is checked even where this pass does not need it. */
@@ -129,8 +171,8 @@ static conv_weight_state state_of(const fonio_tensor *weight) {
   return (conv_weight_state){storage->number, atomic_load(&storage->version), !atomic_load(&storage->escaped)};
 }
 
-static fonio_tensor *forward(const fonio_conv_problem *problem, const fonio_tensor *input, const fonio_tensor *weight,
-                             const fonio_tensor *bias, conv_cache *cache) {
+static fonio_tensor *run_forward(const fonio_conv_problem *problem, const fonio_tensor *input,
+                                 const fonio_tensor *weight, const fonio_tensor *bias, conv_cache *cache) {
   fonio_tensor *output = empty_output(problem);
   if (!output) return NULL;
   fonio_conv_buffers buffers = {
@@ -143,6 +185,19 @@ static fonio_tensor *forward(const fonio_conv_problem *problem, const fonio_tens
   if (!conv_cache_run(cache, problem, FONIO_CONV_FORWARD, &state, &buffers)) return output;
   fonio_tensor_release(output);
   return NULL;
+}
+
+/* The convolution `conv` of these arrays, which have the strides that it says. */
+static fonio_tensor *forward(const convolution *conv, fonio_tensor *input, fonio_tensor *weight, fonio_tensor *bias,
+                             conv_cache *cache) {
+  const fonio_conv_problem *problem = &conv->problem;
+  fonio_tensor *inputs[] = {input, weight, bias};
+  fonio_tensor *result =
+      autograd_record(run_forward(problem, input, weight, bias, cache),
+                      problem->batched ? &conv2d_operation : &unbatched_operation, 3, inputs, conv, sizeof *conv);
+  if (autograd_needs(result, WEIGHT)) autograd_save(result, INPUT, input);
+  autograd_save(result, WEIGHT, weight);
+  return result;
 }
 
 static convolution describe(const fonio_conv_problem *problem, const fonio_tensor *input, const fonio_tensor *weight) {
@@ -162,13 +217,7 @@ fonio_tensor *autograd_conv2d(fonio_tensor *input, fonio_tensor *weight, fonio_t
   if (fonio_conv_problem_init(&problem, &arrays[INPUT], &arrays[WEIGHT], bias ? &arrays[BIAS] : NULL, args))
     return NULL;
   convolution conv = describe(&problem, input, weight);
-  fonio_tensor *inputs[] = {input, weight, bias};
-  fonio_tensor *result =
-      autograd_record(forward(&problem, input, weight, bias, cache),
-                      problem.batched ? &conv2d_operation : &unbatched_operation, 3, inputs, &conv, sizeof conv);
-  if (autograd_needs(result, WEIGHT)) autograd_save(result, INPUT, input);
-  autograd_save(result, WEIGHT, weight);
-  return result;
+  return forward(&conv, input, weight, bias, cache);
 }
 
 /* A function has no place to keep anything in. */
@@ -176,3 +225,83 @@ fonio_tensor *fonio_tensor_conv2d_with(fonio_tensor *input, fonio_tensor *weight
                                        const fonio_conv2d_args *args) {
   return autograd_conv2d(input, weight, bias, args, NULL);
 }
+
+/* ---- Gradients of the gradients ---- */
+
+/* The same convolution, of arrays of the same shapes: the gradient of a gradient with respect to the output's. */
+static fonio_tensor *forward_again(const convolution *conv, fonio_tensor *input, fonio_tensor *weight) {
+  convolution again = *conv;
+  take_strides(input, again.problem.input_strides);
+  take_strides(weight, again.problem.weight_strides);
+  again.problem.has_bias = false;
+  return forward(&again, input, weight, NULL, NULL);
+}
+
+/* Takes out what was saved of the two arrays that a gradient was made of; each is there when the other has one. */
+static fonio_status take_saved(autograd_node *node, fonio_tensor *saved[2]) {
+  for (int i = 0; i < 2; i++) {
+    if (!autograd_node_needs(node, 1 - i)) continue;
+    saved[i] = autograd_saved_tensor(node, i);
+    if (!saved[i]) return fonio_last_status();
+  }
+  return FONIO_OK;
+}
+
+/* `gradient` belongs to the gradient of the input: an image, like the input. */
+static fonio_status input_gradient_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
+                                         fonio_tensor **gradients) {
+  const convolution *conv = node->attributes;
+  fonio_tensor *saved[2] = {NULL, NULL}, *made[3] = {NULL, NULL, NULL};
+  fonio_status status = take_saved(node, saved);
+  if (!status && wanted[0]) {
+    gradients[0] = forward_again(conv, gradient, saved[1]);
+    status = autograd_made(gradients[0]);
+  }
+  if (!status && wanted[1]) status = weight_gradients(conv, saved[0], gradient, &node->shapes[1], NULL, made);
+  gradients[1] = made[WEIGHT];
+  fonio_tensor_release(saved[0]);
+  fonio_tensor_release(saved[1]);
+  return status;
+}
+
+/* `gradient` belongs to the gradient of the weight: kernels, like the weight. */
+static fonio_status weight_gradient_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
+                                          fonio_tensor **gradients) {
+  const convolution *conv = node->attributes;
+  fonio_tensor *saved[2] = {NULL, NULL};
+  fonio_status status = take_saved(node, saved);
+  if (!status && wanted[0]) {
+    gradients[0] = forward_again(conv, saved[1], gradient);
+    status = autograd_made(gradients[0]);
+  }
+  if (!status && wanted[1]) {
+    gradients[1] = input_gradient(conv, saved[0], gradient, &node->shapes[1]);
+    status = autograd_made(gradients[1]);
+  }
+  fonio_tensor_release(saved[0]);
+  fonio_tensor_release(saved[1]);
+  return status;
+}
+
+/* The bias was added to every pixel of its channel. Without pixels there may be no channels either. */
+static fonio_status bias_gradient_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
+                                        fonio_tensor **gradients) {
+  (void)wanted;
+  const autograd_shape *output = &node->shapes[0];
+  int64_t numel;
+  if (checked_product(output->ndim, output->sizes, &numel) && numel == 0) {
+    gradients[0] = fonio_tensor_zeros(output->dtype, output->ndim, output->sizes);
+    return autograd_made(gradients[0]);
+  }
+  fonio_tensor *column = fonio_tensor_reshape(gradient, FONIO_SHAPE(-1, 1, 1));
+  gradients[0] = fonio_tensor_expand(column, output->ndim, output->sizes);
+  fonio_tensor_release(column);
+  return autograd_made(gradients[0]);
+}
+
+static const autograd_operation input_gradient_operation = {"ConvolutionBackwardBackward0", false,
+                                                            input_gradient_apply};
+static const autograd_operation unbatched_input_gradient_operation = {"SqueezeBackward1", false, input_gradient_apply};
+static const autograd_operation weight_gradient_operation = {"ConvolutionBackwardBackward0", false,
+                                                             weight_gradient_apply};
+static const autograd_operation bias_gradient_operation = {"ConvolutionBackwardBackward0", false, bias_gradient_apply};

@@ -10,6 +10,7 @@ static fonio_status clone_apply(autograd_node *node, fonio_tensor *gradient, con
 }
 
 static const autograd_operation clone_operation = {"CloneBackward0", false, clone_apply};
+static const autograd_operation grad_operation = {"CopyBackwards", false, clone_apply};
 
 fonio_tensor *fonio_tensor_clone(fonio_tensor *tensor) {
   if (!tensor) return fail_given_null("fonio_tensor_clone"), NULL;
@@ -31,8 +32,8 @@ fonio_tensor *fonio_tensor_channels_last(fonio_tensor *tensor) {
 static fonio_status to_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
                              fonio_tensor **gradients) {
   (void)wanted;
-  gradients[0] = tensor_convert(gradient, node->shapes[0].dtype);
-  return gradients[0] ? FONIO_OK : fonio_last_status();
+  gradients[0] = fonio_tensor_to(gradient, node->shapes[0].dtype);
+  return autograd_made(gradients[0]);
 }
 
 static const autograd_operation to_operation = {"ToCopyBackward0", false, to_apply};
@@ -41,4 +42,8 @@ fonio_tensor *fonio_tensor_to(fonio_tensor *tensor, fonio_dtype dtype) {
   if (!tensor) return fail_given_null("fonio_tensor_to"), NULL;
   if (tensor->dtype == dtype) return fonio_tensor_retain(tensor);
   return autograd_record(tensor_convert(tensor, dtype), &to_operation, 1, &tensor, NULL, 0);
+}
+
+fonio_tensor *autograd_record_grad(fonio_tensor *copy, fonio_tensor *gradient) {
+  return autograd_record(copy, &grad_operation, 1, &gradient, NULL, 0);
 }

@@ -15,28 +15,39 @@ typedef struct part {
 } part;
 
 /* Lays `gradient` into zeros of the input's shape, where `view` of them shows; takes `view` over. */
-static fonio_status lay_into(fonio_tensor *zeros, fonio_tensor *view, const fonio_tensor *gradient,
-                             fonio_tensor **gradients) {
+static fonio_tensor *lay_into(fonio_tensor *zeros, fonio_tensor *view, const fonio_tensor *gradient) {
   if (!view) {
     fonio_tensor_release(zeros);
-    return fonio_last_status();
+    return NULL;
   }
   copy_values(view, gradient);
   fonio_tensor_release(view);
-  gradients[0] = zeros;
-  return FONIO_OK;
+  return zeros;
 }
 
 static fonio_tensor *zeros_of(const autograd_shape *shape) {
   return fonio_tensor_zeros(shape->dtype, shape->ndim, shape->sizes);
 }
 
+/* The gradient of what was laid into zeros is what shows there of the gradient of all. */
+static fonio_status laid_select_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
+                                      fonio_tensor **gradients) {
+  (void)wanted;
+  const part *from = node->attributes;
+  gradients[0] = fonio_tensor_select(gradient, from->dim, from->start);
+  return autograd_made(gradients[0]);
+}
+
+static const autograd_operation laid_select_operation = {"SelectBackwardBackward0", false, laid_select_apply};
+
 static fonio_status select_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
                                  fonio_tensor **gradients) {
   (void)wanted;
   const part *from = node->attributes;
   fonio_tensor *zeros = zeros_of(&node->shapes[0]);
-  return lay_into(zeros, zeros ? tensor_select(zeros, from->dim, from->start) : NULL, gradient, gradients);
+  fonio_tensor *laid = lay_into(zeros, zeros ? tensor_select(zeros, from->dim, from->start) : NULL, gradient);
+  gradients[0] = autograd_record(laid, &laid_select_operation, 1, &gradient, from, sizeof *from);
+  return autograd_made(gradients[0]);
 }
 
 static const autograd_operation select_operation = {"SelectBackward0", true, select_apply};
@@ -47,13 +58,25 @@ fonio_tensor *fonio_tensor_select(fonio_tensor *tensor, int dim, int64_t index) 
   return autograd_record(tensor_select(tensor, dim, index), &select_operation, 1, &tensor, &from, sizeof from);
 }
 
+static fonio_status laid_slice_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
+                                     fonio_tensor **gradients) {
+  (void)wanted;
+  const part *from = node->attributes;
+  gradients[0] = fonio_tensor_slice(gradient, from->dim, from->start, from->end, from->step);
+  return autograd_made(gradients[0]);
+}
+
+static const autograd_operation laid_slice_operation = {"SliceBackwardBackward0", false, laid_slice_apply};
+
 static fonio_status slice_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
                                 fonio_tensor **gradients) {
   (void)wanted;
   const part *from = node->attributes;
   fonio_tensor *zeros = zeros_of(&node->shapes[0]);
   fonio_tensor *view = zeros ? tensor_slice(zeros, from->dim, from->start, from->end, from->step) : NULL;
-  return lay_into(zeros, view, gradient, gradients);
+  gradients[0] =
+      autograd_record(lay_into(zeros, view, gradient), &laid_slice_operation, 1, &gradient, from, sizeof *from);
+  return autograd_made(gradients[0]);
 }
 
 static const autograd_operation slice_operation = {"SliceBackward0", true, slice_apply};
@@ -97,8 +120,8 @@ static fonio_status permute_apply(autograd_node *node, fonio_tensor *gradient, c
   int64_t back[FONIO_MAX_DIMS] = {0};
   for (int i = 0; i < gradient->ndim; i++)
     back[order[i] < 0 ? order[i] + gradient->ndim : order[i]] = i;
-  gradients[0] = tensor_permute(gradient, gradient->ndim, back);
-  return gradients[0] ? FONIO_OK : fonio_last_status();
+  gradients[0] = fonio_tensor_permute(gradient, gradient->ndim, back);
+  return autograd_made(gradients[0]);
 }
 
 static const autograd_operation permute_operation = {"PermuteBackward0", true, permute_apply};
@@ -113,7 +136,7 @@ static fonio_status expand_apply(autograd_node *node, fonio_tensor *gradient, co
                                  fonio_tensor **gradients) {
   (void)wanted;
   gradients[0] = autograd_sum_to(gradient, &node->shapes[0]);
-  return gradients[0] ? FONIO_OK : fonio_last_status();
+  return autograd_made(gradients[0]);
 }
 
 static const autograd_operation expand_operation = {"ExpandBackward0", true, expand_apply};
@@ -126,8 +149,8 @@ fonio_tensor *fonio_tensor_expand(fonio_tensor *tensor, int ndim, const int64_t 
 static fonio_status reshape_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
                                   fonio_tensor **gradients) {
   (void)wanted;
-  gradients[0] = tensor_reshape(gradient, node->shapes[0].ndim, node->shapes[0].sizes);
-  return gradients[0] ? FONIO_OK : fonio_last_status();
+  gradients[0] = fonio_tensor_reshape(gradient, node->shapes[0].ndim, node->shapes[0].sizes);
+  return autograd_made(gradients[0]);
 }
 
 /* torch reshapes in one of three ways, and grad_fn tells which. */

@@ -137,8 +137,8 @@ static fonio_status add_gradient(pass_target *target, fonio_tensor *gradient) {
     target->gradient = gradient;
     return FONIO_OK;
   }
-  if (!is_own(before))
-    sum = tensor_add(before, gradient);
+  if (fonio_grad_enabled() || !is_own(before))
+    sum = fonio_tensor_add(before, gradient);
   else if (!(status = tensor_check_accumulate(before)))
     tensor_accumulate(before, gradient);
   fonio_tensor_release(gradient);

@@ -35,7 +35,7 @@ void pass_want_all(autograd_pass *pass);
 void pass_want_asked(autograd_pass *pass);
 
 /* Goes back from `output` with `gradient` (taken over, also on failure). Without `retain_graph` frees what the nodes on
- * the way have saved. */
+ * the way have saved. Where gradients are on, the way is recorded. */
 fonio_status pass_run(autograd_pass *pass, const fonio_tensor *output, fonio_tensor *gradient, bool retain_graph);
 
 #endif

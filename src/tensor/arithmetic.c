@@ -1,28 +1,53 @@
-/* a + b and a * b, elementwise. */
+/* Of two tensors, elementwise. */
 #include "base/error.h"
 #include "tensor/layout.h"
 #include "tensor/storage.h"
 #include "tensor/walk.h"
 
+#define OPERATION(x, y) ((x) + (y))
 #define NAME add_row_f32
 #define REAL float
-#define OPERATOR +
 #include "tensor/arithmetic.inc"
-
 #define NAME add_row_f64
 #define REAL double
-#define OPERATOR +
 #include "tensor/arithmetic.inc"
+#undef OPERATION
 
+#define OPERATION(x, y) ((x) - (y))
+#define NAME sub_row_f32
+#define REAL float
+#include "tensor/arithmetic.inc"
+#define NAME sub_row_f64
+#define REAL double
+#include "tensor/arithmetic.inc"
+#undef OPERATION
+
+#define OPERATION(x, y) ((x) * (y))
 #define NAME mul_row_f32
 #define REAL float
-#define OPERATOR *
 #include "tensor/arithmetic.inc"
-
 #define NAME mul_row_f64
 #define REAL double
-#define OPERATOR *
 #include "tensor/arithmetic.inc"
+#undef OPERATION
+
+#define OPERATION(x, y) ((x) / (y))
+#define NAME div_row_f32
+#define REAL float
+#include "tensor/arithmetic.inc"
+#define NAME div_row_f64
+#define REAL double
+#include "tensor/arithmetic.inc"
+#undef OPERATION
+
+#define OPERATION(x, y) ((x) <= 0 ? 0 : (y))
+#define NAME threshold_row_f32
+#define REAL float
+#include "tensor/arithmetic.inc"
+#define NAME threshold_row_f64
+#define REAL double
+#include "tensor/arithmetic.inc"
+#undef OPERATION
 
 typedef void row_function(int64_t count, void *to, const int64_t *step, const void *a, const void *b);
 
@@ -32,7 +57,10 @@ typedef struct binary {
 } binary;
 
 static const binary addition = {"add", add_row_f32, add_row_f64};
+static const binary difference = {"sub", sub_row_f32, sub_row_f64};
 static const binary product = {"mul", mul_row_f32, mul_row_f64};
+static const binary quotient = {"div_true", div_row_f32, div_row_f64};
+static const binary threshold = {"threshold_backward", threshold_row_f32, threshold_row_f64};
 
 static fonio_status check_dtype(const binary *operation, fonio_dtype dtype) {
   if (dtype == FONIO_FLOAT32 || dtype == FONIO_FLOAT64) return FONIO_OK;
@@ -87,8 +115,20 @@ fonio_tensor *tensor_add(const fonio_tensor *a, const fonio_tensor *b) {
   return elementwise(&addition, a, b);
 }
 
+fonio_tensor *tensor_sub(const fonio_tensor *a, const fonio_tensor *b) {
+  return elementwise(&difference, a, b);
+}
+
 fonio_tensor *tensor_mul(const fonio_tensor *a, const fonio_tensor *b) {
   return elementwise(&product, a, b);
+}
+
+fonio_tensor *tensor_div(const fonio_tensor *a, const fonio_tensor *b) {
+  return elementwise(&quotient, a, b);
+}
+
+fonio_tensor *tensor_where_positive(const fonio_tensor *a, const fonio_tensor *b) {
+  return elementwise(&threshold, a, b);
 }
 
 fonio_status tensor_check_accumulate(const fonio_tensor *target) {

@@ -87,7 +87,19 @@ int tensor_broadcast_shape(const fonio_tensor *a, const fonio_tensor *b, int64_t
 
 /* Elementwise in the promoted dtype (float32 or float64), broadcasting. */
 fonio_tensor *tensor_add(const fonio_tensor *a, const fonio_tensor *b);
+fonio_tensor *tensor_sub(const fonio_tensor *a, const fonio_tensor *b);
 fonio_tensor *tensor_mul(const fonio_tensor *a, const fonio_tensor *b);
+fonio_tensor *tensor_div(const fonio_tensor *a, const fonio_tensor *b);
+
+/* `b` where not `a` <= 0, else 0: the gradient of relu. */
+fonio_tensor *tensor_where_positive(const fonio_tensor *a, const fonio_tensor *b);
+
+/* Elementwise in the tensor's dtype (float32 or float64); torch's strides. */
+fonio_tensor *tensor_neg(const fonio_tensor *tensor);
+fonio_tensor *tensor_relu(const fonio_tensor *tensor);
+fonio_tensor *tensor_exp(const fonio_tensor *tensor);
+fonio_tensor *tensor_log(const fonio_tensor *tensor);
+fonio_tensor *tensor_pow(const fonio_tensor *tensor, double exponent);
 
 /* Sum of all elements, pairwise, in the tensor's dtype: no dimensions. */
 fonio_tensor *tensor_sum(const fonio_tensor *tensor);

@@ -174,6 +174,15 @@ SIGNATURES = {
     "tensor_copy": (c_int, [handle, handle]),
     "tensor_add": (handle, [handle, handle]),
     "tensor_mul": (handle, [handle, handle]),
+    "tensor_sub": (handle, [handle, handle]),
+    "tensor_div": (handle, [handle, handle]),
+    "tensor_neg": (handle, [handle]),
+    "tensor_exp": (handle, [handle]),
+    "tensor_log": (handle, [handle]),
+    "tensor_relu": (handle, [handle]),
+    "tensor_pow": (handle, [handle, c_double]),
+    "tensor_sum_dims": (handle, [handle, c_int, sizes, c_bool]),
+    "tensor_mean_dims": (handle, [handle, c_int, sizes, c_bool]),
     "tensor_sum": (handle, [handle]),
     "tensor_mean": (handle, [handle]),
     "tensor_detach": (handle, [handle]),
@@ -195,7 +204,7 @@ SIGNATURES = {
     "tensor_set_grad": (c_int, [handle, handle]),
     "set_grad_enabled": (c_bool, [c_bool]),
     "grad_enabled": (c_bool, []),
-    "tensor_backward_with": (c_int, [handle, handle, c_bool]),
+    "tensor_backward_with": (c_int, [handle, handle, c_bool, c_bool]),
     "manual_seed": (None, [c_uint64]),
     "seed": (c_uint64, []),
     "initial_seed": (c_uint64, []),
@@ -224,7 +233,7 @@ SIGNATURES = {
     "set_printoptions_with": (c_int, [POINTER(PrintOptions)]),
     "get_printoptions": (PrintOptions, []),
     "printoptions_default": (PrintOptions, []),
-    "grad": (c_int, [handle, c_int, POINTER(handle), handle, c_bool, c_bool, POINTER(handle)]),
+    "grad": (c_int, [handle, c_int, POINTER(handle), handle, c_bool, c_bool, c_bool, POINTER(handle)]),
 }
 
 
@@ -375,17 +384,18 @@ def conv2d(input, weight, bias=None, **arguments):
     return Tensor(lib.tensor_conv2d_with(input.handle, weight.handle, handle_of(bias), ctypes.byref(args)))
 
 
-def grad(output, inputs, grad_output=None, retain_graph=False, allow_unused=False):
+def grad(output, inputs, grad_output=None, retain_graph=False, create_graph=False, allow_unused=False):
     """fonio_grad: the gradients of `inputs`, None for an unused one."""
     given = (c_void_p * len(inputs))(*(tensor.handle for tensor in inputs))
     made = (c_void_p * len(inputs))()
-    check(lib.grad(output.handle, len(inputs), given, handle_of(grad_output), retain_graph, allow_unused, made))
+    flags = retain_graph, create_graph, allow_unused
+    check(lib.grad(output.handle, len(inputs), given, handle_of(grad_output), *flags, made))
     return [Tensor(one) if one else None for one in made]
 
 
-def backward(output, grad_output=None, retain_graph=False):
+def backward(output, grad_output=None, retain_graph=False, create_graph=False):
     """fonio_tensor_backward_with."""
-    check(lib.tensor_backward_with(output.handle, handle_of(grad_output), retain_graph))
+    check(lib.tensor_backward_with(output.handle, handle_of(grad_output), retain_graph, create_graph))
 
 
 def gradient(tensor):

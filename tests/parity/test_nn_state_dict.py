@@ -314,4 +314,4 @@ def test_a_graph_from_before_a_conversion_cannot_be_gone_back():
     total = Tensor(lib.tensor_sum(y.handle))
     check(lib.module_to(layer.handle, DTYPES.index(torch.float32)))
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        check(lib.tensor_backward_with(total.handle, None, False))
+        check(lib.tensor_backward_with(total.handle, None, False, False))

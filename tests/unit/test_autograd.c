@@ -106,7 +106,7 @@ static void uses_of_one_leaf_add_up(void **state) {
 static void gradients_accumulate_in_place(void **state) {
   (void)state;
   fonio_tensor *x = requiring_grad(LINE(1, 2)), *w = LINE(5, 6), *y = dot(x, w);
-  assert_int_equal(fonio_tensor_backward_with(y, NULL, true), FONIO_OK);
+  assert_int_equal(fonio_tensor_backward_with(y, NULL, true, false), FONIO_OK);
   fonio_tensor *grad = fonio_tensor_grad(x);
   assert_int_equal(fonio_tensor_backward(y), FONIO_OK);
   assert_ptr_equal(fonio_tensor_grad(x), grad);
@@ -120,7 +120,7 @@ static void gradients_accumulate_in_place(void **state) {
 static void a_leaf_is_its_own_graph(void **state) {
   (void)state;
   fonio_tensor *x = requiring_grad(LINE(1, 2)), *g = LINE(3, 4);
-  assert_int_equal(fonio_tensor_backward_with(x, g, false), FONIO_OK);
+  assert_int_equal(fonio_tensor_backward_with(x, g, false, false), FONIO_OK);
   ASSERT_VALUES(fonio_tensor_grad(x), 3, 4);
   assert_ptr_not_equal(fonio_tensor_const_data(fonio_tensor_grad(x)), fonio_tensor_const_data(g));
   RELEASE(x, g);
@@ -130,7 +130,7 @@ static void no_two_grads_share_memory(void **state) {
   (void)state;
   fonio_tensor *a = requiring_grad(LINE(1, 2)), *b = requiring_grad(LINE(3, 4)), *g = LINE(5, 6);
   fonio_tensor *y = fonio_tensor_add(a, b);
-  assert_int_equal(fonio_tensor_backward_with(y, g, false), FONIO_OK);
+  assert_int_equal(fonio_tensor_backward_with(y, g, false, false), FONIO_OK);
   const void *of_a = fonio_tensor_const_data(fonio_tensor_grad(a)),
              *of_b = fonio_tensor_const_data(fonio_tensor_grad(b));
   assert_ptr_not_equal(of_a, of_b);
@@ -144,9 +144,9 @@ static void a_grad_may_be_added_to_itself(void **state) {
   (void)state;
   fonio_tensor *x = requiring_grad(counting(FONIO_FLOAT64, 0, FONIO_SHAPE(2, 2)));
   fonio_tensor *g = counting(FONIO_FLOAT64, 1, FONIO_SHAPE(2, 2));
-  assert_int_equal(fonio_tensor_backward_with(x, g, false), FONIO_OK);
+  assert_int_equal(fonio_tensor_backward_with(x, g, false, false), FONIO_OK);
   fonio_tensor *turned = fonio_tensor_permute(fonio_tensor_grad(x), FONIO_SHAPE(1, 0));
-  assert_int_equal(fonio_tensor_backward_with(x, turned, false), FONIO_OK);
+  assert_int_equal(fonio_tensor_backward_with(x, turned, false, false), FONIO_OK);
   ASSERT_VALUES(fonio_tensor_grad(x), 2, 5, 5, 8);
   RELEASE(x, g, turned);
 }
@@ -168,7 +168,7 @@ static void a_gradient_is_converted_to_the_outputs_dtype(void **state) {
   (void)state;
   fonio_tensor *x = requiring_grad(fonio_tensor_ones(FONIO_FLOAT32, FONIO_SHAPE(2))), *g = LINE(3, 4);
   fonio_tensor *y = fonio_tensor_add(x, x);
-  assert_int_equal(fonio_tensor_backward_with(y, g, false), FONIO_OK);
+  assert_int_equal(fonio_tensor_backward_with(y, g, false, false), FONIO_OK);
   assert_int_equal(fonio_tensor_dtype(fonio_tensor_grad(x)), FONIO_FLOAT32);
   ASSERT_VALUES(fonio_tensor_grad(x), 6, 8);
   RELEASE(x, g, y);
@@ -190,12 +190,12 @@ static void backward_refuses_in_torchs_order(void **state) {
                *three = LINE(1, 2, 3);
   fonio_tensor *complex = fonio_tensor_zeros(FONIO_COMPLEX64, FONIO_SHAPE(2));
   assert_fails(fonio_tensor_backward(plain), FONIO_RUNTIME_ERROR, no_grad);
-  assert_fails(fonio_tensor_backward_with(plain, x, false), FONIO_RUNTIME_ERROR, no_grad);
-  assert_fails(fonio_tensor_backward_with(plain, three, false), FONIO_RUNTIME_ERROR,
+  assert_fails(fonio_tensor_backward_with(plain, x, false, false), FONIO_RUNTIME_ERROR, no_grad);
+  assert_fails(fonio_tensor_backward_with(plain, three, false, false), FONIO_RUNTIME_ERROR,
                "Mismatch in shape: grad_output[0] has a shape of torch.Size([3]) and output[0] has a shape of "
                "torch.Size([2]).");
   assert_fails(fonio_tensor_backward(y), FONIO_RUNTIME_ERROR, "grad can be implicitly created only for scalar outputs");
-  assert_fails(fonio_tensor_backward_with(y, complex, false), FONIO_RUNTIME_ERROR,
+  assert_fails(fonio_tensor_backward_with(y, complex, false, false), FONIO_RUNTIME_ERROR,
                "For complex Tensors, both grad_output and output are required to have the same dtype. Mismatch in "
                "dtype: grad_output[0] has a dtype of torch.complex64 and output[0] has a dtype of torch.float64.");
   assert_null(fonio_tensor_grad(x));
@@ -234,7 +234,7 @@ static void a_graph_that_is_kept_can_be_passed_again(void **state) {
   (void)state;
   fonio_tensor *x = requiring_grad(LINE(1, 2)), *y = dot(x, x);
   for (int i = 0; i < 3; i++)
-    assert_int_equal(fonio_tensor_backward_with(y, NULL, true), FONIO_OK);
+    assert_int_equal(fonio_tensor_backward_with(y, NULL, true, false), FONIO_OK);
   ASSERT_VALUES(fonio_tensor_grad(x), 6, 12);
   RELEASE(x, y);
 }
@@ -246,7 +246,7 @@ static void inner_tensors_keep_their_gradient_when_asked(void **state) {
   fonio_tensor *x = requiring_grad(LINE(1, 2)), *y = fonio_tensor_add(x, x), *z = dot(y, y);
   assert_int_equal(fonio_tensor_retain_grad(y), FONIO_OK);
   assert_int_equal(fonio_tensor_retain_grad(z), FONIO_OK);
-  assert_int_equal(fonio_tensor_backward_with(z, NULL, true), FONIO_OK);
+  assert_int_equal(fonio_tensor_backward_with(z, NULL, true, false), FONIO_OK);
   ASSERT_VALUES(fonio_tensor_grad(y), 4, 8);
   ASSERT_VALUES(fonio_tensor_grad(z), 1);
   assert_int_equal(fonio_tensor_backward(z), FONIO_OK);
@@ -354,7 +354,7 @@ static void grad_returns_gradients_and_changes_none(void **state) {
   (void)state;
   fonio_tensor *x = requiring_grad(LINE(1, 2)), *w = requiring_grad(LINE(3, 4)), *y = fonio_tensor_mul(x, w);
   fonio_tensor *z = dot(y, y), *inputs[] = {x, y, z, x}, *grads[4];
-  assert_int_equal(fonio_grad(z, 4, inputs, NULL, true, false, grads), FONIO_OK);
+  assert_int_equal(fonio_grad(z, 4, inputs, NULL, true, false, false, grads), FONIO_OK);
   ASSERT_VALUES(grads[0], 18, 64);
   ASSERT_VALUES(grads[1], 6, 16);
   ASSERT_VALUES(grads[2], 1);
@@ -370,8 +370,8 @@ static void grad_goes_no_further_than_it_must(void **state) {
   (void)state;
   fonio_tensor *x = requiring_grad(LINE(1, 2)), *w = requiring_grad(LINE(3, 4)), *y = fonio_tensor_mul(x, w);
   fonio_tensor *z = dot(y, y), *grad = NULL;
-  assert_int_equal(fonio_grad(z, 1, &y, NULL, false, false, &grad), FONIO_OK);
-  assert_int_equal(fonio_tensor_backward_with(y, grad, false), FONIO_OK);
+  assert_int_equal(fonio_grad(z, 1, &y, NULL, false, false, false, &grad), FONIO_OK);
+  assert_int_equal(fonio_tensor_backward_with(y, grad, false, false), FONIO_OK);
   ASSERT_VALUES(fonio_tensor_grad(x), 18, 64);
   assert_fails(fonio_tensor_backward(z), FONIO_RUNTIME_ERROR, SECOND_TIME);
   RELEASE(x, w, y, z, grad);
@@ -381,7 +381,7 @@ static void grad_fills_what_keeps_its_gradient(void **state) {
   (void)state;
   fonio_tensor *x = requiring_grad(LINE(1, 2)), *y = fonio_tensor_add(x, x), *z = fonio_tensor_sum(y), *grad = NULL;
   assert_int_equal(fonio_tensor_retain_grad(y), FONIO_OK);
-  assert_int_equal(fonio_grad(z, 1, &x, NULL, false, false, &grad), FONIO_OK);
+  assert_int_equal(fonio_grad(z, 1, &x, NULL, false, false, false, &grad), FONIO_OK);
   ASSERT_VALUES(fonio_tensor_grad(y), 1, 1);
   RELEASE(x, y, z, grad);
 }
@@ -390,11 +390,11 @@ static void unused_inputs_are_told_or_allowed(void **state) {
   (void)state;
   fonio_tensor *x = requiring_grad(LINE(1, 2)), *z = requiring_grad(LINE(1)), *y = fonio_tensor_sum(x);
   fonio_tensor *inputs[] = {x, z}, *grads[2] = {x, x};
-  assert_fails(fonio_grad(y, 2, inputs, NULL, false, false, grads), FONIO_RUNTIME_ERROR,
+  assert_fails(fonio_grad(y, 2, inputs, NULL, false, false, false, grads), FONIO_RUNTIME_ERROR,
                "The differentiated Tensor at index 1 appears to not have been used in the graph. Set allow_unused=True "
                "if this is the desired behavior.");
   assert_ptr_equal(grads[0], x);
-  assert_int_equal(fonio_grad(y, 2, inputs, NULL, false, true, grads), FONIO_OK);
+  assert_int_equal(fonio_grad(y, 2, inputs, NULL, false, false, true, grads), FONIO_OK);
   ASSERT_VALUES(grads[0], 1, 1);
   assert_null(grads[1]);
   RELEASE(x, z, y, grads[0]);
@@ -403,13 +403,13 @@ static void unused_inputs_are_told_or_allowed(void **state) {
 static void grad_refuses_in_torchs_order(void **state) {
   (void)state;
   fonio_tensor *x = requiring_grad(LINE(1, 2)), *y = fonio_tensor_add(x, x), *plain = LINE(1), *grad = x;
-  assert_fails(fonio_grad(y, 0, NULL, NULL, false, false, NULL), FONIO_RUNTIME_ERROR,
+  assert_fails(fonio_grad(y, 0, NULL, NULL, false, false, false, NULL), FONIO_RUNTIME_ERROR,
                "`inputs` argument to `grad()` cannot be empty.");
-  assert_fails(fonio_grad(y, 1, &plain, NULL, false, false, &grad), FONIO_RUNTIME_ERROR,
+  assert_fails(fonio_grad(y, 1, &plain, NULL, false, false, false, &grad), FONIO_RUNTIME_ERROR,
                "grad can be implicitly created only for scalar outputs");
-  assert_fails(fonio_grad(plain, 1, &plain, NULL, false, false, &grad), FONIO_RUNTIME_ERROR,
+  assert_fails(fonio_grad(plain, 1, &plain, NULL, false, false, false, &grad), FONIO_RUNTIME_ERROR,
                "element 0 of tensors does not require grad and does not have a grad_fn");
-  assert_fails(fonio_grad(y, 1, &plain, y, false, false, &grad), FONIO_RUNTIME_ERROR,
+  assert_fails(fonio_grad(y, 1, &plain, y, false, false, false, &grad), FONIO_RUNTIME_ERROR,
                "One of the differentiated Tensors does not require grad");
   assert_ptr_equal(grad, x);
   RELEASE(x, y, plain);
@@ -501,7 +501,7 @@ static void null_keeps_the_first_message(void **state) {
   assert_null_fails(fonio_tensor_mul(bad, x), FONIO_INDEX_ERROR, text);
   assert_null_fails(fonio_tensor_sum(fonio_tensor_clone(bad)), FONIO_INDEX_ERROR, text);
   assert_fails(fonio_tensor_backward(bad), FONIO_INDEX_ERROR, text);
-  assert_fails(fonio_grad(x, 1, &bad, NULL, false, false, &bad), FONIO_INDEX_ERROR, text);
+  assert_fails(fonio_grad(x, 1, &bad, NULL, false, false, false, &bad), FONIO_INDEX_ERROR, text);
   assert_false(fonio_tensor_requires_grad(NULL));
   assert_false(fonio_tensor_is_leaf(NULL));
   assert_null(fonio_tensor_grad(NULL));

@@ -70,7 +70,7 @@ static void gradients_are_dense(void **state) {
   fonio_tensor *wide = counting(FONIO_FLOAT32, 0, FONIO_SHAPE(1, 1, 3, 6)), *grads[2];
   fonio_tensor *x = requiring_grad(fonio_tensor_slice(wide, 3, 0, 6, 2)), *w = requiring_grad(kernels(1, 1));
   fonio_tensor *y = fonio_tensor_conv2d(x, w, NULL), *sum = fonio_tensor_sum(y), *inputs[] = {x, w};
-  assert_int_equal(fonio_grad(sum, 2, inputs, NULL, false, false, grads), FONIO_OK);
+  assert_int_equal(fonio_grad(sum, 2, inputs, NULL, false, false, false, grads), FONIO_OK);
   assert_true(fonio_tensor_is_contiguous(grads[0]));
   ASSERT_VALUES(grads[0], 1, 3, 2, 4, 10, 6, 3, 7, 4);
   ASSERT_VALUES(grads[1], 2 * 8, 2 * 12, 2 * 20, 2 * 24);

@@ -51,7 +51,7 @@ static void saved_tensors_go_when_backward_has_passed(void **state) {
   fonio_tensor *x = requiring_grad(LINE(1, 2)), *w = watched(numbers, &releases), *y = fonio_tensor_mul(x, w);
   fonio_tensor *sum = fonio_tensor_sum(y);
   fonio_tensor_release(w);
-  assert_int_equal(fonio_tensor_backward_with(sum, NULL, true), FONIO_OK);
+  assert_int_equal(fonio_tensor_backward_with(sum, NULL, true, false), FONIO_OK);
   assert_int_equal(releases, 0);
   assert_int_equal(fonio_tensor_backward(sum), FONIO_OK);
   assert_int_equal(releases, 1);
@@ -188,7 +188,7 @@ static void threads_with_graphs_of_their_own_share_a_leaf(void **state) {
 }
 
 static void kept_graph(fonio_tensor *sum) {
-  (void)!fonio_tensor_backward_with(sum, NULL, true);
+  (void)!fonio_tensor_backward_with(sum, NULL, true, false);
 }
 
 static void threads_share_a_graph(void **state) {
@@ -320,7 +320,7 @@ static fonio_status go_back(const leaves *l) {
 static fonio_status ask_for_gradients(const leaves *l) {
   fonio_tensor *inner, *result = network(l, &inner), *grads[3] = {NULL};
   fonio_tensor *inputs[] = {l->weight, inner, l->scale};
-  fonio_status status = fonio_grad(result, 3, inputs, NULL, true, false, grads);
+  fonio_status status = fonio_grad(result, 3, inputs, NULL, true, false, false, grads);
   for (int i = 0; i < 3; i++)
     assert_int_equal(grads[i] != NULL, status == FONIO_OK);
   release_all(3, grads);

@@ -1,5 +1,6 @@
-/* The gradients of conv2d beside central differences, on random problems over all arguments. FONIO_TEST_SEED repeats a
- * run, FONIO_TEST_PROBLEMS says how many; a failure is named by its seed and its problem string. */
+/* The gradients of conv2d, and of some problems their gradients, beside central differences, on random problems over
+ * all arguments. FONIO_TEST_SEED repeats a run, FONIO_TEST_PROBLEMS says how many, FONIO_TEST_SECOND of how many the
+ * second order is looked at, too; a failure is named by its seed and its problem string. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -130,8 +131,14 @@ static void print_failure(const problem *p, fonio_tensor *const *inputs, uint64_
   print_error("FONIO_TEST_SEED=%llu FONIO_TEST_PROBLEMS=1: %s: %s\n", (unsigned long long)seed, text, message);
 }
 
+/* `second`: also the gradients of the gradients. */
+static bool gradients_are_right(problem *p, int count, fonio_tensor *const *inputs, bool second) {
+  if (fonio_gradcheck(convolve, &p->args, count, inputs, 1e-6, 1e-5, 1e-3)) return false;
+  return !second || !fonio_gradgradcheck(convolve, &p->args, count, inputs, NULL, 1e-6, 1e-5, 1e-3);
+}
+
 /* Whether the problem's gradients are right; `*is_problem` is false where no such convolution exists. */
-static bool passes(uint64_t seed, bool *is_problem) {
+static bool passes(uint64_t seed, bool second, bool *is_problem) {
   random_state = seed;
   problem p = choose();
   fonio_tensor *inputs[3] = {random_tensor(p.is_batched ? 4 : 3, p.input + !p.is_batched), random_tensor(4, p.weight),
@@ -143,7 +150,7 @@ static bool passes(uint64_t seed, bool *is_problem) {
   int without = one_in(3) ? (int)from_to(0, count - 1) : -1;
   for (int i = 0; i < count; i++)
     if (i != without) requiring_grad(inputs[i]);
-  bool right = !*is_problem || fonio_gradcheck(convolve, &p.args, count, inputs, 1e-6, 1e-5, 1e-3) == FONIO_OK;
+  bool right = !*is_problem || gradients_are_right(&p, count, inputs, second);
   if (!right) print_failure(&p, inputs, seed);
   release_all(3, inputs);
   return right;
@@ -158,10 +165,11 @@ static void random_problems(void **state) {
   (void)state;
   uint64_t seed = number_from_environment("FONIO_TEST_SEED", (uint64_t)time(NULL) * 1000000);
   uint64_t problems = number_from_environment("FONIO_TEST_PROBLEMS", 500), checked = 0, wrong = 0;
+  uint64_t second = number_from_environment("FONIO_TEST_SECOND", 25);
   print_message("FONIO_TEST_SEED=%llu\n", (unsigned long long)seed);
   for (; checked < problems && wrong < 10; seed++) {
     bool is_problem;
-    wrong += !passes(seed, &is_problem);
+    wrong += !passes(seed, checked < second, &is_problem);
     checked += is_problem;
   }
   print_message("%llu problems checked\n", (unsigned long long)checked);

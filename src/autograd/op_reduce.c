@@ -1,0 +1,142 @@
+/* sum and mean with their gradients: every element that was added has the same. */
+#include "autograd/node.h"
+#include "base/error.h"
+#include "tensor/index.h"
+
+/* The dimensions that are summed over. */
+typedef struct reduction {
+  bool reduced[FONIO_MAX_DIMS];
+  int64_t count; /* elements in each sum */
+} reduction;
+
+/* Without dimensions given, as in torch, all. */
+static fonio_status resolve(reduction *of, const fonio_tensor *tensor, int count, const int64_t *dims) {
+  *of = (reduction){.count = 1};
+  for (int i = 0; i < count; i++) {
+    int dim = index_wrap_dim(dims[i], tensor->ndim > 0 ? tensor->ndim : 1);
+    if (dim < 0) return fonio_last_status();
+    if (of->reduced[dim]) return fail(FONIO_RUNTIME_ERROR, "dim %d appears multiple times in the list of dims", dim);
+    of->reduced[dim] = true;
+  }
+  for (int i = 0; i < tensor->ndim; i++) {
+    of->reduced[i] = of->reduced[i] || count == 0;
+    if (of->reduced[i]) of->count *= tensor->shape[i];
+  }
+  return FONIO_OK;
+}
+
+/* The shape of the sums: where they are kept, dimensions that were summed over have one element. */
+static int shape_of_sums(const reduction *of, int ndim, const int64_t *sizes, bool keepdim, int64_t *shape) {
+  int kept = 0;
+  for (int i = 0; i < ndim; i++)
+    if (keepdim || !of->reduced[i]) shape[kept++] = of->reduced[i] ? 1 : sizes[i];
+  return kept;
+}
+
+static fonio_tensor *sums(const reduction *of, const fonio_tensor *tensor, bool keepdim) {
+  int64_t shape[FONIO_MAX_DIMS];
+  shape_of_sums(of, tensor->ndim, tensor->shape, true, shape);
+  fonio_tensor *kept = tensor_sum_to(tensor, tensor->ndim, shape);
+  if (!kept || keepdim) return kept;
+  fonio_tensor *result = tensor_reshape(kept, shape_of_sums(of, tensor->ndim, tensor->shape, false, shape), shape);
+  fonio_tensor_release(kept);
+  return result;
+}
+
+/* The gradient of the sums, for each element that went into one: a view. */
+static fonio_tensor *spread(const autograd_node *node, fonio_tensor *gradient) {
+  const autograd_shape *input = &node->shapes[0];
+  int64_t shape[FONIO_MAX_DIMS];
+  shape_of_sums(node->attributes, input->ndim, input->sizes, true, shape);
+  fonio_tensor *kept = fonio_tensor_reshape(gradient, input->ndim, shape);
+  fonio_tensor *result = fonio_tensor_expand(kept, input->ndim, input->sizes);
+  fonio_tensor_release(kept);
+  return result;
+}
+
+/* ---- sum ---- */
+
+static fonio_status sum_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
+                              fonio_tensor **gradients) {
+  (void)wanted;
+  gradients[0] = spread(node, gradient);
+  return autograd_made(gradients[0]);
+}
+
+static const autograd_operation sum_operation = {"SumBackward0", false, sum_apply};
+static const autograd_operation sum_dims_operation = {"SumBackward1", false, sum_apply};
+
+fonio_tensor *fonio_tensor_sum(fonio_tensor *tensor) {
+  if (!tensor) return fail_given_null("fonio_tensor_sum"), NULL;
+  reduction of;
+  if (resolve(&of, tensor, 0, NULL)) return NULL;
+  return autograd_record(tensor_sum(tensor), &sum_operation, 1, &tensor, &of, sizeof of);
+}
+
+fonio_tensor *fonio_tensor_sum_dims(fonio_tensor *tensor, int count, const int64_t *dims, bool keepdim) {
+  if (!tensor || (count > 0 && !dims)) return fail_given_null("fonio_tensor_sum_dims"), NULL;
+  reduction of;
+  if (resolve(&of, tensor, count, dims)) return NULL;
+  return autograd_record(sums(&of, tensor, keepdim), &sum_dims_operation, 1, &tensor, &of, sizeof of);
+}
+
+fonio_tensor *autograd_sum_to(fonio_tensor *gradient, const autograd_shape *shape) {
+  int64_t dims[FONIO_MAX_DIMS];
+  int count = 0, leading = gradient->ndim - shape->ndim;
+  for (int i = 0; i < gradient->ndim; i++)
+    if (i < leading || (shape->sizes[i - leading] == 1 && gradient->shape[i] != 1)) dims[count++] = i;
+  if (count == 0) return fonio_tensor_retain(gradient);
+  if (shape->ndim == 0) return fonio_tensor_sum(gradient);
+  fonio_tensor *kept = fonio_tensor_sum_dims(gradient, count, dims, true);
+  if (leading == 0) return kept;
+  fonio_tensor *result = fonio_tensor_reshape(kept, shape->ndim, shape->sizes);
+  fonio_tensor_release(kept);
+  return result;
+}
+
+/* ---- mean ---- */
+
+static fonio_status check_mean(const fonio_tensor *tensor) {
+  if (fonio_dtype_is_floating_point(tensor->dtype) || fonio_dtype_is_complex(tensor->dtype)) return FONIO_OK;
+  return fail(FONIO_RUNTIME_ERROR,
+              "mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. "
+              "Got: %s",
+              fonio_dtype_scalar_name(tensor->dtype));
+}
+
+/* Takes `sum` (which may be NULL) over. */
+static fonio_tensor *share_of(fonio_tensor *sum, int64_t count) {
+  fonio_tensor *number = sum ? fonio_tensor_full(sum->dtype, (double)count, FONIO_SCALAR) : NULL;
+  fonio_tensor *mean = number ? tensor_div(sum, number) : NULL;
+  fonio_tensor_release(number);
+  fonio_tensor_release(sum);
+  return mean;
+}
+
+static fonio_status mean_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
+                               fonio_tensor **gradients) {
+  (void)wanted;
+  const reduction *of = node->attributes;
+  fonio_tensor *all = spread(node, gradient);
+  gradients[0] = autograd_div_number(all, (double)of->count);
+  fonio_tensor_release(all);
+  return autograd_made(gradients[0]);
+}
+
+static const autograd_operation mean_operation = {"MeanBackward0", false, mean_apply};
+static const autograd_operation mean_dims_operation = {"MeanBackward1", false, mean_apply};
+
+fonio_tensor *fonio_tensor_mean(fonio_tensor *tensor) {
+  if (!tensor) return fail_given_null("fonio_tensor_mean"), NULL;
+  reduction of;
+  if (check_mean(tensor) || resolve(&of, tensor, 0, NULL)) return NULL;
+  return autograd_record(share_of(tensor_sum(tensor), of.count), &mean_operation, 1, &tensor, &of, sizeof of);
+}
+
+fonio_tensor *fonio_tensor_mean_dims(fonio_tensor *tensor, int count, const int64_t *dims, bool keepdim) {
+  if (!tensor || (count > 0 && !dims)) return fail_given_null("fonio_tensor_mean_dims"), NULL;
+  reduction of;
+  if (check_mean(tensor) || resolve(&of, tensor, count, dims)) return NULL;
+  fonio_tensor *mean = share_of(sums(&of, tensor, keepdim), of.count);
+  return autograd_record(mean, &mean_dims_operation, 1, &tensor, &of, sizeof of);
+}
