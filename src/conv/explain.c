@@ -3,7 +3,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
-#include "conv/plan.h"
+#include "conv/parts.h"
 #include "conv/text.h"
 
 double conv_gflop(const fonio_conv_plan *plan) {
@@ -81,10 +81,11 @@ static void put_blocks(conv_text *out, const fonio_conv_plan *plan) {
   conv_put(out, ": %lld pieces\n", (long long)plan->pieces);
 }
 
-/* The convolutions that an input gradient is made of. */
-static void put_parts(conv_text *out, const fonio_conv_plan *plan) {
-  for (int64_t i = 0; i < plan->part_count; i++) {
-    const fonio_conv_plan *part = plan->parts[i].plan;
+/* The convolutions that an input gradient is made of; of those with the same taps, the first. */
+static void put_parts(conv_text *out, const conv_parts *parts) {
+  for (int64_t i = 0; i < parts->count; i++) {
+    const fonio_conv_plan *part = parts->list[i].plan;
+    if (!parts->list[i].packs) continue;
     const fonio_conv_problem *p = &part->problem;
     conv_put(out, "%lld x %lld pixels of %lld x %lld taps by ", (long long)p->out_height, (long long)p->out_width,
              (long long)p->kernel_height, (long long)p->kernel_width);
@@ -98,10 +99,8 @@ static size_t explain(const fonio_conv_plan *plan, char *text, size_t bytes) {
   put_head(&out, plan);
   for (int i = 0; conv_algorithms[i]; i++)
     if (conv_algorithms[i]->direction == plan->direction) put_algorithm(&out, plan, conv_algorithms[i]);
-  if (plan->algorithm == &conv_phases_input_gradient)
-    put_parts(&out, plan);
-  else if (plan->workspace_bytes > 0 || plan->packed_bytes > 0)
-    put_blocks(&out, plan);
+  put_parts(&out, conv_parts_of(plan));
+  if (plan->algorithm->pack && plan->direction != FONIO_CONV_INPUT_GRADIENT) put_blocks(&out, plan);
   return out.length;
 }
 

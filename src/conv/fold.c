@@ -6,7 +6,7 @@
 
 #include "base/checked.h"
 #include "base/memory.h"
-#include "conv/plan.h"
+#include "conv/parts.h"
 
 /* Elements of a block, in bytes; at least one pixel. */
 #define BLOCK_BYTES (1 << 18)
@@ -65,9 +65,11 @@ static fonio_status add_fold(fonio_conv_plan *plan, conv_region region) {
   int64_t strides[4];
   find_strides(&plan->problem, region, strides);
   fold->region = region;
-  fold->first_part = plan->part_count;
-  fonio_status status = conv_phases_add(plan, region, 1, strides);
-  fold->end_part = plan->part_count;
+  fold->first_part = plan->phases.count;
+  conv_place place = {{0, strides[1], strides[2] * plan->problem.stride[0], strides[3] * plan->problem.stride[1]},
+                      {strides[2], strides[3]}};
+  fonio_status status = conv_parts_add(plan, &plan->phases, region, 1, &place, true);
+  fold->end_part = plan->phases.count;
   return status;
 }
 
@@ -113,10 +115,8 @@ static int64_t room_for_block(const fonio_conv_plan *plan) {
 }
 
 int64_t conv_folds_workspace(const fonio_conv_plan *plan) {
-  int64_t most = 0;
-  for (int64_t i = plan->image_parts; i < plan->part_count; i++)
-    most = conv_max(most, plan->parts[i].plan->workspace_bytes);
-  return plan->fold_count ? room_for_block(plan) + most : 0;
+  int64_t of_parts = conv_parts_workspace(&plan->phases, plan->image_parts, plan->phases.count);
+  return plan->fold_count ? room_for_block(plan) + of_parts : 0;
 }
 
 /* The numbers with which a block is added to its image, pixel by pixel. */
@@ -156,8 +156,8 @@ static void run_fold(const conv_run *run, const conv_fold *fold, int64_t image, 
   const void *grad_output = conv_at(run->buffers->grad_output, conv_output_offset(plan, image, 0));
   memset(block, 0, (size_t)block_bytes(&plan->problem, fold->region)); /* not all pixels have taps */
   for (int64_t i = fold->first_part; i < fold->end_part; i++)
-    for (int64_t piece = 0; piece < plan->parts[i].plan->pieces; piece++)
-      conv_phases_run(run, &plan->parts[i], grad_output, block, piece, workspace);
+    for (int64_t piece = 0; piece < plan->phases.list[i].plan->pieces; piece++)
+      conv_parts_run(run, &plan->phases.list[i], grad_output, block, piece, workspace);
   add_block(plan, fold->region, block, (char *)run->buffers->grad_input + conv_input_offset(plan, image, 0));
 }
 

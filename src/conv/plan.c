@@ -72,11 +72,11 @@ void conv_plan_other(const fonio_conv_plan *plan, const conv_algorithm *algorith
       .geometry = plan->geometry,
       .tables = plan->tables,
       .weight_group_stride = plan->weight_group_stride,
-      .parts = plan->parts,
+      .phases = plan->phases,
       .folds = plan->folds,
-      .part_count = plan->part_count,
       .image_parts = plan->image_parts,
       .fold_count = plan->fold_count,
+      .shuffle = plan->shuffle,
   };
   take_algorithm(other, algorithm);
 }
@@ -87,6 +87,7 @@ static fonio_status fill_plan(fonio_conv_plan *plan, const fonio_conv_plan_optio
   plan->weight_group_stride = plan->problem.out_channels / plan->problem.groups * plan->problem.weight_strides[0];
   fonio_status status = conv_geometry_init(plan);
   if (!status && plan->direction == FONIO_CONV_INPUT_GRADIENT) status = conv_phases_init(plan);
+  if (!status && plan->direction == FONIO_CONV_INPUT_GRADIENT) status = conv_shuffle_init(plan);
   if (status) return status;
   status = options->algorithm ? take_named(plan, options->algorithm) : choose(plan, options->measure);
   if (status) return status;
@@ -178,10 +179,7 @@ fonio_conv_plan *conv_plan_retain(const fonio_conv_plan *plan) {
 
 void fonio_conv_plan_release(fonio_conv_plan *plan) {
   if (!plan || atomic_fetch_sub_explicit(&plan->references, 1, memory_order_acq_rel) != 1) return;
-  for (int64_t i = 0; i < plan->part_count; i++)
-    fonio_conv_plan_release(plan->parts[i].plan);
-  memory_give(plan->parts);
-  memory_give(plan->folds);
+  conv_parts_release(plan);
   memory_give(plan->explanation);
   memory_give(plan->tables);
   memory_give(plan);

@@ -18,26 +18,14 @@ typedef struct conv_blocks {
   int64_t rows;     /* of output pixels, where a piece is a rectangle */
 } conv_blocks;
 
-/* One of the forward convolutions that an input gradient is made of: from grad_output to a part of grad_input, whose
- * weights are some of the taps, turned. */
-typedef struct conv_part {
-  fonio_conv_plan *plan;
-  int64_t weight, output;           /* where its first weight and its output lie, in elements from the array */
-  int64_t packed;                   /* where its packed weights lie, in bytes */
-  int64_t last_tap[2], tap_step[2]; /* which taps it takes, from the last one back; down and across */
-} conv_part;
-
-/* A rectangle of padded pixels, counted from the corner of the padding. */
-typedef struct conv_region {
-  int64_t row, rows, column, columns;
-} conv_region;
-
-/* A block of the padding: its gradients are computed in the workspace and added to those of the pixels that it shows.
- */
-typedef struct conv_fold {
-  conv_region region;
-  int64_t first_part, end_part;
-} conv_fold;
+/* Forward convolutions that an input gradient is made of; see parts.h. */
+typedef struct conv_part conv_part;
+typedef struct conv_fold conv_fold;
+typedef struct conv_parts {
+  conv_part *list;
+  int64_t count;
+  int64_t packed_bytes; /* of all */
+} conv_parts;
 
 struct fonio_conv_plan {
   _Atomic int64_t references;
@@ -51,9 +39,11 @@ struct fonio_conv_plan {
   kernel_conv geometry; /* of one image and group; points into `tables` */
   int64_t *tables;
   int64_t weight_group_stride; /* from the weights of a group to those of the next */
-  conv_part *parts; /* of an input gradient; see phases.c: first those of the image, then those of the folds */
-  conv_fold *folds; /* where padding shows pixels of the image; see fold.c */
-  int64_t part_count, image_parts, fold_count;
+  /* Of an input gradient, by algorithm: */
+  conv_parts phases; /* first those of the image, then those of the folds */
+  conv_fold *folds;  /* where padding shows pixels of the image */
+  int64_t image_parts, fold_count;
+  conv_parts shuffle;
   conv_blocks blocks;
   int64_t pieces;            /* of work, in all images */
   double cycles;             /* that they are expected to take on one core */
@@ -103,7 +93,7 @@ struct conv_algorithm {
 /* All algorithms, ended by NULL. */
 extern const conv_algorithm *const conv_algorithms[];
 extern const conv_algorithm conv_reference_forward, conv_reference_input_gradient, conv_reference_weight_gradient;
-extern const conv_algorithm conv_phases_input_gradient;
+extern const conv_algorithm conv_phases_input_gradient, conv_shuffle_input_gradient;
 extern const conv_algorithm conv_packed_forward, conv_shifted_forward, conv_winograd4_forward, conv_winograd2_forward;
 extern const conv_algorithm conv_channels_weight_gradient, conv_groups_weight_gradient;
 extern const conv_algorithm conv_rows_forward, conv_depthwise_planes_forward, conv_depthwise_pixels_forward;
@@ -124,28 +114,16 @@ fonio_conv_plan *conv_plan_part(const fonio_conv_problem *problem, int64_t weigh
 
 /* Fills in the parts of a plan for an input gradient. FONIO_NO_MEMORY. */
 fonio_status conv_phases_init(fonio_conv_plan *plan);
+fonio_status conv_shuffle_init(fonio_conv_plan *plan);
 
-/* Adds the parts for the gradients of some padded pixels, which go to an array with those strides. FONIO_NO_MEMORY. */
-fonio_status conv_phases_add(fonio_conv_plan *plan, conv_region region, int64_t batch, const int64_t strides[4]);
+/* The parts of the plan's algorithm; none where it has none. */
+const conv_parts *conv_parts_of(const fonio_conv_plan *plan);
 
-/* Runs one piece of a part: from grad_output, which may be moved to another image, to `output`. */
-void conv_phases_run(const conv_run *run, const conv_part *part, const void *grad_output, void *output, int64_t piece,
-                     void *workspace);
+/* Whether weights that were packed for the parts of one plan serve those of the other. */
+bool conv_parts_alike(const fonio_conv_plan *a, const fonio_conv_plan *b);
 
-/* How many blocks of padding there are to fold; -1: too many. */
-int64_t conv_folds_count(const fonio_conv_problem *problem);
-
-/* Fills in a plan's folds, and their parts, once it has those of the image. FONIO_NO_MEMORY. */
-fonio_status conv_folds_init(fonio_conv_plan *plan);
-
-/* The workspace that a plan's folds need. */
-int64_t conv_folds_workspace(const fonio_conv_plan *plan);
-
-/* Adds the gradients of an image's padding to those of the image. */
-void conv_folds_run(const conv_run *run, int64_t image, void *workspace);
-
-/* Whether packed weights of one plan serve the other: the parts are the same taps for the same algorithms. */
-bool conv_phases_alike(const fonio_conv_plan *a, const fonio_conv_plan *b);
+/* Gives back what conv_phases_init and conv_shuffle_init took. */
+void conv_parts_release(fonio_conv_plan *plan);
 
 /* Workspace of one thread: whole cache lines, so that threads do not write to the same one. */
 int64_t conv_slot_bytes(const fonio_conv_plan *plan);

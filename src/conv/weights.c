@@ -62,7 +62,7 @@ static fonio_conv_packed *new_for(const fonio_conv_plan *plan) {
         .algorithm = plan->algorithm,
         .kernels = plan->kernels,
         .shape = {p->out_channels, p->in_channels, p->kernel_height, p->kernel_width, p->groups},
-        .plan = plan->part_count ? conv_plan_retain(plan) : NULL,
+        .plan = conv_parts_of(plan)->count ? conv_plan_retain(plan) : NULL,
     };
   return packed;
 }
@@ -72,7 +72,7 @@ bool conv_packed_fits(const fonio_conv_plan *plan, const fonio_conv_packed *pack
   const int64_t *shape = packed->shape;
   return packed->algorithm == plan->algorithm && packed->kernels == plan->kernels && shape[0] == p->out_channels &&
          shape[1] == p->in_channels && shape[2] == p->kernel_height && shape[3] == p->kernel_width &&
-         shape[4] == p->groups && (!packed->plan || conv_phases_alike(plan, packed->plan));
+         shape[4] == p->groups && (!packed->plan || conv_parts_alike(plan, packed->plan));
 }
 
 bool conv_pack_groups(const fonio_conv_plan *plan, const void *weight, void *packed,

@@ -92,8 +92,8 @@ static void an_algorithm_asked_for_is_named(void **state) {
   plan = plan_of("n1c8h9w9k8r3s3", &(fonio_conv_plan_options){.direction = FONIO_CONV_WEIGHT_GRADIENT});
   assert_contains(fonio_conv_plan_explain(plan), "n1c8h9w9k8r3s3: weight gradient");
   fonio_conv_plan_release(plan);
-  plan = plan_of("n1c8h9w9k8r3s3u2", &(fonio_conv_plan_options){.direction = FONIO_CONV_INPUT_GRADIENT});
-  assert_contains(line_about(fonio_conv_plan_explain(plan), "phases"), "  <- taken: the fewest");
+  plan = plan_of("n1c8h9w9k8r3s3u2",
+                 &(fonio_conv_plan_options){.direction = FONIO_CONV_INPUT_GRADIENT, .algorithm = "phases"});
   assert_contains(fonio_conv_plan_explain(plan), "2 x 2 taps by ");
   fonio_conv_plan_release(plan);
   plan = plan_of("n0c8h9w9k8r3s3", NULL);
