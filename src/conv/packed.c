@@ -24,8 +24,15 @@ static int64_t pixels_of_image(const fonio_conv_plan *plan) {
   return plan->problem.out_height * plan->problem.out_width;
 }
 
+/* Terms of a panel that stays in the first-level cache. */
+static int64_t most_terms(const fonio_conv_plan *plan) {
+  int64_t panel = plan->kernels->lanes * plan->kernels->tile_vectors;
+  return conv_max(16, cpu_cache_sizes()->l1_bytes * 3 / 4 / (panel * (int64_t)fonio_dtype_bytes(plan->problem.dtype)));
+}
+
 /* Packing moves whole vectors where pixels lie side by side or every second one, otherwise each element for itself.
- * Each sum has a beginning and an end, where it is stored. */
+ * Each sum has a beginning and an end, where it is stored; elements that do not lie side by side are also fetched where
+ * a sum goes on. */
 static double cost(const fonio_conv_plan *plan) {
   const kernel_conv *g = &plan->geometry;
   double lanes = plan->kernels->lanes, terms = (double)terms_of_sum(plan), channels = (double)g->out_channels;
@@ -33,7 +40,8 @@ static double cost(const fonio_conv_plan *plan) {
   double pixels = (double)conv_round_up(pixels_of_image(plan), plan->kernels->lanes);
   int64_t step = g->stride[1] * g->input_strides[2];
   double pack = step == 1 ? 1.5 / lanes + 0.1 : step == 2 ? 4 / lanes + 0.1 : 1.5;
-  double store = g->output_strides[2] == 1 ? 2.9 / lanes * channels : 3 * channels;
+  double moves = (double)(2 * conv_ceil_div(terms_of_sum(plan), most_terms(plan)) - 1);
+  double store = g->output_strides[2] == 1 ? 2.9 / lanes * channels : 3 * channels * moves;
   return (double)plan->problem.groups * pixels * (rows * terms / (1.85 * lanes) + pack * terms + store);
 }
 
@@ -41,13 +49,12 @@ static double cost(const fonio_conv_plan *plan) {
 #define PIECE_PRODUCTS (1 << 22)
 
 static void prepare(fonio_conv_plan *plan) {
-  const cpu_caches *caches = cpu_cache_sizes();
   int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), terms = terms_of_sum(plan);
   conv_blocks *b = &plan->blocks;
   b->panel = plan->kernels->lanes * plan->kernels->tile_vectors;
-  b->terms = conv_min(terms, conv_max(16, caches->l1_bytes * 3 / 4 / (b->panel * bytes)));
+  b->terms = conv_min(terms, most_terms(plan));
   int64_t rows = plan->kernels->tile_rows;
-  b->channels = conv_max(rows, caches->l2_bytes / 2 / (b->terms * bytes) / rows * rows);
+  b->channels = conv_max(rows, cpu_cache_sizes()->l2_bytes / 2 / (b->terms * bytes) / rows * rows);
   int64_t per_panel = b->panel * terms * plan->geometry.out_channels;
   int64_t pixels = b->panel * conv_max(1, PIECE_PRODUCTS / per_panel);
   int64_t even = conv_ceil_div(pixels_of_image(plan), conv_ceil_div(pixels_of_image(plan), pixels));

@@ -101,8 +101,8 @@ static int64_t most_workspace(const fonio_conv_problem *p) {
 
 fonio_status conv_parts_take(conv_parts *parts, const fonio_conv_problem *p, int64_t regions) {
   int64_t count, bytes;
-  if (!checked_mul(conv_phases_along(p, 0), conv_phases_along(p, 1), &count) ||
-      !checked_mul(count, regions, &count) || !checked_mul(count, sizeof *parts->list, &bytes))
+  if (!checked_mul(conv_phases_along(p, 0), conv_phases_along(p, 1), &count) || !checked_mul(count, regions, &count) ||
+      !checked_mul(count, sizeof *parts->list, &bytes))
     bytes = INT64_MAX;
   parts->list = memory_take(bytes);
   return parts->list ? FONIO_OK : FONIO_NO_MEMORY;
@@ -173,7 +173,8 @@ bool conv_parts_merge(const fonio_conv_problem *p) {
          p->kernel_width % p->stride[1] == 0;
 }
 
-/* The weights of all phases, contiguous: (phase down, phase across, channel of the image, channel of grad_output, taps).
+/* The weights of all phases, contiguous: (phase down, phase across, channel of the image, channel of grad_output,
+ * taps).
  */
 static int64_t bytes_of_copy(const fonio_conv_problem *p) {
   return conv_round_up(p->out_channels * p->in_channels * p->kernel_height * p->kernel_width *

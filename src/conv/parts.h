@@ -1,9 +1,9 @@
 /* The forward convolutions that an input gradient is made of.
  *
- * With a stride, pixels of the image (counted with the padding) that have the same remainder by the stride make a phase:
- * an image of its own, of which each pixel reads the same taps. So each phase is a convolution of stride 1 with some of
- * the taps, and no zeros are put between the pixels of grad_output. Nothing is copied: a phase of the image, the taps of
- * a phase and the turned weight are strides and a first element. */
+ * With a stride, pixels of the image (counted with the padding) that have the same remainder by the stride make a
+ * phase: an image of its own, of which each pixel reads the same taps. So each phase is a convolution of stride 1 with
+ * some of the taps, and no zeros are put between the pixels of grad_output. Nothing is copied: a phase of the image,
+ * the taps of a phase and the turned weight are strides and a first element. */
 #ifndef CONV_PARTS_H
 #define CONV_PARTS_H
 
@@ -30,7 +30,8 @@ typedef struct conv_place {
   int64_t phase[2];
 } conv_place;
 
-/* A block of the padding: its gradients are computed in the workspace and added to those of the pixels that it shows. */
+/* A block of the padding: its gradients are computed in the workspace and added to those of the pixels that it shows.
+ */
 struct conv_fold {
   conv_region region;
   int64_t first_part, end_part;
