@@ -190,3 +190,13 @@ def test_gradients_are_measured(root, tmp_path, direction):
         assert list(layer["subjects"]) == ["fonio", "torch", "torch_channels_last"]
         assert not any(one["failure"] for one in layer["subjects"].values())
     assert f"### {direction.replace('_', ' ')}, f32" in (tmp_path / "table.md").read_text()
+
+
+def test_memory_is_measured(root):
+    """An output of 8 MiB is seen, and little beyond it."""
+    run = subprocess.run(
+        [sys.executable, "-m", "bench.memory", "--one", "fonio", "n1c3h256w256k32r3s3p1"], cwd=root, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    held, beyond = map(int, run.stdout.split())
+    assert held > 2**20 and 7 * 2**20 < beyond < 10 * 2**20
