@@ -165,14 +165,14 @@ static PyObject *tensors_of(Py_ssize_t count, fonio_tensor **grads) {
   return made;
 }
 
-/* grad(output, (inputs), grad_output or None, retain_graph, allow_unused) */
+/* grad(output, (inputs), grad_output or None, retain_graph, create_graph, allow_unused) */
 static PyObject *grad(PyObject *module, PyObject *arguments) {
   (void)module;
   PyObject *output, *given, *grad_output;
-  int retain_graph, allow_unused;
+  int retain_graph, create_graph, allow_unused;
   fonio_tensor *inputs[MOST_INPUTS], *grads[MOST_INPUTS];
-  if (!PyArg_ParseTuple(arguments, "O!O!Opp", core_tensor_type, &output, &PyTuple_Type, &given, &grad_output,
-                        &retain_graph, &allow_unused))
+  if (!PyArg_ParseTuple(arguments, "O!O!Oppp", core_tensor_type, &output, &PyTuple_Type, &given, &grad_output,
+                        &retain_graph, &create_graph, &allow_unused))
     return NULL;
   Py_ssize_t count = PyTuple_Size(given);
   if (count > MOST_INPUTS) return PyErr_Format(PyExc_ValueError, "at most %d inputs", MOST_INPUTS);
@@ -181,7 +181,7 @@ static PyObject *grad(PyObject *module, PyObject *arguments) {
   fonio_tensor *from = core_tensor_hold(output), *above = grad_output != Py_None ? core_tensor_hold(grad_output) : NULL;
   fonio_status status;
   PyThreadState *state = PyEval_SaveThread();
-  status = fonio_grad(from, (int)count, inputs, above, retain_graph, allow_unused, grads);
+  status = fonio_grad(from, (int)count, inputs, above, retain_graph, create_graph, allow_unused, grads);
   PyEval_RestoreThread(state);
   for (Py_ssize_t i = 0; i < count; i++)
     fonio_tensor_release(inputs[i]);

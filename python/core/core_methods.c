@@ -332,13 +332,13 @@ static PyObject *retain_grad(PyObject *self, PyObject *unused) {
 
 static PyObject *backward(PyObject *self, PyObject *arguments) {
   PyObject *gradient;
-  int retain_graph;
-  if (!PyArg_ParseTuple(arguments, "Op", &gradient, &retain_graph)) return NULL;
+  int retain_graph, create_graph;
+  if (!PyArg_ParseTuple(arguments, "Opp", &gradient, &retain_graph, &create_graph)) return NULL;
   if (gradient != Py_None && !tensor_argument(gradient)) return NULL;
   fonio_tensor *tensor = core_tensor_hold(self), *given = gradient != Py_None ? core_tensor_hold(gradient) : NULL;
   fonio_status status;
   PyThreadState *state = PyEval_SaveThread();
-  status = fonio_tensor_backward_with(tensor, given, retain_graph);
+  status = fonio_tensor_backward_with(tensor, given, retain_graph, create_graph);
   PyEval_RestoreThread(state);
   fonio_tensor_release(given);
   fonio_tensor_release(tensor);

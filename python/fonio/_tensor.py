@@ -392,9 +392,7 @@ class Tensor(_core.Tensor):
         self, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False
     ) -> None:
         """Adds to the .grad of every leaf that this tensor came of. `gradient`: that of this tensor; 1 for one element."""
-        if create_graph:
-            raise NotImplementedError("backward(): a gradient of a gradient is not recorded yet")
-        self._backward(gradient, bool(retain_graph))
+        self._backward(gradient, create_graph if retain_graph is None else bool(retain_graph), create_graph)
 
 
 class GradFn:

@@ -22,10 +22,9 @@ def grad(
     allow_unused: bool | None = None,
 ) -> tuple[Tensor | None, ...]:
     """The gradients of `inputs`, from one output; no .grad changes. None for an unused input, where that is allowed."""
-    if create_graph:
-        raise NotImplementedError("grad(): a gradient of a gradient is not recorded yet")
     given = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     for one in (outputs, *given, *(() if grad_outputs is None else (grad_outputs,))):
         if not isinstance(one, Tensor):
             raise TypeError(f"grad() takes tensors, not {type(one).__name__}")
-    return _core.grad(outputs, given, grad_outputs, bool(retain_graph), bool(allow_unused))
+    retain = create_graph if retain_graph is None else bool(retain_graph)
+    return _core.grad(outputs, given, grad_outputs, retain, create_graph, bool(allow_unused))
