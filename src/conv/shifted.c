@@ -111,7 +111,17 @@ static bool applicable(const fonio_conv_problem *p) {
   return !depthwise && p->output_strides[3] == 1 && p->in_channels / p->groups * rows * columns < 1 << 15;
 }
 
-/* Of a tile: a multiply-add takes half a cycle, or waits for the one before in the same sum. */
+/* What a vector of pixels reads. */
+static int64_t bytes_of_vector(const fonio_conv_plan *plan, const shifted_numbers *n) {
+  return plan->geometry.in_channels * plan->geometry.kernel_height * n->phases * plan->kernels->lanes *
+         bytes_of_element(plan);
+}
+
+/* Vectors that share a pass over the output channels, and those of a tile. */
+enum { MOST_VECTORS = 60, MOST_IN_TILE = 8 };
+
+/* Of a tile: a multiply-add takes half a cycle, or waits for the one before in the same sum; up to a quarter more
+ * as what a few vectors read fills the first-level cache. */
 static double cost_of_vector(const fonio_conv_plan *plan, const shifted_numbers *n) {
   double sum = 0, channels = (double)plan->geometry.out_channels;
   for (int64_t i = 0; i < n->tiles; i++) {
@@ -119,7 +129,8 @@ static double cost_of_vector(const fonio_conv_plan *plan, const shifted_numbers 
     double vectors = (double)plan->kernels->shifted_tiles[rows - 1].vectors, busy = (double)rows / 1.9;
     sum += (double)n->terms * (busy > 4 / vectors ? busy : 4 / vectors) + 20 / vectors;
   }
-  return sum + 1.2 * channels;
+  double filled = (double)(bytes_of_vector(plan, n) * MOST_IN_TILE) / (double)cpu_cache_sizes()->l1_bytes;
+  return sum * (1 + (filled < 1 ? filled : 1) / 4) + 1.2 * channels;
 }
 
 static double cost(const fonio_conv_plan *plan) {
@@ -135,9 +146,6 @@ static double cost(const fonio_conv_plan *plan) {
   return (double)plan->problem.groups * (vectors * cost_of_vector(plan, &n) + elements * element) + 200;
 }
 
-/* Vectors that share a pass over the output channels. */
-enum { MOST_VECTORS = 60, MOST_IN_TILE = 8 };
-
 static void prepare(fonio_conv_plan *plan) {
   shifted_numbers n = numbers_of(plan);
   block_size size = size_of_block(plan, &n);
@@ -146,8 +154,7 @@ static void prepare(fonio_conv_plan *plan) {
   int64_t bytes = bytes_of_element(plan);
   b->rows = size.rows;
   b->pixels = size.rows * size.columns;
-  int64_t reads = g->in_channels * g->kernel_height * n.phases * plan->kernels->lanes * bytes;
-  int64_t vectors = conv_min(MOST_VECTORS, cpu_cache_sizes()->l1_bytes / 2 / reads);
+  int64_t vectors = conv_min(MOST_VECTORS, cpu_cache_sizes()->l1_bytes / 2 / bytes_of_vector(plan, &n));
   b->panel = conv_max(MOST_IN_TILE, vectors / 12 * 12);
   plan->packed_bytes = plan->problem.groups * g->out_channels * n.terms * bytes;
   plan->workspace_bytes =

@@ -1,5 +1,10 @@
-/* Winograd's F(4x4, 3x3) and F(2x2, 3x3) for kernels of 3 x 3 and stride 1, of any dilation: a dilated convolution is
- * dilation^2 undilated ones on interleaved images.
+/* Winograd's algorithm for small kernels: F(4x4, 3x3) and its relatives, which share the points that they stand on.
+ * Tiles of 6 x 6 inputs give 4 x 4 outputs of a kernel of 3 x 3, 2 x 2 outputs of one of 5 x 5; tiles of 4 x 4 inputs 2
+ * x 2 outputs of one of 3 x 3.
+ *
+ * A dilated convolution is dilation^2 undilated ones on interleaved images. One with a stride is one of stride 1 on as
+ * many interleaved images, which are so many times the input channels, with kernels of which each has every stride-th
+ * row and column: 3 x 3 or 4 x 4 of stride 2 are 2 x 2.
  *
  * One piece of work: a block of tiles of one image, group and interleaved image, and a block of output channels. Its
  * inputs are transformed into V[element][tile][channel], each element is one matrix product M = V U, and M is
@@ -8,58 +13,99 @@
 #include "base/cpu.h"
 #include "conv/plan.h"
 
-static bool applicable(const fonio_conv_problem *p) {
-  return p->kernel_height == 3 && p->kernel_width == 3 && p->stride[0] == 1 && p->stride[1] == 1;
+/* Rows (or columns) of the kernel that one phase of the stride has. */
+static int64_t taps_along(const fonio_conv_problem *p, int axis) {
+  return conv_ceil_div(axis ? p->kernel_width : p->kernel_height, p->stride[axis]);
 }
 
-/* The numbers that follow from a plan; m outputs a side, m + 2 inputs. */
+/* Of both axes; tiles are square. */
+static int64_t taps_of(const fonio_conv_problem *p) {
+  return conv_max(taps_along(p, 0), taps_along(p, 1));
+}
+
+static bool applicable(const fonio_conv_problem *p, int64_t least_taps, int64_t most_taps) {
+  bool plain = p->stride[0] * p->stride[1] == 1 || p->dilation[0] * p->dilation[1] == 1;
+  return plain && taps_along(p, 0) > 1 && taps_along(p, 1) > 1 && taps_of(p) >= least_taps && taps_of(p) <= most_taps;
+}
+
+/* Beyond 2.5 times the error of a plain sum: F(5x5, 2x2), and F(4x4, 3x3) where the kernel leaves many of the taps
+ * empty, which is nearly the same. */
+static bool applicable4(const fonio_conv_problem *p) {
+  if (!applicable(p, 3, 5)) return false;
+  int64_t all = taps_of(p) * taps_of(p) * p->stride[0] * p->stride[1], there = p->kernel_height * p->kernel_width;
+  return taps_of(p) == 3 ? 5 * there >= 4 * all : 2 * there >= all;
+}
+
+static bool applicable2(const fonio_conv_problem *p) {
+  return applicable(p, 2, 3);
+}
+
+/* The numbers that follow from a plan. */
 typedef struct winograd {
-  int m;
-  int64_t elements;                  /* (m + 2)^2 */
-  int64_t rows, columns;             /* tiles of the largest interleaved image */
-  int64_t in_pitch, out_pitch;       /* of a row of V and of M: one tile's channels */
-  int64_t in_channels, out_channels; /* of the group, rounded up to whole vectors */
+  int alpha, m;                /* inputs and outputs along a side of a tile */
+  int64_t elements;            /* alpha^2 */
+  int64_t phases[2];           /* of the stride that a tap is in */
+  int64_t rows, columns;       /* tiles of the largest interleaved image */
+  int64_t terms;               /* of the sums: the input channels of the group, once for each phase */
+  int64_t in_pitch, out_pitch; /* of a row of V and of M: one tile's terms, or channels */
+  int64_t out_channels;        /* of the group, rounded up to whole vectors */
   int64_t pass; /* channels that are transformed together: a cache line of them, so that lines of V are written whole */
+  int64_t run_tiles;
   int64_t strip_pitch;
   int64_t v_elements, m_elements, strip_elements;
 } winograd;
 
-/* Tiles that are transformed in a row: their strip stays in the first-level cache. */
-#define RUN_TILES 24
+/* Columns of a strip, about: it stays in the first-level cache. */
+#define RUN_COLUMNS 96
 
-static winograd numbers_of(const fonio_conv_plan *plan, int m) {
+/* Of the strip under so many tiles. */
+static int64_t strip_columns(const fonio_conv_plan *plan, const winograd *w, int64_t tiles) {
+  return (tiles * w->m + w->alpha - w->m - 1) * plan->problem.stride[1] + w->phases[1];
+}
+
+/* Where the channels that are transformed last begin, they are written as whole vectors. */
+static int64_t room_for_terms(const fonio_conv_plan *plan, const winograd *w) {
+  int64_t channels = plan->geometry.in_channels, last = channels - (channels - 1) / w->pass * w->pass;
+  return w->terms - last + conv_round_up(last, plan->kernels->lanes);
+}
+
+static winograd numbers_of(const fonio_conv_plan *plan, int alpha) {
+  const fonio_conv_problem *p = &plan->problem;
   const kernel_conv *g = &plan->geometry;
   int64_t lanes = plan->kernels->lanes, tiles = plan->blocks.pixels;
-  winograd w = {.m = m, .elements = (m + 2) * (m + 2)};
-  w.rows = conv_ceil_div(conv_ceil_div(g->out_height, g->dilation[0]), m);
-  w.columns = conv_ceil_div(conv_ceil_div(g->out_width, g->dilation[1]), m);
-  w.in_channels = conv_round_up(g->in_channels, lanes);
+  winograd w = {.alpha = alpha, .m = alpha + 1 - (int)taps_of(p), .elements = alpha * alpha};
+  w.phases[0] = conv_min(p->stride[0], p->kernel_height);
+  w.phases[1] = conv_min(p->stride[1], p->kernel_width);
+  w.rows = conv_ceil_div(conv_ceil_div(g->out_height, g->dilation[0]), w.m);
+  w.columns = conv_ceil_div(conv_ceil_div(g->out_width, g->dilation[1]), w.m);
+  w.terms = g->in_channels * w.phases[0] * w.phases[1];
+  w.pass = conv_max(lanes, 64 / (int64_t)fonio_dtype_bytes(p->dtype));
+  w.in_pitch = conv_pitch(conv_round_up(room_for_terms(plan, &w), lanes), lanes);
   w.out_channels = conv_round_up(g->out_channels, lanes);
-  w.in_pitch = conv_pitch(w.in_channels, lanes);
   w.out_pitch = conv_pitch(conv_min(plan->blocks.channels, w.out_channels), lanes);
-  w.pass = conv_max(lanes, 64 / (int64_t)fonio_dtype_bytes(plan->problem.dtype));
-  w.strip_pitch = (m * conv_min(conv_min(tiles, w.columns), RUN_TILES) + 2) * w.pass;
+  w.run_tiles = conv_max(1, RUN_COLUMNS / (w.m * p->stride[1]));
+  w.strip_pitch = strip_columns(plan, &w, conv_min(conv_min(tiles, w.columns), w.run_tiles)) * w.pass;
   w.v_elements = w.elements * tiles * w.in_pitch;
   w.m_elements = w.elements * tiles * w.out_pitch;
-  w.strip_elements = (m + 2) * w.strip_pitch;
+  w.strip_elements = alpha * w.strip_pitch;
   return w;
 }
 
-static int tile_side(const fonio_conv_plan *plan) {
-  return plan->algorithm == &conv_winograd4_forward ? 4 : 2;
+static int alpha_of(const fonio_conv_plan *plan) {
+  return plan->algorithm == &conv_winograd4_forward ? 6 : 4;
 }
 
 /* Blocks: so many tiles that the transformed weights, which pass once for each block, are worth their way, yet V and M
  * stay near. */
-static void block_tiles(fonio_conv_plan *plan, int m) {
+static void block_tiles(fonio_conv_plan *plan, int alpha) {
   int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), lanes = plan->kernels->lanes;
   plan->blocks.pixels = 1;
   plan->blocks.channels = INT64_MAX;
-  winograd w = numbers_of(plan, m);
-  int64_t tiles = w.rows * w.columns, a_tile = w.elements * (w.in_channels + w.out_channels) * bytes;
-  int64_t weights = w.elements * w.in_channels * w.out_channels * bytes;
+  winograd w = numbers_of(plan, alpha);
+  int64_t tiles = w.rows * w.columns, a_tile = w.elements * (w.terms + w.out_channels) * bytes;
+  int64_t weights = w.elements * w.terms * w.out_channels * bytes;
   int64_t near = cpu_cache_sizes()->l2_bytes * 3 / 4 / a_tile;
-  int64_t most = conv_max(8, (8192 * (w.in_channels + w.out_channels)) / a_tile);
+  int64_t most = conv_max(8, (8192 * (w.terms + w.out_channels)) / a_tile);
   int64_t block = weights > cpu_cache_sizes()->l2_bytes ? most : conv_min(most, conv_max(near, 12));
   block = conv_ceil_div(tiles, conv_ceil_div(tiles, conv_max(1, block))); /* blocks of the same size */
   plan->blocks.pixels = block;
@@ -74,26 +120,28 @@ static void block_tiles(fonio_conv_plan *plan, int m) {
 
 static void prepare(fonio_conv_plan *plan) {
   int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
-  block_tiles(plan, tile_side(plan));
-  winograd w = numbers_of(plan, tile_side(plan));
-  plan->packed_bytes = plan->problem.groups * w.elements * w.out_channels * plan->geometry.in_channels * bytes;
+  block_tiles(plan, alpha_of(plan));
+  winograd w = numbers_of(plan, alpha_of(plan));
+  plan->packed_bytes = plan->problem.groups * w.elements * w.out_channels * w.terms * bytes;
   plan->workspace_bytes = conv_round_up((w.v_elements + w.m_elements + w.strip_elements) * bytes, 64) + 4 * 64;
 }
 
 /* Products and transforms keep the core busy; meanwhile the transformed weights come in once for each block of tiles,
  * from beyond the second-level cache where they are too large for it. */
-static double cost_of(const fonio_conv_plan *plan, int m) {
+static double cost_of(const fonio_conv_plan *plan, int alpha) {
   const kernel_conv *g = &plan->geometry;
   fonio_conv_plan probe = *plan;
-  block_tiles(&probe, m);
-  winograd w = numbers_of(&probe, m);
+  block_tiles(&probe, alpha);
+  winograd w = numbers_of(&probe, alpha);
   double lanes = plan->kernels->lanes, images = (double)(g->dilation[0] * g->dilation[1]);
   double tiles = (double)(w.rows * w.columns), elements = (double)w.elements;
   /* Each sum is stored and read again, which takes as long as a dozen products. */
-  double products = tiles * elements * ((double)g->in_channels + 12) * (double)w.out_channels / (1.9 * lanes);
-  double transforms = tiles * (double)(w.in_channels + w.out_channels) / lanes * (m == 4 ? 130 : 60);
-  double weights =
-      elements * (double)(g->in_channels * w.out_channels) * (double)fonio_dtype_bytes(plan->problem.dtype);
+  double products = tiles * elements * ((double)w.terms + 12) * (double)w.out_channels / (1.9 * lanes);
+  double vectors = (double)(w.in_pitch + w.out_channels) / lanes;
+  bool phases = w.phases[0] * w.phases[1] > 1; /* many terms, and strips of which each serves for less */
+  if (phases) products *= 1.2;
+  double transforms = tiles * vectors * (alpha == 6 ? 170 : phases ? 200 : 80);
+  double weights = elements * (double)(w.terms * w.out_channels) * (double)fonio_dtype_bytes(plan->problem.dtype);
   double near = (double)cpu_cache_sizes()->l2_bytes / 2;
   double streamed =
       weights * (double)conv_ceil_div(w.rows * w.columns, probe.blocks.pixels) / (weights > near ? 5 : 20);
@@ -101,15 +149,17 @@ static double cost_of(const fonio_conv_plan *plan, int m) {
 }
 
 static double cost4(const fonio_conv_plan *plan) {
-  return cost_of(plan, 4);
+  return cost_of(plan, 6);
 }
 
 static double cost2(const fonio_conv_plan *plan) {
-  return cost_of(plan, 2);
+  return cost_of(plan, 4);
 }
 
 static bool pack_group(const fonio_conv_plan *plan, const void *weight, void *packed) {
-  return plan->kernels->winograd_weights(tile_side(plan), &plan->geometry, weight, packed);
+  winograd w = numbers_of(plan, alpha_of(plan));
+  kernel_winograd_weights job = {w.alpha, w.m, {w.phases[0], w.phases[1]}, w.pass};
+  return plan->kernels->winograd_weights(&job, &plan->geometry, weight, packed);
 }
 
 static bool pack(const fonio_conv_plan *plan, const void *weight, void *packed) {
@@ -138,55 +188,90 @@ typedef struct tile_run {
 
 static tile_run run_at(const winograd_work *w, int64_t from) {
   int64_t tile = w->first_tile + from, columns = w->numbers.columns;
-  int64_t tiles = conv_min(conv_min(columns - tile % columns, w->tiles - from), RUN_TILES);
+  int64_t tiles = conv_min(conv_min(columns - tile % columns, w->tiles - from), w->numbers.run_tiles);
   return (tile_run){tile / columns, tile % columns, tiles, from};
 }
 
-static kernel_strip strip_of(const winograd_work *w, tile_run run, int64_t side) {
-  const int64_t *dilation = w->plan->geometry.dilation;
-  int64_t m = w->numbers.m;
+/* The strip of the inputs, of one phase of rows and all phases of columns. */
+static kernel_strip input_strip(const winograd_work *w, tile_run run, int64_t row_phase) {
+  const fonio_conv_problem *p = &w->plan->problem;
+  const winograd *n = &w->numbers;
   return (kernel_strip){
-      .row = w->phase[0] + run.row * m * dilation[0],
-      .column = w->phase[1] + run.column * m * dilation[1],
-      .rows = side,
-      .columns = run.tiles * m + side - m,
-      .step = {dilation[0], dilation[1]},
-      .pixel = w->numbers.pass,
-      .pitch = w->numbers.strip_pitch,
+      .row = w->phase[0] + row_phase + run.row * n->m * p->stride[0] * p->dilation[0],
+      .column = w->phase[1] + run.column * n->m * p->stride[1] * p->dilation[1],
+      .rows = n->alpha,
+      .columns = strip_columns(w->plan, n, run.tiles),
+      .step = {p->stride[0] * p->dilation[0], p->dilation[1]},
+      .pixel = n->pass,
+      .pitch = n->strip_pitch,
   };
 }
 
-/* How many vectors of channels a pass over some of them takes. */
-static int64_t vectors_of_pass(const winograd_work *w, int64_t channels) {
-  int64_t lanes = w->plan->kernels->lanes;
-  return conv_ceil_div(conv_min(channels, w->numbers.pass), lanes);
+static kernel_strip output_strip(const winograd_work *w, tile_run run) {
+  const int64_t *dilation = w->plan->geometry.dilation;
+  const winograd *n = &w->numbers;
+  return (kernel_strip){
+      .row = w->phase[0] + run.row * n->m * dilation[0],
+      .column = w->phase[1] + run.column * n->m * dilation[1],
+      .rows = n->m,
+      .columns = run.tiles * n->m,
+      .step = {dilation[0], dilation[1]},
+      .pixel = n->pass,
+      .pitch = n->strip_pitch,
+  };
+}
+
+/* A pass over `channels` channels from `channel` on, in one phase of rows: they are written from `to` on, phase by
+ * phase of columns. Vectors that are not whole are written whole, and what is too much is overwritten by what follows.
+ */
+static char *transform_pass(const winograd_work *w, const kernel_strip *strip, kernel_winograd *job, int64_t channel,
+                            int64_t channels, char *to) {
+  const winograd *n = &w->numbers;
+  const kernel_table *k = w->plan->kernels;
+  job->vectors = conv_ceil_div(channels, k->lanes);
+  for (int64_t v = 0; v < job->vectors * k->lanes; v += k->lanes)
+    k->gather_strip(&w->plan->geometry, strip, channel + v, w->input, w->strip + w->bytes * v);
+  for (int64_t i = 0; i < n->phases[1]; i++, to += w->bytes * channels)
+    k->winograd_input(job, w->strip + w->bytes * i * n->pass, to);
+  return to;
 }
 
 static void transform_inputs(const winograd_work *w, tile_run run) {
   const winograd *n = &w->numbers;
-  const kernel_table *k = w->plan->kernels;
-  kernel_strip strip = strip_of(w, run, n->m + 2);
-  kernel_winograd job = {run.tiles, 0, strip.pixel, strip.pitch, w->plan->blocks.pixels * n->in_pitch, n->in_pitch};
-  for (int64_t channel = 0; channel < n->in_channels; channel += n->pass) {
-    job.vectors = vectors_of_pass(w, n->in_channels - channel);
-    for (int64_t v = 0; v < job.vectors * k->lanes; v += k->lanes)
-      k->gather_strip(&w->plan->geometry, &strip, channel + v, w->input, w->strip + w->bytes * v);
-    k->winograd_input(n->m, &job, w->strip, w->v + w->bytes * (run.from * n->in_pitch + channel));
-  }
+  int64_t in_channels = w->plan->geometry.in_channels;
+  kernel_winograd job = {.alpha = n->alpha,
+                         .m = n->m,
+                         .tiles = run.tiles,
+                         .pixel = n->pass * w->plan->problem.stride[1],
+                         .pitch = n->strip_pitch,
+                         .element_stride = w->plan->blocks.pixels * n->in_pitch,
+                         .tile_stride = n->in_pitch};
+  char *to = w->v + w->bytes * run.from * n->in_pitch;
+  for (int64_t channel = 0; channel < in_channels; channel += n->pass)
+    for (int64_t i = 0; i < n->phases[0]; i++) {
+      kernel_strip strip = input_strip(w, run, i);
+      to = transform_pass(w, &strip, &job, channel, conv_min(in_channels - channel, n->pass), to);
+    }
 }
 
 static void transform_outputs(const winograd_work *w, tile_run run) {
   const winograd *n = &w->numbers;
   const kernel_table *k = w->plan->kernels;
-  kernel_strip strip = strip_of(w, run, n->m);
-  kernel_winograd job = {run.tiles, 0, strip.pixel, strip.pitch, w->plan->blocks.pixels * n->out_pitch, n->out_pitch};
+  kernel_strip strip = output_strip(w, run);
+  kernel_winograd job = {.alpha = n->alpha,
+                         .m = n->m,
+                         .tiles = run.tiles,
+                         .pixel = strip.pixel,
+                         .pitch = strip.pitch,
+                         .element_stride = w->plan->blocks.pixels * n->out_pitch,
+                         .tile_stride = n->out_pitch};
   for (int64_t c = 0; c < w->channels; c += n->pass) {
     int64_t channel = w->first_channel + c, out_channels = w->plan->geometry.out_channels;
     int64_t channels = conv_min(out_channels - channel, conv_min(w->channels - c, n->pass));
     double biases[64] = {0};
     conv_copy_biases(w->plan, w->bias, channel, channels, biases);
-    job.vectors = vectors_of_pass(w, w->channels - c);
-    k->winograd_output(n->m, &job, w->m + w->bytes * (run.from * n->out_pitch + c), biases, w->strip);
+    job.vectors = conv_ceil_div(conv_min(w->channels - c, n->pass), k->lanes);
+    k->winograd_output(&job, w->m + w->bytes * (run.from * n->out_pitch + c), biases, w->strip);
     for (int64_t v = 0; v < job.vectors * k->lanes; v += k->lanes)
       k->scatter_strip(&w->plan->geometry, &strip, channel + v, w->strip + w->bytes * v, w->output);
     conv_finish(w->run, w->image, w->group * out_channels + channel, channels, &strip);
@@ -213,16 +298,15 @@ static void multiply_panel(const winograd_work *w, const char *v, const char *u,
 static void multiply(const winograd_work *w) {
   const winograd *n = &w->numbers;
   const conv_blocks *b = &w->plan->blocks;
-  int64_t in_channels = w->plan->geometry.in_channels;
   for (int64_t e = 0; e < n->elements; e++)
     for (int64_t c = 0; c < w->channels; c += b->panel)
-      for (int64_t term = 0; term < in_channels; term += b->terms) {
+      for (int64_t term = 0; term < n->terms; term += b->terms) {
         int64_t columns = conv_min(b->panel, w->channels - c);
         const char *u =
-            w->weights + w->bytes * ((e * n->out_channels + w->first_channel + c) * in_channels + term * columns);
+            w->weights + w->bytes * ((e * n->out_channels + w->first_channel + c) * n->terms + term * columns);
         multiply_panel(w, w->v + w->bytes * e * b->pixels * n->in_pitch, u,
                        w->m + w->bytes * (e * b->pixels * n->out_pitch + c), columns, term,
-                       conv_min(b->terms, in_channels - term));
+                       conv_min(b->terms, n->terms - term));
       }
 }
 
@@ -235,14 +319,14 @@ static int64_t blocks_of_channels(const fonio_conv_plan *plan, const winograd *w
 }
 
 static int64_t pieces(const fonio_conv_plan *plan) {
-  winograd w = numbers_of(plan, tile_side(plan));
+  winograd w = numbers_of(plan, alpha_of(plan));
   return plan->problem.batch * plan->problem.groups * plan->problem.dilation[0] * plan->problem.dilation[1] *
          blocks_of_tiles(plan, &w) * blocks_of_channels(plan, &w);
 }
 
 static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   const fonio_conv_plan *plan = run->plan;
-  winograd n = numbers_of(plan, tile_side(plan));
+  winograd n = numbers_of(plan, alpha_of(plan));
   int64_t channels = conv_take(&piece, blocks_of_channels(plan, &n)) * plan->blocks.channels;
   int64_t tile = conv_take(&piece, blocks_of_tiles(plan, &n)) * plan->blocks.pixels;
   int64_t across = conv_take(&piece, plan->problem.dilation[1]), down = conv_take(&piece, plan->problem.dilation[0]);
@@ -279,8 +363,8 @@ const conv_algorithm conv_winograd4_forward = {
     .name = "winograd4",
     .direction = FONIO_CONV_FORWARD,
     .accuracy = FONIO_ACCURACY_DEFAULT,
-    .applicable = applicable,
-    .needs = "a kernel of 3 x 3 and stride 1",
+    .applicable = applicable4,
+    .needs = "3 to 5 rows and columns of the kernel for each phase of the stride, no dilation with a stride",
     .cost = cost4,
     .prepare = prepare,
     .pack = pack,
@@ -292,8 +376,8 @@ const conv_algorithm conv_winograd2_forward = {
     .name = "winograd2",
     .direction = FONIO_CONV_FORWARD,
     .accuracy = FONIO_ACCURACY_DEFAULT,
-    .applicable = applicable,
-    .needs = "a kernel of 3 x 3 and stride 1",
+    .applicable = applicable2,
+    .needs = "2 or 3 rows and columns of the kernel for each phase of the stride, no dilation with a stride",
     .cost = cost2,
     .prepare = prepare,
     .pack = pack,

@@ -62,9 +62,10 @@ void NAME(scatter_strip)(const kernel_conv *conv, const kernel_strip *strip, int
                          void *output);
 
 /* winograd.c */
-void NAME(winograd_input)(int m, const kernel_winograd *job, const void *strip, void *to);
-void NAME(winograd_output)(int m, const kernel_winograd *job, const void *from, const void *bias, void *strip);
-bool NAME(winograd_weights)(int m, const kernel_conv *conv, const void *weight, void *packed);
+void NAME(winograd_input)(const kernel_winograd *job, const void *strip, void *to);
+void NAME(winograd_output)(const kernel_winograd *job, const void *from, const void *bias, void *strip);
+bool NAME(winograd_weights)(const kernel_winograd_weights *job, const kernel_conv *conv, const void *weight,
+                            void *packed);
 
 /* depthwise_planes.c */
 void NAME(depthwise_rows)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane);

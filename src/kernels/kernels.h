@@ -75,15 +75,25 @@ typedef struct kernel_strip {
   int64_t pitch;   /* elements from one row of the strip to the next */
 } kernel_strip;
 
-/* Winograd tiles side by side: where they lie in a strip and in the transformed domain. */
+/* Winograd tiles side by side, of m x m outputs and alpha x alpha inputs: where they lie in a strip and in the
+ * transformed domain. alpha = 6: m = 2 to 4; alpha = 4: m = 2 or 3. */
 typedef struct kernel_winograd {
+  int alpha, m;
   int64_t tiles;
   int64_t vectors;        /* of channels, side by side in the strip as in the transformed domain */
-  int64_t pixel;          /* of the strip */
-  int64_t pitch;          /* of the strip */
+  int64_t pixel;          /* of the strip, from one column of a tile to the next */
+  int64_t pitch;          /* of the strip, from one row of a tile to the next */
   int64_t element_stride; /* between the elements of one transformed tile */
   int64_t tile_stride;    /* between transformed tiles */
 } kernel_winograd;
+
+/* A kernel for such tiles. A stride makes a kernel as many smaller ones as there are phases, over as many times the
+ * input channels: of `pass` channels after the other (fewer at the end) all phases follow each other. */
+typedef struct kernel_winograd_weights {
+  int alpha, m;
+  int64_t phases[2]; /* of rows and of columns: the stride, or all of a smaller kernel */
+  int64_t pass;
+} kernel_winograd_weights;
 
 /* Some rows of one output plane, for depthwise convolution. */
 typedef struct kernel_depthwise {
@@ -173,12 +183,13 @@ typedef struct kernel_table {
   void (*scatter_strip)(const kernel_conv *conv, const kernel_strip *strip, int64_t channel, const void *from,
                         void *output);
 
-  /* F(m x m, 3 x 3): transforms of a few vectors of channels; of weights, packed [element][block of output
-   * channels][input channel][channel of the block] with output channels rounded up to whole vectors. Returns whether
-   * all are finite. */
-  void (*winograd_input)(int m, const kernel_winograd *job, const void *strip, void *to);
-  void (*winograd_output)(int m, const kernel_winograd *job, const void *from, const void *bias, void *strip);
-  bool (*winograd_weights)(int m, const kernel_conv *conv, const void *weight, void *packed);
+  /* Winograd's transforms of a few vectors of channels; of weights, packed [element][block of output channels][input
+   * channel and phase][channel of the block] with output channels rounded up to whole vectors. Returns whether all are
+   * finite. */
+  void (*winograd_input)(const kernel_winograd *job, const void *strip, void *to);
+  void (*winograd_output)(const kernel_winograd *job, const void *from, const void *bias, void *strip);
+  bool (*winograd_weights)(const kernel_winograd_weights *job, const kernel_conv *conv, const void *weight,
+                           void *packed);
 
   /* Packs the weights of a group for such tiles: [block of output channels][term][channel of the block], blocks of
    * rows_tile_vectors vectors, the last one of as many whole vectors as it needs. Returns whether all are finite. */

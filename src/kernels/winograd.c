@@ -1,19 +1,23 @@
-/* Winograd's minimal filtering F(m x m, 3 x 3), m = 2 and 4: a tile of m x m outputs from (m+2) x (m+2) inputs with
- * (m+2)^2 multiplications instead of 9 m^2 (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015).
+/* Winograd's minimal filtering F(m x m, r x r): a tile of m x m outputs from alpha x alpha inputs, alpha = m + r - 1,
+ * with alpha^2 multiplications instead of m^2 r^2 (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks",
+ * 2015).
  *
- * F(4) stands on the points 0, +-1/sqrt(2), +-sqrt(2) and infinity, with less than half the rounding error of the usual
- * 0, +-1, +-2. F(2) stands on 0, +-1 and infinity. The rows of the matrices are written out as sums; weights are
+ * alpha = 6 stands on the points 0, +-1/sqrt(2), +-sqrt(2) and infinity, with less than half the rounding error of the
+ * usual 0, +-1, +-2; alpha = 4 stands on 0, +-1 and infinity. The transform of the inputs knows the points alone: it is
+ * the same for F(4, 3), F(3, 4) and F(2, 5). The rows of the matrices are written out as sums; weights are
  * transformed in double and rounded once. */
 #include <math.h>
 
 #include "kernels/families.h"
 
 #define MAX_ALPHA 6
+#define MAX_M 4
+#define MAX_TAPS 5
 
 #define ROOT2 1.41421356237309504880
 
 /* One column of B^T d: `stride` apart in, `out_stride` apart out. */
-INLINE void input_4(const vec *d, vec *out, int stride, int out_stride) {
+INLINE void input_6(const vec *d, vec *out, int stride, int out_stride) {
   vec d0 = d[0], d1 = d[stride], d2 = d[2 * stride], d3 = d[3 * stride], d4 = d[4 * stride], d5 = d[5 * stride];
   vec minus_5_2 = vec_set((real)-2.5), root2 = vec_set((real)ROOT2), half_root2 = vec_set((real)(ROOT2 / 2));
   vec even = vec_fma(vec_set(-2), d2, d4), odd = vec_fma(vec_set(-2), d1, d3) * half_root2;
@@ -26,7 +30,7 @@ INLINE void input_4(const vec *d, vec *out, int stride, int out_stride) {
   out[5 * out_stride] = vec_fma(minus_5_2, d3, d1 + d5);
 }
 
-INLINE void input_2(const vec *d, vec *out, int stride, int out_stride) {
+INLINE void input_4(const vec *d, vec *out, int stride, int out_stride) {
   vec d0 = d[0], d1 = d[stride], d2 = d[2 * stride], d3 = d[3 * stride];
   out[0] = d0 - d2;
   out[out_stride] = d1 + d2;
@@ -34,26 +38,28 @@ INLINE void input_2(const vec *d, vec *out, int stride, int out_stride) {
   out[3 * out_stride] = d3 - d1;
 }
 
-/* One column of A^T m. */
-INLINE void output_4(const vec *m, vec *out, int stride, int out_stride) {
-  vec root2 = vec_set((real)ROOT2), half_root2 = vec_set((real)(ROOT2 / 2));
-  vec sum = m[stride] + m[2 * stride], difference = m[stride] - m[2 * stride];
-  vec sum2 = m[3 * stride] + m[4 * stride], difference2 = m[3 * stride] - m[4 * stride];
-  out[0] = m[0] + sum + sum2;
-  out[out_stride] = vec_fma(half_root2, difference, root2 * difference2);
-  out[2 * out_stride] = vec_fma(vec_set((real)0.5), sum, sum2 + sum2);
-  out[3 * out_stride] =
-      vec_fma(half_root2, vec_fma(vec_set(4), difference2, difference * vec_set((real)0.5)), m[5 * stride]);
+/* One column of A^T M, for m outputs: output i is the sum of p^i times the element of each point p, and the last one
+ * has that of infinity, too. */
+INLINE void output_6(int m, const vec *from, vec *out, int stride, int out_stride) {
+  vec root2 = vec_set((real)ROOT2), half_root2 = vec_set((real)(ROOT2 / 2)), half = vec_set((real)0.5);
+  vec near = from[stride] + from[2 * stride], near_odd = from[stride] - from[2 * stride];
+  vec far = from[3 * stride] + from[4 * stride], far_odd = from[3 * stride] - from[4 * stride];
+  vec last = from[5 * stride];
+  out[0] = from[0] + near + far;
+  out[out_stride] = vec_fma(half_root2, near_odd, m == 2 ? vec_fma(root2, far_odd, last) : root2 * far_odd);
+  if (m >= 3) out[2 * out_stride] = vec_fma(half, near, m == 3 ? far + far + last : far + far);
+  if (m >= 4) out[3 * out_stride] = vec_fma(half_root2, vec_fma(vec_set(4), far_odd, near_odd * half), last);
 }
 
-INLINE void output_2(const vec *m, vec *out, int stride, int out_stride) {
-  out[0] = m[0] + m[stride] + m[2 * stride];
-  out[out_stride] = m[stride] - m[2 * stride] + m[3 * stride];
+INLINE void output_4(int m, const vec *from, vec *out, int stride, int out_stride) {
+  vec sum = from[stride] + from[2 * stride], difference = from[stride] - from[2 * stride], last = from[3 * stride];
+  out[0] = from[0] + sum;
+  out[out_stride] = m == 2 ? difference + last : difference;
+  if (m >= 3) out[2 * out_stride] = sum + last;
 }
 
-/* V = B^T d B of one tile and vector of channels; alpha = m + 2 is a constant where this is inlined. */
-INLINE void transform_input(int m, const kernel_winograd *job, const real *strip, real *to) {
-  int alpha = m + 2;
+/* V = B^T d B of one tile and vector of channels; alpha is a constant where this is inlined. */
+INLINE void transform_input(int alpha, const kernel_winograd *job, const real *strip, real *to) {
   int64_t pitch = job->pitch, pixel = job->pixel, element_stride = job->element_stride;
   vec d[MAX_ALPHA], t[MAX_ALPHA * MAX_ALPHA];
 #pragma GCC unroll 6
@@ -61,160 +67,148 @@ INLINE void transform_input(int m, const kernel_winograd *job, const real *strip
 #pragma GCC unroll 6
     for (int i = 0; i < alpha; i++)
       d[i] = vec_load(strip + i * pitch + j * pixel);
-    if (m == 4)
-      input_4(d, t + j * alpha, 1, 1);
+    if (alpha == 6)
+      input_6(d, t + j * alpha, 1, 1);
     else
-      input_2(d, t + j * alpha, 1, 1);
+      input_4(d, t + j * alpha, 1, 1);
   }
 #pragma GCC unroll 6
   for (int i = 0; i < alpha; i++) {
-    if (m == 4)
-      input_4(t + i, d, alpha, 1);
+    if (alpha == 6)
+      input_6(t + i, d, alpha, 1);
     else
-      input_2(t + i, d, alpha, 1);
+      input_4(t + i, d, alpha, 1);
 #pragma GCC unroll 6
     for (int j = 0; j < alpha; j++)
       vec_store(to + (i * alpha + j) * element_stride, d[j]);
   }
 }
 
+INLINE void output_1d(int alpha, int m, const vec *from, vec *out, int stride, int out_stride) {
+  if (alpha == 6)
+    output_6(m, from, out, stride, out_stride);
+  else
+    output_4(m, from, out, stride, out_stride);
+}
+
 /* Y = A^T M A of one tile and vector of channels, plus the bias. */
-INLINE void transform_output(int m, const kernel_winograd *job, const real *from, vec bias, real *strip) {
-  int alpha = m + 2;
+INLINE void transform_output(int alpha, int m, const kernel_winograd *job, const real *from, vec bias, real *strip) {
   int64_t pitch = job->pitch, pixel = job->pixel, element_stride = job->element_stride;
-  vec d[MAX_ALPHA], t[4 * MAX_ALPHA], y[4];
+  vec d[MAX_ALPHA], t[MAX_M * MAX_ALPHA], y[MAX_M];
 #pragma GCC unroll 6
   for (int i = 0; i < alpha; i++) {
 #pragma GCC unroll 6
     for (int j = 0; j < alpha; j++)
       d[j] = vec_load(from + (i * alpha + j) * element_stride);
-    if (m == 4)
-      output_4(d, t + i, 1, alpha);
-    else
-      output_2(d, t + i, 1, alpha);
+    output_1d(alpha, m, d, t + i, 1, alpha);
   }
 #pragma GCC unroll 4
   for (int j = 0; j < m; j++) {
-    if (m == 4)
-      output_4(t + j * alpha, y, 1, 1);
-    else
-      output_2(t + j * alpha, y, 1, 1);
+    output_1d(alpha, m, t + j * alpha, y, 1, 1);
 #pragma GCC unroll 4
     for (int i = 0; i < m; i++)
       vec_store(strip + i * pitch + j * pixel, y[i] + bias);
   }
 }
 
-INLINE void transform_inputs(int m, const kernel_winograd *job, const real *strip, real *to) {
-  for (int64_t tile = 0; tile < job->tiles; tile++, strip += m * job->pixel, to += job->tile_stride)
+INLINE void transform_inputs(int alpha, const kernel_winograd *job, const real *strip, real *to) {
+  for (int64_t tile = 0; tile < job->tiles; tile++, strip += job->m * job->pixel, to += job->tile_stride)
     for (int64_t v = 0; v < job->vectors; v++)
-      transform_input(m, job, strip + v * LANES, to + v * LANES);
+      transform_input(alpha, job, strip + v * LANES, to + v * LANES);
 }
 
-INLINE void transform_outputs(int m, const kernel_winograd *job, const real *from, const real *bias, real *strip) {
+INLINE void transform_outputs(int alpha, int m, const kernel_winograd *job, const real *from, const real *bias,
+                              real *strip) {
   for (int64_t tile = 0; tile < job->tiles; tile++, strip += m * job->pixel, from += job->tile_stride)
     for (int64_t v = 0; v < job->vectors; v++)
-      transform_output(m, job, from + v * LANES, vec_load(bias + v * LANES), strip + v * LANES);
+      transform_output(alpha, m, job, from + v * LANES, vec_load(bias + v * LANES), strip + v * LANES);
 }
 
-void NAME(winograd_input)(int m, const kernel_winograd *job, const void *strip, void *to) {
-  if (m == 4)
+void NAME(winograd_input)(const kernel_winograd *job, const void *strip, void *to) {
+  if (job->alpha == 6)
+    transform_inputs(6, job, strip, to);
+  else
     transform_inputs(4, job, strip, to);
-  else
-    transform_inputs(2, job, strip, to);
 }
 
-void NAME(winograd_output)(int m, const kernel_winograd *job, const void *from, const void *bias, void *strip) {
-  if (m == 4)
-    transform_outputs(4, job, from, bias, strip);
-  else
-    transform_outputs(2, job, from, bias, strip);
-}
-
-/* ---- Weights: U = G g G^T in double, a vector of output channels at a time ---- */
-
-typedef double wide __attribute__((vector_size(LANES * 8)));
-
-/* One column of G g, three numbers to m + 2. */
-INLINE void weight_1d(int m, const wide *g, int stride, wide *out, int out_stride) {
-  wide g0 = g[0], g1 = g[stride], g2 = g[2 * stride];
-  if (m == 2) {
-    out[0] = g0;
-    out[out_stride] = (g0 + g1 + g2) * 0.5;
-    out[2 * out_stride] = (g0 - g1 + g2) * 0.5;
-    out[3 * out_stride] = g2;
-    return;
+void NAME(winograd_output)(const kernel_winograd *job, const void *from, const void *bias, void *strip) {
+  switch (job->alpha * 10 + job->m) {
+  case 42: transform_outputs(4, 2, job, from, bias, strip); break;
+  case 43: transform_outputs(4, 3, job, from, bias, strip); break;
+  case 62: transform_outputs(6, 2, job, from, bias, strip); break;
+  case 63: transform_outputs(6, 3, job, from, bias, strip); break;
+  case 64: transform_outputs(6, 4, job, from, bias, strip); break;
   }
-  /* Point p: (g0 + p g1 + p^2 g2) over the derivative of x (x^2 - 1/2) (x^2 - 2) at p: -3/2 at +-1/sqrt(2), 6 at
-   * +-sqrt(2). */
-  wide near = (g0 + g2 * 0.5) * (-2.0 / 3), far = (g0 + g2 * 2) * (1.0 / 6);
-  wide near1 = g1 * (-ROOT2 / 3), far1 = g1 * (ROOT2 / 6);
-  out[0] = g0;
-  out[out_stride] = near + near1;
-  out[2 * out_stride] = near - near1;
-  out[3 * out_stride] = far + far1;
-  out[4 * out_stride] = far - far1;
-  out[5 * out_stride] = g2;
 }
 
-INLINE void transform_weight(int m, const wide g[9], wide *u) {
-  int alpha = m + 2;
-  wide t[MAX_ALPHA * 3];
-#pragma GCC unroll 3
-  for (int j = 0; j < 3; j++)
-    weight_1d(m, g + j, 3, t + j, 3);
-#pragma GCC unroll 6
+/* One column of G g, r numbers to alpha: at a point p the sum of p^i g[i], over the derivative there of x (x^2 - 1/2)
+ * (x^2 - 2), or of x (x^2 - 1) with its sign at 0 changed; at infinity the last of the numbers. */
+static void weight_1d(int alpha, int r, const double *g, int stride, double *out, int out_stride) {
+  static const double points[2][5] = {{0, 1, -1}, {0, ROOT2 / 2, -ROOT2 / 2, ROOT2, -ROOT2}};
+  static const double over[2][5] = {{1, 2, 2}, {1, -1.5, -1.5, 6, 6}};
+  for (int i = 0; i < alpha - 1; i++) {
+    double point = points[alpha == 6][i], sum = g[(r - 1) * stride];
+    for (int j = r - 2; j >= 0; j--)
+      sum = sum * point + g[j * stride];
+    out[i * out_stride] = sum / over[alpha == 6][i];
+  }
+  out[(alpha - 1) * out_stride] = g[(r - 1) * stride];
+}
+
+/* U = G g G^T. */
+static void transform_weight(int alpha, int r, const double *g, double *u) {
+  double t[MAX_ALPHA * MAX_TAPS];
+  for (int j = 0; j < r; j++)
+    weight_1d(alpha, r, g + j, r, t + j, r);
   for (int i = 0; i < alpha; i++)
-    weight_1d(m, t + 3 * i, 1, u + alpha * i, 1);
+    weight_1d(alpha, r, t + r * i, 1, u + alpha * i, 1);
 }
 
-/* A vector of output channels; the last one stands for those that are missing, whose results nobody reads. */
-INLINE vec across_channels(const real *weight, const int64_t *offsets) {
-  vec values = vec_zero();
-#pragma GCC unroll 16
-  for (int i = 0; i < LANES; i++)
-    values[i] = weight[offsets[i]];
-  return values;
-}
-
-/* The kernels of one input channel and a vector of output channels; `element_stride` apart in `to`. Adds NaN to
- * `not_finite` where they are not finite. */
-INLINE void transform_vector(int m, const kernel_conv *conv, const real *weight, const int64_t *offsets, real *to,
-                             int64_t element_stride, wide *not_finite) {
+/* The taps of one phase of the stride: every stride-th row and column of a kernel from a first one on, with zeros where
+ * the kernel has ended. */
+static void take_taps(const kernel_conv *conv, const real *weight, int r, int64_t row, int64_t column, double *g) {
   const int64_t *strides = conv->weight_strides;
-  wide g[9], u[MAX_ALPHA * MAX_ALPHA];
-#pragma GCC unroll 9
-  for (int i = 0; i < 9; i++) {
-    vec values = across_channels(weight + i / 3 * strides[2] + i % 3 * strides[3], offsets);
-    g[i] = __builtin_convertvector(values, wide);
-    *not_finite += g[i] * 0;
-  }
-  transform_weight(m, g, u);
-  for (int e = 0; e < (m + 2) * (m + 2); e++)
-    vec_store(to + e * element_stride, __builtin_convertvector(u[e], vec));
+  for (int i = 0; i < r; i++)
+    for (int j = 0; j < r; j++) {
+      int64_t y = row + i * conv->stride[0], x = column + j * conv->stride[1];
+      bool there = y < conv->kernel_height && x < conv->kernel_width;
+      g[i * r + j] = there ? (double)weight[y * strides[2] + x * strides[3]] : 0;
+    }
 }
 
-/* Blocks of output channels, as wide as the products' tiles, narrower at the end; in a block, one input channel after
- * the other. */
-INLINE bool transform_weights(int m, const kernel_conv *conv, const real *weight, real *packed) {
-  int64_t in_channels = conv->in_channels, out_channels = (conv->out_channels + LANES - 1) / LANES * LANES;
-  int64_t offsets[ROWS_TILE_VECTORS * LANES];
-  wide not_finite = {0};
-  for (int64_t first = 0; first < out_channels; first += ROWS_TILE_VECTORS * LANES) {
-    int64_t block = least(ROWS_TILE_VECTORS * LANES, out_channels - first);
-    for (int64_t i = 0; i < block; i++)
-      offsets[i] = least(first + i, conv->out_channels - 1) * conv->weight_strides[0];
-    for (int64_t c = 0; c < in_channels; c++)
-      for (int64_t k = 0; k < block; k += LANES)
-        transform_vector(m, conv, weight + c * conv->weight_strides[1], offsets + k,
-                         packed + first * in_channels + c * block + k, out_channels * in_channels, &not_finite);
-  }
-  bool finite = true;
-  for (int i = 0; i < LANES; i++)
-    finite &= not_finite[i] == 0;
-  return finite;
+/* All elements of one input and output channel and phase, `element` apart. Returns 0, or nan where a tap is not finite.
+ */
+static double pack_taps(const kernel_winograd_weights *job, const double *g, int64_t element, real *to) {
+  double u[MAX_ALPHA * MAX_ALPHA], not_finite = 0;
+  int r = job->alpha + 1 - job->m;
+  for (int i = 0; i < r * r; i++)
+    not_finite += g[i] * 0;
+  transform_weight(job->alpha, r, g, u);
+  for (int e = 0; e < job->alpha * job->alpha; e++)
+    to[e * element] = (real)u[e];
+  return not_finite;
 }
 
-bool NAME(winograd_weights)(int m, const kernel_conv *conv, const void *weight, void *packed) {
-  return m == 4 ? transform_weights(4, conv, weight, packed) : transform_weights(2, conv, weight, packed);
+bool NAME(winograd_weights)(const kernel_winograd_weights *job, const kernel_conv *conv, const void *weight,
+                            void *packed) {
+  const int64_t *strides = conv->weight_strides;
+  int64_t phases = job->phases[0] * job->phases[1], terms = phases * conv->in_channels;
+  int64_t widest = ROWS_TILE_VECTORS * LANES, out_channels = (conv->out_channels + LANES - 1) / LANES * LANES;
+  double not_finite = 0;
+  for (int64_t k = 0; k < out_channels; k++) {
+    /* The block of output channels that k lies in may be narrower at the end. */
+    int64_t first = k / widest * widest, width = least(out_channels - first, widest);
+    real *block = (real *)packed + first * terms + (k - first);
+    for (int64_t c = 0; c < conv->in_channels; c++)
+      for (int64_t phase = 0; phase < phases; phase++) {
+        int64_t from = c / job->pass * job->pass, pass = least(conv->in_channels - from, job->pass);
+        double g[MAX_TAPS * MAX_TAPS] = {0};
+        if (k < conv->out_channels)
+          take_taps(conv, (const real *)weight + k * strides[0] + c * strides[1], job->alpha + 1 - job->m,
+                    phase / job->phases[1], phase % job->phases[1], g);
+        int64_t term = from * phases + phase * pass + c - from;
+        not_finite += pack_taps(job, g, out_channels * terms, block + term * width);
+      }
+  }
+  return not_finite == 0;
 }

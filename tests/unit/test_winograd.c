@@ -1,0 +1,198 @@
+/* Winograd's algorithm in all its sizes: against the plain loops, on kernels, strides, dilations and channels around every
+ * boundary of its blocks; and its error, which the class `default` bounds. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "fonio.h"
+
+static uint64_t random_state;
+
+static int pick(int low, int high) {
+  random_state = random_state * 6364136223846793005u + 1442695040888963407u;
+  return low + (int)((random_state >> 33) % (uint64_t)(high - low + 1));
+}
+
+/* About normal: a sum of uniform numbers. `cut`: without what is below 0, as a ReLU leaves it. */
+static double number(bool cut) {
+  double sum = 0;
+  for (int i = 0; i < 6; i++)
+    sum += pick(-1000000, 1000000) * 1e-6;
+  return cut && sum < 0 ? 0 : (double)(float)sum;
+}
+
+static void *array_of(int64_t elements, fonio_dtype dtype) {
+  return calloc((size_t)(elements ? elements : 1), fonio_dtype_bytes(dtype));
+}
+
+static void set(void *array, fonio_dtype dtype, int64_t i, double x) {
+  if (dtype == FONIO_FLOAT32)
+    ((float *)array)[i] = (float)x;
+  else
+    ((double *)array)[i] = x;
+}
+
+static double get(const void *array, fonio_dtype dtype, int64_t i) {
+  return dtype == FONIO_FLOAT32 ? (double)((const float *)array)[i] : ((const double *)array)[i];
+}
+
+static int64_t inputs_of(const fonio_conv_problem *p) {
+  return p->batch * p->in_channels * p->in_height * p->in_width;
+}
+
+static int64_t weights_of(const fonio_conv_problem *p) {
+  return p->out_channels * (p->in_channels / p->groups) * p->kernel_height * p->kernel_width;
+}
+
+static int64_t outputs_of(const fonio_conv_problem *p) {
+  return p->batch * p->out_channels * p->out_height * p->out_width;
+}
+
+/* The output of an algorithm for these numbers, taken as elements of the problem's dtype; NULL: it cannot do it. */
+static void *output_of(const fonio_conv_problem *p, const char *algorithm, const double *x, const double *w) {
+  fonio_conv_plan_options options = {.struct_bytes = sizeof options, .algorithm = algorithm};
+  fonio_conv_plan *plan = fonio_conv_plan_new(p, &options);
+  if (!plan) return NULL;
+  void *input = array_of(inputs_of(p), p->dtype), *weight = array_of(weights_of(p), p->dtype);
+  void *bias = array_of(p->out_channels, p->dtype), *output = array_of(outputs_of(p), p->dtype);
+  for (int64_t i = 0; i < inputs_of(p); i++)
+    set(input, p->dtype, i, x[i]);
+  for (int64_t i = 0; i < weights_of(p); i++)
+    set(weight, p->dtype, i, w[i]);
+  for (int64_t i = 0; i < p->out_channels; i++)
+    set(bias, p->dtype, i, (double)i);
+  fonio_conv_buffers b = {.input = input, .weight = weight, .bias = p->has_bias ? bias : NULL, .output = output};
+  assert_int_equal(fonio_conv_plan_run(plan, &b), FONIO_OK);
+  fonio_conv_plan_release(plan);
+  free(input), free(weight), free(bias);
+  return output;
+}
+
+/* ---- Results ---- */
+
+static int check(const char *text) {
+  fonio_conv_problem p;
+  if (fonio_conv_problem_parse(&p, text) != FONIO_OK) fail_msg("%s: %s", text, fonio_last_error());
+  double *x = array_of(inputs_of(&p), FONIO_FLOAT64), *w = array_of(weights_of(&p), FONIO_FLOAT64);
+  for (int64_t i = 0; i < inputs_of(&p); i++)
+    x[i] = number(false);
+  for (int64_t i = 0; i < weights_of(&p); i++)
+    w[i] = number(false);
+  void *expected = output_of(&p, "reference", x, w);
+  int did = 0;
+  for (int i = 0; i < 2; i++) {
+    const char *algorithm = i ? "winograd4" : "winograd2";
+    void *got = output_of(&p, algorithm, x, w);
+    if (!got) continue;
+    double largest = 0, error = 0, epsilon = p.dtype == FONIO_FLOAT32 ? 0x1p-24 : 0x1p-53;
+    for (int64_t j = 0; j < outputs_of(&p); j++) {
+      double value = get(expected, p.dtype, j);
+      largest = fmax(largest, fabs(value));
+      error = fmax(error, fabs(value - get(got, p.dtype, j)));
+    }
+    if (!(error <= 200 * epsilon * (largest + 1)))
+      fail_msg("%s is off by %g of %g: %s", algorithm, error, largest, text);
+    did++;
+    free(got);
+  }
+  free(x), free(w), free(expected);
+  return did;
+}
+
+/* Kernels up to five taps to a phase; channels around whole vectors and cache lines of them; all modes, dtypes, layouts. */
+static void kernels_and_strides(void **state) {
+  (void)state;
+  static const char *const modes[] = {"zeros", "reflect", "replicate", "circular"};
+  static const char *const dtypes[] = {"f32", "f64"}, *const layouts[] = {"nchw", "nhwc"};
+  const char *seed = getenv("FONIO_TEST_SEED");
+  random_state = seed ? strtoull(seed, NULL, 0) : 20260102;
+  print_message("isa %s, FONIO_TEST_SEED=%llu\n", fonio_isa(), (unsigned long long)random_state);
+  int did = 0;
+  for (int i = 0; i < 300; i++) {
+    int u = pick(1, 4), v = pick(0, 2) ? u : pick(1, 4), d = u * v == 1 ? pick(1, 3) : 1, g = pick(0, 3) ? 1 : 2;
+    int r = u + pick(1, pick(1, 4 * u)), s = v + pick(1, pick(1, 4 * v)), c = pick(1, pick(0, 1) ? 8 : 40);
+    int h = pick(1, 30) + d * (r - 1), w = pick(1, 30) + d * (s - 1);
+    char text[256];
+    snprintf(text, sizeof text, "n%dc%dh%dw%dk%dr%ds%du%d,%dp%d,%d,%d,%dd%dg%dm%sb%dt%sl%s", pick(1, 2), g * c, h, w,
+             g * pick(1, 20), r, s, u, v, pick(0, r / 2), pick(0, r / 2), pick(0, s / 2), pick(0, s / 2), d, g,
+             modes[pick(0, 3)], pick(0, 1), dtypes[pick(0, 1)], layouts[pick(0, 1)]);
+    did += check(text);
+  }
+  assert_in_range(did, 200, 600);
+}
+
+/* What it must leave alone: kernels of one row or column, dilated ones with a stride, large ones. And where one of the two
+ * would be beyond its class. */
+static void others_are_not_done(void **state) {
+  (void)state;
+  static const char *const problems[] = {"n1c8h9w9k8r1s3", "n1c8h9w9k8r3s1", "n1c8h9w9k8r2s2u2", "n1c8h9w9k8r3s3d2u2",
+                                         "n1c8h9w9k8r6s6"};
+  for (size_t i = 0; i < sizeof problems / sizeof *problems; i++)
+    assert_int_equal(check(problems[i]), 0);
+  assert_int_equal(check("n1c8h9w9k8r5s5u2"), 1);
+  assert_int_equal(check("n1c8h9w9k8r2s3"), 1);
+  assert_int_equal(check("n1c8h9w9k8r3s3"), 2);
+}
+
+/* ---- Errors ---- */
+
+static double rms_error(const fonio_conv_problem *p, const char *algorithm, const double *x, const double *w,
+                        const double *truth) {
+  void *got = output_of(p, algorithm, x, w);
+  assert_non_null(got);
+  double squares = 0;
+  for (int64_t i = 0; i < outputs_of(p); i++)
+    squares += (get(got, p->dtype, i) - truth[i]) * (get(got, p->dtype, i) - truth[i]);
+  free(got);
+  return sqrt(squares / (double)outputs_of(p));
+}
+
+static void compare_errors(const char *algorithm, const char *text, bool cut) {
+  fonio_conv_problem p, exact;
+  if (fonio_conv_problem_parse(&p, text) != FONIO_OK) fail_msg("%s: %s", text, fonio_last_error());
+  char in_double[128];
+  snprintf(in_double, sizeof in_double, "%stf64", text);
+  assert_int_equal(fonio_conv_problem_parse(&exact, in_double), FONIO_OK);
+  double *x = array_of(inputs_of(&p), FONIO_FLOAT64), *w = array_of(weights_of(&p), FONIO_FLOAT64);
+  for (int64_t i = 0; i < inputs_of(&p); i++)
+    x[i] = number(cut);
+  for (int64_t i = 0; i < weights_of(&p); i++)
+    w[i] = number(false);
+  double *truth = output_of(&exact, "reference", x, w);
+  double plain = rms_error(&p, "reference", x, w, truth), error = rms_error(&p, algorithm, x, w, truth);
+  if (!(error <= 2.5 * plain)) fail_msg("%s: %s has %g times the error of plain sums", text, algorithm, error / plain);
+  free(x), free(w), free(truth);
+}
+
+/* At most 2.5 times the rms error of one chain of multiply-adds, from 32 channels on. */
+static void errors_are_those_of_the_class(void **state) {
+  (void)state;
+  static const struct {
+    const char *algorithm, *problem;
+  } cases[] = {
+      {"winograd4", "n1c32h14w14k16r3s3p1b0"},   {"winograd2", "n1c32h14w14k16r3s3p1b0"},
+      {"winograd4", "n1c32h14w14k16r4s4p1b0"},   {"winograd4", "n1c32h12w12k16r5s5p2b0"},
+      {"winograd2", "n1c32h16w16k16r4s4u2p1b0"}, {"winograd2", "n1c32h16w16k16r3s3u2p1b0"},
+      {"winograd2", "n1c32h16w16k16r5s5u2p2b0"}, {"winograd4", "n1c32h16w16k16r7s7u2p3b0"},
+      {"winograd4", "n1c32h15w14k16r3s5p1b0"},   {"winograd4", "n1c32h16w16k16r6s6u2p2b0"},
+  };
+  random_state = 3;
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+    for (int cut = 0; cut < 2; cut++)
+      compare_errors(cases[i].algorithm, cases[i].problem, cut);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(kernels_and_strides),
+      cmocka_unit_test(others_are_not_done),
+      cmocka_unit_test(errors_are_those_of_the_class),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
