@@ -1,5 +1,5 @@
-/* Winograd's algorithm in all its sizes: against the plain loops, on kernels, strides, dilations and channels around every
- * boundary of its blocks; and its error, which the class `default` bounds. */
+/* Winograd's algorithm in all its sizes: against the plain loops, on kernels, strides, dilations and channels around
+ * every boundary of its blocks; and its error, which the class `default` bounds. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -105,7 +105,7 @@ static int check(const char *text) {
   return did;
 }
 
-/* Kernels up to five taps to a phase; channels around whole vectors and cache lines of them; all modes, dtypes, layouts. */
+/* Kernels up to five taps to a phase; channels around whole vectors and cache lines of them; all modes and layouts. */
 static void kernels_and_strides(void **state) {
   (void)state;
   static const char *const modes[] = {"zeros", "reflect", "replicate", "circular"};
@@ -127,8 +127,8 @@ static void kernels_and_strides(void **state) {
   assert_in_range(did, 200, 600);
 }
 
-/* What it must leave alone: kernels of one row or column, dilated ones with a stride, large ones. And where one of the two
- * would be beyond its class. */
+/* What it must leave alone: kernels of one row or column, dilated ones with a stride, large ones; and where one of the
+ * two would be beyond its class. */
 static void others_are_not_done(void **state) {
   (void)state;
   static const char *const problems[] = {"n1c8h9w9k8r1s3", "n1c8h9w9k8r3s1", "n1c8h9w9k8r2s2u2", "n1c8h9w9k8r3s3d2u2",
