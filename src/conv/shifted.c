@@ -5,6 +5,8 @@
  *   some vectors of pixels: what they read stays in the first-level cache
  *     the output channels of a tile
  *       the vectors of a tile: sums in registers */
+#include <math.h>
+
 #include "base/cpu.h"
 #include "base/memory.h"
 #include "conv/plan.h"
@@ -88,18 +90,33 @@ static int64_t strip_bytes(const fonio_conv_plan *plan, const shifted_numbers *n
 /* A piece should last long enough to be worth handing to a thread: some 50 microseconds. */
 #define PIECE_PRODUCTS (1 << 22)
 
+/* How often each element that the strip holds is copied there, at the most. */
+static double copies(const fonio_conv_plan *plan, const shifted_numbers *n, block_size b) {
+  return (double)strip_bytes(plan, n, b) / (double)(b.rows * b.columns);
+}
+
+/* The block of at most that size whose strip fits: of those with half as many columns and half of that, the one with
+ * the fewest elements in the strip for each pixel. */
+static block_size fit_block(const fonio_conv_plan *plan, const shifted_numbers *n, block_size most) {
+  int64_t most_bytes = cpu_cache_sizes()->l2_bytes / 2, lanes = plan->kernels->lanes;
+  block_size best = {1, conv_min(most.columns, lanes)};
+  double least = INFINITY;
+  for (block_size b = most;; b.columns = conv_round_up(b.columns / 2, lanes)) {
+    b.rows = most.rows;
+    while (b.rows > 1 && strip_bytes(plan, n, b) > most_bytes)
+      b.rows--;
+    if (strip_bytes(plan, n, b) <= most_bytes && copies(plan, n, b) < least / 2) best = b, least = copies(plan, n, b);
+    if (b.columns <= lanes) return best;
+  }
+}
+
 static block_size size_of_block(const fonio_conv_plan *plan, const shifted_numbers *n) {
-  int64_t per_pixel = n->terms * plan->geometry.out_channels, lanes = plan->kernels->lanes;
+  int64_t per_pixel = n->terms * plan->geometry.out_channels;
   int64_t most = n->direct ? conv_max(512, PIECE_PRODUCTS / per_pixel) : 512;
   block_size b = {1, conv_ceil_div(n->width, conv_ceil_div(n->width, most))};
   int64_t rows = conv_min(n->height, conv_max(1, PIECE_PRODUCTS / (per_pixel * b.columns)));
   b.rows = conv_ceil_div(n->height, conv_ceil_div(n->height, rows));
-  int64_t most_bytes = cpu_cache_sizes()->l2_bytes / 2;
-  while (b.rows > 1 && strip_bytes(plan, n, b) > most_bytes)
-    b.rows--;
-  while (b.columns > lanes && strip_bytes(plan, n, b) > most_bytes)
-    b.columns = conv_max(lanes, b.columns - lanes);
-  return b;
+  return fit_block(plan, n, b);
 }
 
 /* The strip of one vector must not grow large; and pixels are written side by side. */

@@ -16,8 +16,12 @@
 /* Of more channels a vector or a tile is full anyhow. */
 #define FEW_CHANNELS 16
 
+static bool few_channels(const fonio_conv_problem *p) {
+  return p->in_channels <= FEW_CHANNELS;
+}
+
 static bool merges(const fonio_conv_problem *p) {
-  return conv_parts_merge(p) && p->in_channels <= FEW_CHANNELS;
+  return conv_parts_merge(p) && few_channels(p);
 }
 
 /* Blocks of pixels of the phases, which are counted from the corner of the padding. */
@@ -50,11 +54,10 @@ static int64_t count_blocks(const fonio_conv_problem *p) {
   return b.count[0] * b.count[1];
 }
 
-/* Whether a phase has neither pixels nor a place of its own. */
 static bool applicable(const fonio_conv_problem *p) {
   bool strides = p->stride[0] > 1 || p->stride[1] > 1, few = p->stride[0] <= 64 && p->stride[1] <= 64;
   bool alone = p->padding_mode == FONIO_ZEROS || (p->padding[0] | p->padding[1] | p->padding[2] | p->padding[3]) == 0;
-  return strides && few && alone && (p->input_strides[3] == 1 || merges(p)) && count_blocks(p) <= MOST_BLOCKS;
+  return strides && few && alone && (p->input_strides[3] == 1 || few_channels(p)) && count_blocks(p) <= MOST_BLOCKS;
 }
 
 /* Block number `i`: pixels of the phases. */
@@ -64,11 +67,11 @@ static conv_region block_at(const shuffle_blocks *b, int64_t i) {
                        conv_min(b->block[1], b->size[1] - across)};
 }
 
-/* How a block lies in the workspace: a phase after the other, each in the image's layout; or, where the channels of a
- * pixel lie side by side, the phases of a pixel. */
+/* How a block lies in the workspace: a phase after the other, columns side by side; or, where all are computed at once
+ * for an image whose columns do not, the phases of a pixel side by side. */
 static conv_place place_of(const fonio_conv_problem *p, conv_region r) {
   int64_t channels = p->in_channels, pixels = r.rows * r.columns, all = channels * p->stride[0] * p->stride[1];
-  if (p->input_strides[3] == 1)
+  if (p->input_strides[3] == 1 || !merges(p))
     return (conv_place){{0, pixels, r.columns, 1}, {channels * pixels * p->stride[1], channels * pixels}};
   return (conv_place){{0, 1, r.columns * all, all}, {channels * p->stride[1], channels}};
 }
@@ -95,7 +98,7 @@ fonio_status conv_shuffle_init(fonio_conv_plan *plan) {
 static double cost(const fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
   double elements = (double)p->in_channels * (double)p->in_height * (double)p->in_width;
-  return 300 + conv_parts_cost(&plan->shuffle) + elements * (p->stride[1] == 2 ? 0.7 : 1.5);
+  return 300 + conv_parts_cost(&plan->shuffle) + elements * (p->stride[1] == 2 && p->input_strides[3] == 1 ? 0.7 : 2);
 }
 
 static int64_t block_bytes(const fonio_conv_problem *p, conv_region r) {
@@ -138,11 +141,17 @@ static stretch inside(int64_t first, int64_t stride, int64_t count, int64_t size
 
 #define REAL float
 #define NAMED(name) name##_f32
+#define LOW_PAIRS 0, 4, 1, 5
+#define HIGH_PAIRS 2, 6, 3, 7
 #include "conv/shuffle.inc"
 #undef REAL
 #undef NAMED
+#undef LOW_PAIRS
+#undef HIGH_PAIRS
 #define REAL double
 #define NAMED(name) name##_f64
+#define LOW_PAIRS 0, 2
+#define HIGH_PAIRS 1, 3
 #include "conv/shuffle.inc"
 
 static void shuffle_block(const fonio_conv_problem *p, conv_region block, const void *from, void *image) {
@@ -184,7 +193,7 @@ const conv_algorithm conv_shuffle_input_gradient = {
     .direction = FONIO_CONV_INPUT_GRADIENT,
     .accuracy = FONIO_ACCURACY_STRICT,
     .applicable = applicable,
-    .needs = "a stride, zeros as padding, and columns side by side or few channels of a kernel that the stride divides",
+    .needs = "a stride, zeros as padding, and columns side by side or few channels",
     .cost = cost,
     .prepare = prepare,
     .pack = conv_parts_pack,
