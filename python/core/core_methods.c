@@ -199,6 +199,26 @@ static PyObject *mean(PyObject *self, PyObject *unused) {
   return apply(self, fonio_tensor_mean);
 }
 
+static PyObject *neg(PyObject *self, PyObject *unused) {
+  (void)unused;
+  return apply(self, fonio_tensor_neg);
+}
+
+static PyObject *exp_(PyObject *self, PyObject *unused) {
+  (void)unused;
+  return apply(self, fonio_tensor_exp);
+}
+
+static PyObject *log_(PyObject *self, PyObject *unused) {
+  (void)unused;
+  return apply(self, fonio_tensor_log);
+}
+
+static PyObject *relu(PyObject *self, PyObject *unused) {
+  (void)unused;
+  return apply(self, fonio_tensor_relu);
+}
+
 static PyObject *contiguous(PyObject *self, PyObject *unused) {
   (void)unused;
   return apply(self, fonio_tensor_contiguous);
@@ -245,8 +265,51 @@ static PyObject *add(PyObject *self, PyObject *other) {
   return apply_two(self, other, fonio_tensor_add);
 }
 
+static PyObject *sub(PyObject *self, PyObject *other) {
+  return apply_two(self, other, fonio_tensor_sub);
+}
+
 static PyObject *mul(PyObject *self, PyObject *other) {
   return apply_two(self, other, fonio_tensor_mul);
+}
+
+static PyObject *div_(PyObject *self, PyObject *other) {
+  return apply_two(self, other, fonio_tensor_div);
+}
+
+static PyObject *pow_(PyObject *self, PyObject *exponent) {
+  double number = PyFloat_AsDouble(exponent);
+  if (PyErr_Occurred()) return NULL;
+  fonio_tensor *tensor = core_tensor_hold(self), *made;
+  PyThreadState *state = PyEval_SaveThread();
+  made = fonio_tensor_pow(tensor, number);
+  PyEval_RestoreThread(state);
+  fonio_tensor_release(tensor);
+  return core_tensor_new(made);
+}
+
+/* function(dims, keepdim) */
+static PyObject *over_dims(PyObject *self, PyObject *arguments,
+                           fonio_tensor *(*function)(fonio_tensor *, int, const int64_t *, bool)) {
+  PyObject *given;
+  int keepdim, count;
+  int64_t dims[CORE_MAX_DIMS];
+  if (!PyArg_ParseTuple(arguments, "Op", &given, &keepdim) || !core_read_sizes(given, "sum", "dim", &count, dims))
+    return NULL;
+  fonio_tensor *tensor = core_tensor_hold(self), *made;
+  PyThreadState *state = PyEval_SaveThread();
+  made = function(tensor, count, dims, keepdim);
+  PyEval_RestoreThread(state);
+  fonio_tensor_release(tensor);
+  return core_tensor_new(made);
+}
+
+static PyObject *sum_dims(PyObject *self, PyObject *arguments) {
+  return over_dims(self, arguments, fonio_tensor_sum_dims);
+}
+
+static PyObject *mean_dims(PyObject *self, PyObject *arguments) {
+  return over_dims(self, arguments, fonio_tensor_mean_dims);
 }
 
 /* ---- Views ---- */
@@ -367,7 +430,16 @@ PyMethodDef core_tensor_methods[] = {
     {"detach", detach, METH_NOARGS, "A tensor over the same memory, without a history."},
     {"_to", to, METH_O, NULL},
     {"_add", add, METH_O, NULL},
+    {"_sub", sub, METH_O, NULL},
     {"_mul", mul, METH_O, NULL},
+    {"_div", div_, METH_O, NULL},
+    {"_pow", pow_, METH_O, NULL},
+    {"_neg", neg, METH_NOARGS, NULL},
+    {"exp", exp_, METH_NOARGS, "e to the power of each element."},
+    {"log", log_, METH_NOARGS, "The natural logarithm of each element."},
+    {"relu", relu, METH_NOARGS, "Each element, or 0 where it is less."},
+    {"_sum_dims", sum_dims, METH_VARARGS, NULL},
+    {"_mean_dims", mean_dims, METH_VARARGS, NULL},
     {"_select", select_, METH_VARARGS, NULL},
     {"_slice", slice, METH_VARARGS, NULL},
     {"_permute", permute, METH_O, NULL},

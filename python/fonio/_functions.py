@@ -224,6 +224,64 @@ def initial_seed() -> int:
     return _core.initial_seed()
 
 
+# ---- Arithmetic ----
+
+
+def add(input: Tensor, other: Any) -> Tensor:
+    """input + other"""
+    return input + other
+
+
+def sub(input: Tensor, other: Any) -> Tensor:
+    """input - other"""
+    return input - other
+
+
+def mul(input: Tensor, other: Any) -> Tensor:
+    """input * other"""
+    return input * other
+
+
+def div(input: Tensor, other: Any) -> Tensor:
+    """input / other"""
+    return input / other
+
+
+def pow(input: Tensor, exponent: float) -> Tensor:
+    """input ** exponent"""
+    return input**exponent
+
+
+def neg(input: Tensor) -> Tensor:
+    """-input"""
+    return -input
+
+
+def exp(input: Tensor) -> Tensor:
+    """e to the power of each element."""
+    return input.exp()
+
+
+def log(input: Tensor) -> Tensor:
+    """The natural logarithm of each element."""
+    return input.log()
+
+
+def relu(input: Tensor) -> Tensor:
+    """Each element, or 0 where it is less."""
+    return input.relu()
+
+
+def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: _dtype | None = None) -> Tensor:
+    """The sum of all elements, or over one dimension or some."""
+    return input.sum(dim, keepdim, dtype=dtype)
+
+
+def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: _dtype | None = None) -> Tensor:
+    """The mean of all elements, or over one dimension or some."""
+    return input.mean(dim, keepdim, dtype=dtype)
+
+
 # ---- Comparing ----
 
 

@@ -291,15 +291,18 @@ class Tensor(_core.Tensor):
 
     # ---- Arithmetic ----
 
-    def sum(self) -> Tensor:
-        """The sum of all elements."""
-        return self._sum()
+    def sum(self, dim: Any = None, keepdim: bool = False, *, dtype: _dtypes.dtype | None = None) -> Tensor:
+        """The sum of all elements, or over one dimension or some."""
+        made = self if dtype is None else self.to(dtype)
+        return made._sum() if dim is None else made._sum_dims(_dims(dim), keepdim)
 
-    def mean(self) -> Tensor:
-        """The mean of all elements."""
-        return self._mean()
+    def mean(self, dim: Any = None, keepdim: bool = False, *, dtype: _dtypes.dtype | None = None) -> Tensor:
+        """The mean of all elements, or over one dimension or some."""
+        made = self if dtype is None else self.to(dtype)
+        return made._mean() if dim is None else made._mean_dims(_dims(dim), keepdim)
 
     def _operand(self, other: Any) -> Tensor | None:
+        """Another tensor, or a number as a tensor without dimensions."""
         if isinstance(other, Tensor):
             return other
         if isinstance(other, (int, float)):
@@ -310,14 +313,63 @@ class Tensor(_core.Tensor):
         operand = self._operand(other)
         return NotImplemented if operand is None else self._add(operand)
 
+    def __sub__(self, other: Any) -> Tensor:
+        operand = self._operand(other)
+        return NotImplemented if operand is None else self._sub(operand)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        operand = self._operand(other)
+        return NotImplemented if operand is None else operand._sub(self)
+
     def __mul__(self, other: Any) -> Tensor:
         operand = self._operand(other)
         return NotImplemented if operand is None else self._mul(operand)
 
+    def __truediv__(self, other: Any) -> Tensor:
+        operand = self._operand(other)
+        return NotImplemented if operand is None else self._div(operand)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        operand = self._operand(other)
+        return NotImplemented if operand is None else operand._div(self)
+
+    def __pow__(self, exponent: Any) -> Tensor:
+        return self._pow(exponent) if isinstance(exponent, (int, float)) else NotImplemented
+
+    def __neg__(self) -> Tensor:
+        return self._neg()
+
     __radd__ = __add__
     __rmul__ = __mul__
     add = __add__
+    sub = __sub__
     mul = __mul__
+    div = __truediv__
+    pow = __pow__
+    neg = __neg__
+
+    # In place: what torch would note in the history of the tensor is refused by copy_.
+
+    def add_(self, other: Any, *, alpha: _Number = 1) -> Tensor:
+        """Adds `alpha` times a tensor or number."""
+        return self.copy_(self.detach() + (other if alpha == 1 else _detached(other) * alpha))
+
+    def sub_(self, other: Any, *, alpha: _Number = 1) -> Tensor:
+        """Subtracts `alpha` times a tensor or number."""
+        return self.copy_(self.detach() - (other if alpha == 1 else _detached(other) * alpha))
+
+    def mul_(self, other: Any) -> Tensor:
+        """Multiplies by a tensor or number."""
+        return self.copy_(self.detach() * other)
+
+    def div_(self, other: Any) -> Tensor:
+        """Divides by a tensor or number."""
+        return self.copy_(self.detach() / other)
+
+    __iadd__ = add_
+    __isub__ = sub_
+    __imul__ = mul_
+    __itruediv__ = div_
 
     # ---- Comparing, element by element ----
 
@@ -454,6 +506,15 @@ def _rebuilt_from_array(kind: type[Tensor], array: Any, requires_grad: bool) -> 
 def _sizes(given: tuple[Any, ...]) -> tuple[int, ...]:
     """`(2, 3)` and `((2, 3),)` alike."""
     return tuple(given[0]) if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
+
+
+def _dims(dim: Any) -> tuple[int, ...]:
+    """One dimension, or some."""
+    return tuple(dim) if isinstance(dim, (tuple, list)) else (dim,)
+
+
+def _detached(value: Any) -> Any:
+    return value.detach() if isinstance(value, Tensor) else value
 
 
 def _dimension(dim: int, ndim: int) -> int:

@@ -224,6 +224,53 @@ def test_arithmetic_and_comparison():
     )
 
 
+def test_more_arithmetic():
+    both(
+        """
+        x = torch.tensor([[1., 2., 3.], [4., 5., 6.]], requires_grad=True)
+        y = torch.tensor([2., 1., 4.])
+        print(x - y, x / y, x - 1, x / 4, -x, x ** 2, x ** 0.5, x.exp(), x.log(), (x - 3).relu(), x.sub(y), x.div(2), x.pow(3), x.neg())
+        print((3 - y), (1 / y), torch.add(y, y), torch.sub(y, 1), torch.mul(y, 2), torch.div(y, y), torch.pow(y, 2), torch.neg(y), torch.exp(y), torch.log(y), torch.relu(y))
+        print(x.sum(0), x.sum(1, True), x.sum((0, 1)), x.mean(-1), torch.sum(x), torch.mean(x, 0, keepdim=True), x.sum(dim=[1]), x.mean(dtype=torch.float64))
+        ((x / y - x.exp() * 0.1).relu() ** 2).sum(1).mean().backward()
+        print(x.grad)
+        with torch.no_grad():
+            x -= 0.1 * x.grad
+            x *= 2
+            x += y
+            x /= 3
+            x.add_(y, alpha=2), x.sub_(1, alpha=0.5)
+        print(x)
+        print(nn.Sequential(nn.ReLU(), nn.ReLU(inplace=True)), nn.functional.relu(x - 1), nn.ReLU()(-x).sum())
+        """
+    )
+    each_line(
+        """
+        torch.ones(2, 3).sum(2)
+        torch.ones(2, 3).sum((0, 0))
+        torch.ones(2) - torch.ones(3)
+        torch.ones(2) - 'a'
+        """
+    )
+    both("x = torch.ones(2, requires_grad=True); x += 1")
+
+
+def test_gradients_of_gradients():
+    both(
+        """
+        x = torch.tensor([1., 2.], requires_grad=True)
+        first, = torch.autograd.grad((x ** 3).sum(), x, create_graph=True)
+        second, = torch.autograd.grad(first.sum(), x)
+        print(first, second)
+        w = torch.ones(1, 1, 2, 2, requires_grad=True)
+        y = nn.functional.conv2d(torch.ones(1, 1, 3, 3), w)
+        first, = torch.autograd.grad((y * y).sum(), w, create_graph=True)
+        (first * first).sum().backward()
+        print(first.detach(), w.grad)
+        """
+    )
+
+
 def test_gradients():
     both(
         """

@@ -1,6 +1,7 @@
 """torch.nn: modules, parameters, and what initialises them."""
 
 from fonio.nn import functional, init
+from fonio.nn.activation import ReLU
 from fonio.nn.container import ModuleList, Sequential
 from fonio.nn.conv import Conv2d, LazyConv2d
 from fonio.nn.module import Module
@@ -13,6 +14,7 @@ __all__ = [
     "Module",
     "ModuleList",
     "Parameter",
+    "ReLU",
     "Sequential",
     "functional",
     "init",
