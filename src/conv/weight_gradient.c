@@ -119,6 +119,8 @@ gradient_numbers conv_gradient_numbers(const fonio_conv_plan *plan, gradient_lan
   n.width = conv_gradient_width(plan, lanes, n.all_lanes);
   n.lane_panels = conv_ceil_div(n.all_lanes, n.width);
   n.source = source_of(plan, &n);
+  n.deal_input = plan->problem.input_strides[1] == 1;
+  n.deal_output = plan->problem.output_strides[1] == 1;
   fit_rows(plan, &n);
   n.channel_blocks = conv_ceil_div(g->in_channels, n.channels);
   n.row_blocks = conv_ceil_div(g->kernel_height, n.kernel_rows);
@@ -131,7 +133,7 @@ gradient_layout conv_gradient_layout(const fonio_conv_plan *plan, const gradient
   int64_t bytes = bytes_of(plan), rows = conv_gradient_rows(plan, n);
   int64_t pixels = n->order.images * n->order.rows * n->order.columns;
   gradient_layout l = {.panel = conv_round_up(rows * (int64_t)sizeof(int64_t), 64)};
-  l.copy = l.panel + conv_round_up(pixels * n->width * bytes, 64);
+  l.copy = l.panel + conv_round_up(conv_gradient_kept(n) * pixels * n->width * bytes, 64);
   l.biases = l.copy + conv_round_up(conv_gradient_copy(plan, n) * bytes, 64);
   l.sums = l.biases + conv_round_up(n->panels * n->width * bytes, 64);
   l.bytes = l.sums + n->panels * rows * n->width * bytes;

@@ -23,6 +23,7 @@ typedef enum gradient_source {
 typedef struct gradient_numbers {
   gradient_lanes lanes;
   gradient_source source;
+  bool deal_input, deal_output; /* the channels of a pixel lie side by side, and are dealt out rather than turned */
   kernel_order order;
   int64_t width;                                    /* lanes of a panel */
   int64_t all_lanes;                                /* that panels divide: output channels of a group, or groups */
@@ -51,6 +52,11 @@ int64_t conv_gradient_copy(const fonio_conv_plan *plan, const gradient_numbers *
 /* Weights of a piece for one output channel. */
 static inline int64_t conv_gradient_rows(const fonio_conv_plan *plan, const gradient_numbers *n) {
   return n->channels * n->kernel_rows * plan->problem.kernel_width;
+}
+
+/* Panels that are kept at once. */
+static inline int64_t conv_gradient_kept(const gradient_numbers *n) {
+  return n->lanes == LANES_OF_GROUPS && n->deal_output ? n->panels : 1;
 }
 
 /* The workspace of a piece. Offsets in bytes. */

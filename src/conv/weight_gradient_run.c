@@ -88,13 +88,29 @@ static void copy_planes(const gradient_work *w, const source_strides *s) {
 }
 
 /* `count` channels, `apart` from each other, of all pixels of the block. */
-static void copy_channels(const gradient_work *w, const kernel_strip *strip, const void *input, int64_t apart,
+static void turn_channels(const gradient_work *w, const kernel_strip *strip, const void *input, int64_t apart,
                           int64_t count, char *to) {
   kernel_conv conv = w->plan->geometry;
   conv.in_channels = count;
   conv.input_strides[0] *= apart;
   for (int64_t c = 0; c < count; c += w->plan->kernels->lanes)
     w->plan->kernels->gather_strip(&conv, strip, c, input, to + c * w->bytes);
+}
+
+/* All channels that the piece needs of one image. */
+static void copy_image(const gradient_work *w, const kernel_strip *strip, int64_t image, char *to) {
+  const gradient_numbers *n = w->n;
+  bool groups = n->lanes == LANES_OF_GROUPS;
+  kernel_dealing job = {w->channel.size, 1, w->channel.size, 1, 0};
+  if (groups) job = (kernel_dealing){w->lanes, w->in_lane, n->width, w->channel.size, n->width};
+  if (n->deal_input)
+    w->plan->kernels->gradient_deal(&w->plan->geometry, strip, &job, input_at(w, image, w->in_channel), to);
+  else if (!groups)
+    turn_channels(w, strip, input_at(w, image, w->in_channel), 1, w->channel.size, to);
+  else
+    for (int64_t c = 0; c < w->channel.size; c++)
+      turn_channels(w, strip, input_at(w, image, w->in_channel + c), w->in_lane, w->lanes,
+                    to + c * n->width * w->bytes);
 }
 
 static void copy_pixels(const gradient_work *w, const source_strides *s) {
@@ -110,14 +126,8 @@ static void copy_pixels(const gradient_work *w, const source_strides *s) {
       .pixel = n->pixel,
       .pitch = n->pitch,
   };
-  for (int64_t i = 0; i < b->images; i++) {
-    char *to = w->copy + i * s->image * w->bytes;
-    if (n->lanes == LANES_OF_CHANNELS)
-      copy_channels(w, &strip, input_at(w, b->image + i, w->in_channel), 1, w->channel.size, to);
-    for (int64_t c = 0; n->lanes == LANES_OF_GROUPS && c < w->channel.size; c++)
-      copy_channels(w, &strip, input_at(w, b->image + i, w->in_channel + c), w->in_lane, w->lanes,
-                    to + c * n->width * w->bytes);
-  }
+  for (int64_t i = 0; i < b->images; i++)
+    copy_image(w, &strip, b->image + i, w->copy + i * s->image * w->bytes);
 }
 
 /* What the sums read for the block of pixels, and where. */
@@ -155,38 +165,65 @@ static void join_segments(gradient_work *w) {
 
 /* ---- The output's gradient ---- */
 
+static int64_t channel_of_panel(const gradient_work *w, int64_t panel) {
+  return w->out_channel + panel * w->panel_step;
+}
+
+/* Lanes of a panel that there are, and as many as whole vectors have. */
+static int64_t lanes_of_panel(const gradient_work *w, int64_t panel) {
+  int64_t before = w->n->lanes == LANES_OF_CHANNELS ? panel * w->n->width : 0;
+  return conv_min(w->lanes - before, w->n->width);
+}
+
+static int64_t width_of_panel(const gradient_work *w, int64_t panel) {
+  return conv_gradient_width(w->plan, w->n->lanes, lanes_of_panel(w, panel));
+}
+
 static const void *grad_output_at(const gradient_work *w, int64_t image, int64_t channel) {
   const int64_t *strides = w->plan->problem.output_strides;
   return conv_at(w->run->buffers->grad_output, (image * strides[0] + channel * strides[1]) * w->bytes);
 }
 
-/* `count` pixels side by side. */
-static void turn_row(const gradient_work *w, const kernel_conv *conv, int64_t width, int64_t count, const void *from,
-                     char *to) {
-  kernel_strip strip = {.rows = 1, .columns = count, .step = {1, 1}, .pixel = width};
-  for (int64_t lane = 0; lane < width; lane += w->plan->kernels->lanes)
+/* `count` pixels side by side, from channels that lie side by side. */
+static void deal_row(const gradient_work *w, const kernel_dealing *job, const kernel_conv *conv, int64_t count,
+                     const void *from, char *to) {
+  kernel_strip strip = {.rows = 1, .columns = count, .step = {1, 1}, .pixel = job->width};
+  w->plan->kernels->gradient_deal(conv, &strip, job, from, to);
+}
+
+static void turn_row(const gradient_work *w, const kernel_dealing *job, const kernel_conv *conv, int64_t count,
+                     const void *from, char *to) {
+  kernel_strip strip = {.rows = 1, .columns = count, .step = {1, 1}, .pixel = job->width};
+  for (int64_t lane = 0; lane < job->width; lane += w->plan->kernels->lanes)
     w->plan->kernels->gather_strip(conv, &strip, lane, from, to + lane * w->bytes);
 }
 
-/* Turns a panel of the block: [pixel][width]. */
-static void turn_panel(const gradient_work *w, int64_t channel, int64_t lanes, int64_t width) {
+static int64_t pixels_of_block(const gradient_work *w) {
+  return w->pixels.images * w->pixels.rows * w->pixels.columns;
+}
+
+/* Turns a panel of the block, or deals out some: [panel][pixel][width]. */
+static void turn_panel(const gradient_work *w, int64_t panel, int64_t panels) {
   static const int64_t first_row[1] = {0};
   const int64_t *strides = w->plan->problem.output_strides;
   const kernel_block *b = &w->pixels;
+  bool flat = b->rows == 1 || strides[2] == b->columns * strides[3];
+  int64_t count = flat ? b->rows * b->columns : b->columns, width = width_of_panel(w, panel);
+  kernel_dealing job = {lanes_of_panel(w, panel), w->out_lane, width, panels, pixels_of_block(w) * width};
   kernel_conv conv = {
-      .in_channels = lanes,
+      .in_channels = job.lanes,
       .rows = first_row,
       .padded_height = 1,
+      .in_width = count,
       .input_strides = {w->out_lane * strides[1], 0, strides[3]},
   };
-  bool flat = b->rows == 1 || strides[2] == b->columns * strides[3];
-  int64_t count = flat ? b->rows * b->columns : b->columns;
-  conv.in_width = count;
   char *to = w->panel;
   for (int64_t image = b->image; image < b->image + b->images; image++)
     for (int64_t row = b->row; row < b->row + (flat ? 1 : b->rows); row++, to += count * width * w->bytes)
-      turn_row(w, &conv, width, count,
-               conv_at(grad_output_at(w, image, channel), (row * strides[2] + b->column * strides[3]) * w->bytes), to);
+      (w->n->deal_output ? deal_row : turn_row)(w, &job, &conv, count,
+                                                conv_at(grad_output_at(w, image, channel_of_panel(w, panel)),
+                                                        (row * strides[2] + b->column * strides[3]) * w->bytes),
+                                                to);
 }
 
 /* ---- The sums ---- */
@@ -212,37 +249,23 @@ static void add_plain(const gradient_work *w, int64_t channel, int64_t lanes, in
                                                grad_output_at(w, 0, channel + i * w->out_lane), sums + i * w->bytes);
 }
 
-/* Lanes of a panel that there are, and as many as whole vectors have. */
-static int64_t lanes_of_panel(const gradient_work *w, int64_t panel) {
-  int64_t before = w->n->lanes == LANES_OF_CHANNELS ? panel * w->n->width : 0;
-  return conv_min(w->lanes - before, w->n->width);
-}
-
-static int64_t width_of_panel(const gradient_work *w, int64_t panel) {
-  return conv_gradient_width(w->plan, w->n->lanes, lanes_of_panel(w, panel));
-}
-
 static char *sums_of_panel(const gradient_work *w, int64_t panel) {
   return w->sums + panel * w->rows * w->n->width * w->bytes;
 }
 
-static void add_panel(gradient_work *w, int64_t panel, bool bias) {
+/* Adds the sums over the block for one panel, which lies turned at `turned`. */
+static void add_panel(gradient_work *w, int64_t panel, const char *turned, bool bias) {
   const kernel_table *k = w->plan->kernels;
-  int64_t channel = w->out_channel + panel * w->panel_step;
-  int64_t lanes = lanes_of_panel(w, panel), width = width_of_panel(w, panel);
-  int64_t pixels = w->pixels.images * w->pixels.rows * w->pixels.columns;
-  bool zeros = pads_with_zeros(&w->plan->problem), finite = true;
-  turn_panel(w, channel, lanes, width);
-  if (bias || zeros)
-    finite =
-        k->gradient_panel(pixels, width / k->lanes, w->panel, bias ? w->biases + panel * w->n->width * w->bytes : NULL);
+  int64_t width = width_of_panel(w, panel), vectors = width / k->lanes, pixels = pixels_of_block(w);
+  if (bias) k->gradient_biases(pixels, vectors, turned, w->biases + panel * w->n->width * w->bytes);
   if (!w->run->buffers->grad_weight) return;
-  w->job.vectors = width / k->lanes;
+  w->job.panel = turned;
+  w->job.vectors = vectors;
   w->job.sums = sums_of_panel(w, panel);
-  if (finite || !zeros)
+  if (!pads_with_zeros(&w->plan->problem) || k->gradient_finite(pixels * vectors, turned))
     k->gradient_sums(&w->job);
   else
-    add_plain(w, channel, lanes, width, w->job.sums);
+    add_plain(w, channel_of_panel(w, panel), lanes_of_panel(w, panel), width, w->job.sums);
 }
 
 static void add_block(gradient_work *w, int64_t block, bool bias) {
@@ -252,8 +275,11 @@ static void add_block(gradient_work *w, int64_t block, bool bias) {
     find_input(w);
     join_segments(w);
   }
-  for (int64_t panel = 0; panel < w->panels; panel++)
-    add_panel(w, panel, bias);
+  int64_t kept = conv_min(conv_gradient_kept(w->n), w->panels);
+  for (int64_t panel = 0; panel < w->panels; panel++) {
+    if (panel % kept == 0) turn_panel(w, panel, kept);
+    add_panel(w, panel, w->panel + panel % kept * pixels_of_block(w) * width_of_panel(w, panel) * w->bytes, bias);
+  }
 }
 
 /* ---- The results ---- */
@@ -287,7 +313,7 @@ static void store_panel(const gradient_work *w, int64_t panel) {
     d[i] = one;
   }
   const int64_t *strides = w->plan->problem.weight_strides;
-  int64_t channel = w->out_channel + panel * w->panel_step, width = width_of_panel(w, panel);
+  int64_t channel = channel_of_panel(w, panel), width = width_of_panel(w, panel);
   char *to = (char *)w->run->buffers->grad_weight + w->bytes * channel * strides[0];
   to += w->bytes * (w->first_channel * strides[1] + w->first_row * strides[2]);
   for (int64_t i = 0; i < d[0].size; i++)
@@ -298,7 +324,7 @@ static void store_panel(const gradient_work *w, int64_t panel) {
 }
 
 static void store_biases(const gradient_work *w, int64_t panel) {
-  int64_t stride = w->plan->problem.bias_stride * w->bytes, channel = w->out_channel + panel * w->panel_step;
+  int64_t stride = w->plan->problem.bias_stride * w->bytes, channel = channel_of_panel(w, panel);
   for (int64_t i = 0; i < lanes_of_panel(w, panel); i++)
     memcpy((char *)w->run->buffers->grad_bias + (channel + i * w->out_lane) * stride,
            w->biases + (panel * w->n->width + i) * w->bytes, (size_t)w->bytes);

@@ -81,7 +81,10 @@ void NAME(finish)(const kernel_finish *job, void *output, const void *residual);
 
 /* weight_gradient.c */
 void NAME(gradient_sums)(const kernel_gradient *job);
-bool NAME(gradient_panel)(int64_t pixels, int64_t vectors, const void *panel, void *bias);
+void NAME(gradient_biases)(int64_t pixels, int64_t vectors, const void *panel, void *biases);
+bool NAME(gradient_finite)(int64_t vectors, const void *panel);
+void NAME(gradient_deal)(const kernel_conv *conv, const kernel_strip *strip, const kernel_dealing *job,
+                         const void *input, void *to);
 
 /* reference.c */
 void NAME(reference_forward)(const kernel_conv *conv, const void *input, const void *weight, const void *bias,

@@ -159,6 +159,14 @@ typedef struct kernel_gradient {
   void *sums;             /* [row][vectors * lanes] */
 } kernel_gradient;
 
+/* How the channels of a pixel, which lie side by side, are dealt out: channel lane * apart + row is written to
+ * row * row_stride + lane. */
+typedef struct kernel_dealing {
+  int64_t lanes, apart;
+  int64_t width; /* lanes that are written: those that are not there as zeros */
+  int64_t rows, row_stride;
+} kernel_dealing;
+
 typedef struct kernel_table {
   int lanes;
   int tile_rows, tile_vectors; /* of the largest tile */
@@ -219,8 +227,12 @@ typedef struct kernel_table {
   /* The sums of a weight's gradient over one block of pixels, added to what is there. */
   int gradient_vectors; /* of the widest panel; where each lane has its own input, that is 2 */
   void (*gradient_sums)(const kernel_gradient *job);
-  /* The sums over a panel, [pixel][width], added to `bias` if that is not NULL; returns whether the panel is finite. */
-  bool (*gradient_panel)(int64_t pixels, int64_t vectors, const void *panel, void *bias);
+  /* The sums over a panel, [pixel][vectors * lanes], added to `biases`; and whether some vectors are finite. */
+  void (*gradient_biases)(int64_t pixels, int64_t vectors, const void *panel, void *biases);
+  bool (*gradient_finite)(int64_t vectors, const void *panel);
+  /* Deals out the pixels of a strip; what lies outside is zero. */
+  void (*gradient_deal)(const kernel_conv *conv, const kernel_strip *strip, const kernel_dealing *job,
+                        const void *input, void *to);
 
   /* The plain loops: the oracle, and the last resort. One group; of one image, but for the gradients of weight and
    * bias, which are sums over all. */

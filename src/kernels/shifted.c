@@ -194,10 +194,48 @@ static void clear_row(const kernel_shifted_strip *job, real *strip) {
     memset(strip + f * job->pitch, 0, (size_t)job->columns * sizeof *strip);
 }
 
+/* The common case: columns side by side are copied as they are, with a few zeros before and behind. These are written
+ * first, as whole vectors; the last vector of what is copied may overlap the one before. */
+static void copy_rows(const kernel_conv *conv, const kernel_shifted_strip *job, stretch inside, const real *input,
+                      real *to) {
+  int64_t count = inside.to - inside.from, last = count - LANES, end = most(0, job->columns - LANES);
+  for (int64_t i = 0; i < job->rows; i++, to += job->pitch) {
+    int64_t row = conv->rows[job->row + i * job->row_step];
+    if (row < 0) {
+      clear_row(job, to);
+      continue;
+    }
+    const real *from = input + row * conv->input_strides[1];
+    real *at = to + inside.from;
+    vec_store(to, vec_zero());
+    vec_store(to + end, vec_zero());
+    for (int64_t k = 0; k < last; k += LANES)
+      vec_store(at + k, vec_load(from + k));
+    if (last >= 0)
+      vec_store(at + last, vec_load(from + last));
+    else
+      vec_store(at, vec_load_part(from, count));
+  }
+}
+
+/* Whether they can be copied so: a row has room for a vector at its beginning, and for one where the copy begins. */
+static bool are_copied(const kernel_conv *conv, const kernel_shifted_strip *job, stretch inside) {
+  int64_t behind = job->column + inside.to;
+  return job->step == 1 && conv->input_strides[2] == 1 && inside.from + LANES <= job->pitch && inside.from <= LANES &&
+         job->columns - inside.to <= LANES && (inside.from == 0 || conv->columns[job->column] < 0) &&
+         (inside.to == job->columns || behind >= conv->padded_width || conv->columns[behind] < 0);
+}
+
 void NAME(shifted_strip)(const kernel_conv *conv, const kernel_shifted_strip *job, const void *input, void *strip) {
   stretch inside = find_inside(conv, job);
   int64_t first = (job->column + inside.from * job->step - conv->image_column) * conv->input_strides[2];
   real *to = strip;
+  if (are_copied(conv, job, inside)) {
+    for (int64_t c = 0; c < conv->in_channels; c++)
+      copy_rows(conv, job, inside, (const real *)input + c * conv->input_strides[0] + first,
+                to + c * job->rows * job->pitch);
+    return;
+  }
   for (int64_t c = 0; c < conv->in_channels; c++)
     for (int64_t i = 0; i < job->rows; i++, to += job->phases * job->pitch) {
       int64_t row = conv->rows[job->row + i * job->row_step];

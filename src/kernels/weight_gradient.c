@@ -105,26 +105,128 @@ void NAME(gradient_sums)(const kernel_gradient *job) {
 }
 
 /* Four chains of additions for each lane: kernels/order.h. */
-bool NAME(gradient_panel)(int64_t pixels, int64_t vectors, const void *panel, void *bias) {
-  vec not_finite = vec_zero();
+void NAME(gradient_biases)(int64_t pixels, int64_t vectors, const void *panel, void *biases) {
   for (int64_t v = 0; v < vectors; v++) {
     vec sums[4] = {vec_zero(), vec_zero(), vec_zero(), vec_zero()};
     const real *g = (const real *)panel + v * LANES;
-    for (int64_t i = 0; i < pixels; i += 4)
+    int64_t step = vectors * LANES, i = 0;
+    for (; i + 4 <= pixels; i += 4, g += 4 * step)
 #pragma GCC unroll 4
-      for (int64_t chain = 0; chain < 4; chain++)
-        if (i + chain < pixels) {
-          vec x = vec_load(g + (i + chain) * vectors * LANES);
-          sums[chain] += x;
-          not_finite = vec_fma(x, vec_zero(), not_finite);
-        }
-    if (!bias) continue;
-    real *to = (real *)bias + v * LANES;
+      for (int chain = 0; chain < 4; chain++)
+        sums[chain] += vec_load(g + chain * step);
+    for (int chain = 0; i < pixels; i++, chain++, g += step)
+      sums[chain] += vec_load(g);
+    real *to = (real *)biases + v * LANES;
     vec_store(to, vec_load(to) + ((sums[0] + sums[1]) + (sums[2] + sums[3])));
   }
+}
+
+/* What is not finite times 0 is not a number. */
+bool NAME(gradient_finite)(int64_t vectors, const void *panel) {
+  const real *g = panel;
+  vec sums[4] = {vec_zero(), vec_zero(), vec_zero(), vec_zero()};
+  for (; vectors >= 4; vectors -= 4, g += 4 * LANES)
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++)
+      sums[i] = vec_fma(vec_load(g + i * LANES), vec_zero(), sums[i]);
+  for (; vectors > 0; vectors--, g += LANES)
+    sums[0] = vec_fma(vec_load(g), vec_zero(), sums[0]);
   real lanes[LANES], sum = 0;
-  vec_store(lanes, not_finite);
+  vec_store(lanes, (sums[0] + sums[1]) + (sums[2] + sums[3]));
   for (int i = 0; i < LANES; i++)
     sum += lanes[i];
   return sum == 0;
+}
+
+/* ---- Pixels whose channels lie side by side ---- */
+
+/* A vector of lanes of one pixel out of `apart` vectors: the first of each `apart` elements for the first row, and so
+ * on. */
+INLINE void deal(int64_t apart, const real *from, int64_t row_stride, real *to) {
+  if (apart == 1) {
+    vec_store(to, vec_load(from));
+  } else if (apart == 2) {
+    vec a = vec_load(from), b = vec_load(from + LANES);
+    vec_store(to, vec_even(a, b));
+    vec_store(to + row_stride, vec_odd(a, b));
+  } else {
+    vec a = vec_load(from), b = vec_load(from + LANES), c = vec_load(from + 2 * LANES), d = vec_load(from + 3 * LANES);
+    vec even_low = vec_even(a, b), even_high = vec_even(c, d), odd_low = vec_odd(a, b), odd_high = vec_odd(c, d);
+    vec_store(to, vec_even(even_low, even_high));
+    vec_store(to + row_stride, vec_even(odd_low, odd_high));
+    vec_store(to + 2 * row_stride, vec_odd(even_low, even_high));
+    vec_store(to + 3 * row_stride, vec_odd(odd_low, odd_high));
+  }
+}
+
+/* Lanes [lane, the width) of one pixel, one by one. */
+static void deal_rest(const kernel_dealing *job, int64_t lane, const real *from, real *to) {
+  for (; lane < job->width; lane++)
+    for (int64_t row = 0; row < job->rows; row++)
+      to[row * job->row_stride + lane] = lane < job->lanes ? from[lane * job->apart + row] : 0;
+}
+
+/* Evenly spaced pixels, vector by vector. `apart` is a constant here: 0 for numbers that have no vectors of their own.
+ */
+INLINE void deal_pixels(int64_t apart, const kernel_dealing *job, int64_t count, const real *from, int64_t step,
+                        real *to, int64_t pixel) {
+  int64_t lane = 0;
+  for (; apart > 0 && lane + LANES <= job->lanes; lane += LANES)
+    for (int64_t i = 0; i < count; i++)
+      deal(apart, from + i * step + lane * apart, job->row_stride, to + i * pixel + lane);
+  for (; apart == 1 && lane + LANES <= job->width; lane += LANES)
+    for (int64_t i = 0; i < count; i++)
+      vec_store(to + i * pixel + lane, vec_load_part(from + i * step + lane, clamp(job->lanes - lane, 0, LANES)));
+  for (int64_t i = 0; i < count && lane < job->width; i++)
+    deal_rest(job, lane, from + i * step, to + i * pixel);
+}
+
+/* Some pixels at a time: each vector of their channels is a pass over them. */
+enum { DEAL_PIXELS = 16 };
+
+static void deal_inside(const kernel_dealing *job, int64_t count, const real *from, int64_t step, real *to,
+                        int64_t pixel) {
+  bool whole = job->rows == job->apart && LANES > 1;
+  for (; count > 0; count -= DEAL_PIXELS, from += DEAL_PIXELS * step, to += DEAL_PIXELS * pixel) {
+    int64_t some = least(count, DEAL_PIXELS);
+    if (whole && job->apart == 1)
+      deal_pixels(1, job, some, from, step, to, pixel);
+    else if (whole && job->apart == 2)
+      deal_pixels(2, job, some, from, step, to, pixel);
+    else if (whole && job->apart == 4)
+      deal_pixels(4, job, some, from, step, to, pixel);
+    else
+      deal_pixels(0, job, some, from, step, to, pixel);
+  }
+}
+
+/* Columns [from, to) through the index map; all of a row that lies outside. */
+static void deal_edge(const kernel_conv *conv, const kernel_strip *strip, const kernel_dealing *job, const real *row,
+                      int64_t from, int64_t to, real *strip_row) {
+  for (int64_t j = from; j < to; j++) {
+    int64_t column = row ? conv->columns[strip->column + j * strip->step[1]] : -1;
+    real *at = strip_row + j * strip->pixel;
+    if (column >= 0)
+      deal_inside(job, 1, row + column * conv->input_strides[2], 0, at, 0);
+    else
+      for (int64_t i = 0; i < job->rows; i++)
+        memset(at + i * job->row_stride, 0, (size_t)job->width * sizeof(real));
+  }
+}
+
+void NAME(gradient_deal)(const kernel_conv *conv, const kernel_strip *strip, const kernel_dealing *job,
+                         const void *input, void *to) {
+  int64_t step = strip->step[1], before = conv->image_column - strip->column, end = before + conv->in_width;
+  int64_t first = clamp(before > 0 ? (before + step - 1) / step : 0, 0, strip->columns);
+  int64_t behind = clamp(end > 0 ? (end + step - 1) / step : 0, first, strip->columns);
+  for (int64_t i = 0; i < strip->rows; i++) {
+    int64_t at = conv->rows[strip->row + i * strip->step[0]];
+    const real *row = at < 0 ? NULL : (const real *)input + at * conv->input_strides[1];
+    real *strip_row = (real *)to + i * strip->pitch;
+    deal_edge(conv, strip, job, row, 0, row ? first : strip->columns, strip_row);
+    if (!row) continue;
+    deal_inside(job, behind - first, row + (first * step - before) * conv->input_strides[2],
+                step * conv->input_strides[2], strip_row + first * strip->pixel, strip->pixel);
+    deal_edge(conv, strip, job, row, behind, strip->columns, strip_row);
+  }
 }
