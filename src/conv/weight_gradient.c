@@ -44,14 +44,22 @@ static gradient_source source_of(const fonio_conv_plan *plan, const gradient_num
   return side_by_side && !pads(p) ? SOURCE_IMAGE : SOURCE_PIXELS;
 }
 
-/* Rows and pixels of the copy. Rows of planes are an odd number of cache lines long, pixels are no power of two, so
- * that what is read at once does not fall on the same places of the cache. */
-static void lay_out_copy(const fonio_conv_plan *plan, gradient_numbers *n) {
+/* Elements of a pixel of the copy: no large power of two, so that what is read at once does not fall on the same places
+ * of the cache. Where there are few, rows are copied as they are. */
+static int64_t pixel_of_copy(const fonio_conv_plan *plan, const gradient_numbers *n) {
   int64_t line = 64 / bytes_of(plan), lanes = plan->kernels->lanes;
+  if (n->lanes == LANES_OF_GROUPS) return n->channels * n->width;
+  if (n->channels < 2 * lanes) return n->channels;
+  int64_t pixel = conv_round_up(n->channels, lanes);
+  return pixel % (4 * line) == 0 ? pixel + line : pixel;
+}
+
+/* Rows of planes are an odd number of cache lines long. */
+static void lay_out_copy(const fonio_conv_plan *plan, gradient_numbers *n) {
+  int64_t line = 64 / bytes_of(plan);
   n->skip[0] = n->kernel_rows == 1 ? plan->geometry.stride[0] : 1;
   n->skip[1] = plan->geometry.kernel_width == 1 ? plan->geometry.stride[1] : 1;
-  n->pixel = n->lanes == LANES_OF_GROUPS ? n->channels * n->width : conv_round_up(n->channels, lanes);
-  if (n->lanes == LANES_OF_CHANNELS && n->pixel % (4 * line) == 0) n->pixel += line;
+  n->pixel = pixel_of_copy(plan, n);
   n->pitch = conv_gradient_reach(plan, n, 1, n->order.columns);
   if (n->source == SOURCE_PLANES)
     n->pitch = conv_round_up(n->pitch, line) + (conv_round_up(n->pitch, line) / line % 2 == 0 ? line : 0);
@@ -100,7 +108,7 @@ static void fit_panels(const fonio_conv_plan *plan, gradient_numbers *n, int64_t
   int64_t others = n->outer * n->channel_blocks * n->row_blocks;
   double products = (double)plan->problem.batch * (double)pixels * (double)(rows * n->width);
   int64_t worth = products < PIECE_PRODUCTS ? (int64_t)(PIECE_PRODUCTS / (products + 1)) + 1 : 1;
-  int64_t spread = conv_max(1, panels * others / PIECES_ENOUGH);
+  int64_t spread = conv_max(2, panels * others / PIECES_ENOUGH);
   n->panels = even(panels, conv_min(most, conv_max(worth, spread)));
   n->panel_blocks = conv_ceil_div(panels, n->panels);
 }

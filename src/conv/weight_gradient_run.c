@@ -22,11 +22,12 @@ typedef struct gradient_work {
   int64_t first_channel, first_row; /* of the group and of the kernel */
   int64_t panels, panel_step;       /* output channels from panel to panel */
   int64_t lanes;                    /* that there are from the first one on */
+  bool careful;                     /* looks for what is not finite in the output's gradient */
   int64_t block;                    /* of pixels */
   kernel_block pixels;
   kernel_gradient job;
   int64_t *offsets;
-  char *panel, *copy, *biases, *sums;
+  char *panel, *copy, *biases, *sums, *end;
 } gradient_work;
 
 /* ---- The input ---- */
@@ -232,8 +233,8 @@ static bool pads_with_zeros(const fonio_conv_problem *p) {
   return p->padding_mode == FONIO_ZEROS && (p->padding[0] | p->padding[1] | p->padding[2] | p->padding[3]) != 0;
 }
 
-/* The gradient of the output has an Inf or a NaN, which must not meet the zeros of the padding: the plain loops leave
- * padding out. */
+/* The gradient of the output has an Inf or a NaN here, which must not meet the zeros of the padding: the plain loops
+ * leave padding out. */
 static void add_plain(const gradient_work *w, int64_t channel, int64_t lanes, int64_t width, char *sums) {
   kernel_conv conv = w->plan->geometry;
   conv.out_channels = 1;
@@ -262,7 +263,7 @@ static void add_panel(gradient_work *w, int64_t panel, const char *turned, bool 
   w->job.panel = turned;
   w->job.vectors = vectors;
   w->job.sums = sums_of_panel(w, panel);
-  if (!pads_with_zeros(&w->plan->problem) || k->gradient_finite(pixels * vectors, turned))
+  if (!w->careful || k->gradient_finite(pixels * vectors, turned))
     k->gradient_sums(&w->job);
   else
     add_plain(w, channel_of_panel(w, panel), lanes_of_panel(w, panel), width, w->job.sums);
@@ -280,6 +281,21 @@ static void add_block(gradient_work *w, int64_t block, bool bias) {
     if (panel % kept == 0) turn_panel(w, panel, kept);
     add_panel(w, panel, w->panel + panel % kept * pixels_of_block(w) * width_of_panel(w, panel) * w->bytes, bias);
   }
+}
+
+static void add_blocks(gradient_work *w, bool bias) {
+  memset(w->biases, 0, (size_t)(w->end - w->biases));
+  for (int64_t block = 0; block < w->n->order.blocks; block++)
+    add_block(w, block, bias);
+}
+
+/* Whether nothing shows that the gradient of the output is not finite somewhere. */
+static bool is_finite(const gradient_work *w) {
+  const kernel_table *k = w->plan->kernels;
+  bool finite = true;
+  for (int64_t panel = 0; panel < w->panels; panel++)
+    finite &= k->gradient_finite(w->rows * width_of_panel(w, panel) / k->lanes, sums_of_panel(w, panel));
+  return finite;
 }
 
 /* ---- The results ---- */
@@ -381,6 +397,7 @@ void conv_gradient_run_piece(const conv_run *run, const gradient_numbers *n, int
       .copy = memory + l.copy,
       .biases = memory + l.biases,
       .sums = memory + l.sums,
+      .end = memory + l.bytes,
   };
   find_weights(&w, piece);
   order_weights(&w);
@@ -388,9 +405,11 @@ void conv_gradient_run_piece(const conv_run *run, const gradient_numbers *n, int
       (kernel_gradient){.panel = w.panel, .by_lane = n->lanes == LANES_OF_GROUPS, .rows = w.rows, .offsets = w.offsets};
   bool bias = run->buffers->grad_bias && w.first_channel + w.first_row == 0;
   if (!bias && !run->buffers->grad_weight) return;
-  memset(w.biases, 0, (size_t)(l.bytes - l.biases));
-  for (int64_t block = 0; block < n->order.blocks; block++)
-    add_block(&w, block, bias);
+  add_blocks(&w, bias);
+  if (pads_with_zeros(&plan->problem) && !is_finite(&w)) {
+    w.careful = true;
+    add_blocks(&w, bias);
+  }
   for (int64_t panel = 0; panel < w.panels; panel++) {
     if (run->buffers->grad_weight) store_panel(&w, panel);
     if (bias) store_biases(&w, panel);

@@ -32,10 +32,7 @@ INLINE void store_step(real *p, vec v, int64_t step, int64_t n) {
 /* Turns LANES x LANES elements. */
 INLINE void turn_square(real *to, int64_t to_stride, const real *from, int64_t from_stride) {
   vec square[LANES];
-#pragma GCC unroll 16
-  for (int l = 0; l < LANES; l++)
-    square[l] = vec_load(from + l * from_stride);
-  vec_transpose(square);
+  vec_load_transposed(square, from, from_stride);
 #pragma GCC unroll 16
   for (int l = 0; l < LANES; l++)
     vec_store(to + l * to_stride, square[l]);

@@ -186,6 +186,11 @@ enum { DEAL_PIXELS = 16 };
 
 static void deal_inside(const kernel_dealing *job, int64_t count, const real *from, int64_t step, real *to,
                         int64_t pixel) {
+  bool dense = job->rows == 1 && job->lanes == job->width && step == job->width && pixel == job->width;
+  if (dense) {
+    memcpy(to, from, (size_t)(count * pixel) * sizeof(real));
+    return;
+  }
   bool whole = job->rows == job->apart && LANES > 1;
   for (; count > 0; count -= DEAL_PIXELS, from += DEAL_PIXELS * step, to += DEAL_PIXELS * pixel) {
     int64_t some = least(count, DEAL_PIXELS);

@@ -9,7 +9,8 @@
  *   vec_select(mask, a, b)       a where a comparison holds, else b
  *   vec_even, vec_odd            every second of the 2 * LANES elements of two vectors
  *   vec_even_quick, ..._odd_...  the same in an order of their own, which vec_settle puts right
- *   vec_transpose                LANES x LANES elements
+ *   vec_join(a, b)               half a vector from each of two addresses
+ *   vec_load_transposed          LANES x LANES elements
  *
  * and + - * / and comparisons on vectors, lane by lane. Contraction is off: `a * b + c` would round twice. */
 #ifndef KERNELS_WORDS_H
@@ -83,6 +84,24 @@ typedef real_bits vec_mask __attribute__((vector_size(LANES * REAL_BYTES)));
 INLINE vec vec_select(vec_mask mask, vec a, vec b) {
   return (vec)((mask & (vec_mask)a) | (~mask & (vec_mask)b));
 }
+
+#if LANES > 1
+typedef real vec_half __attribute__((vector_size(LANES * REAL_BYTES / 2)));
+typedef vec_half vec_half_unaligned __attribute__((aligned(REAL_BYTES), may_alias));
+
+INLINE vec vec_join(const real *a, const real *b) {
+  vec_half low = *(const vec_half_unaligned *)a, high = *(const vec_half_unaligned *)b;
+#if LANES == 2
+  return __builtin_shufflevector(low, high, 0, 1);
+#elif LANES == 4
+  return __builtin_shufflevector(low, high, 0, 1, 2, 3);
+#elif LANES == 8
+  return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7);
+#else
+  return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#endif
+}
+#endif
 
 /* Shuffles of two vectors, written once for every width: mask numbers count the lanes of a, then those of b. */
 #if LANES == 1
@@ -159,20 +178,58 @@ INLINE vec vec_odd(vec a, vec b) {
       rows[i] = low, rows[i + s] = high;                                                                               \
     }
 
-INLINE void vec_transpose(vec rows[LANES]) {
-#if LANES >= 16
-  TRANSPOSE_STEP(rows, 8)
+/* Four floats of four rows, in each quarter or half of a vector: pairs of rows are interleaved, then pairs of pairs. */
+#if REAL_BYTES == 4 && LANES >= 8
+#if LANES == 8
+#define PAIRS_LOW(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13)
+#define PAIRS_HIGH(a, b) __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15)
+#else
+#define PAIRS_LOW(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29)
+#define PAIRS_HIGH(a, b) __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31)
 #endif
-#if LANES >= 8
+INLINE void transpose_fours(vec rows[LANES]) {
+#pragma GCC unroll 4
+  for (int i = 0; i < LANES; i += 4) {
+    vec a = PAIRS_LOW(rows[i], rows[i + 1]), b = PAIRS_HIGH(rows[i], rows[i + 1]);
+    vec c = PAIRS_LOW(rows[i + 2], rows[i + 3]), d = PAIRS_HIGH(rows[i + 2], rows[i + 3]);
+    rows[i] = SWAP_LOW_2(a, c), rows[i + 1] = SWAP_HIGH_2(a, c);
+    rows[i + 2] = SWAP_LOW_2(b, d), rows[i + 3] = SWAP_HIGH_2(b, d);
+  }
+}
+#endif
+
+/* The steps after the first one. */
+INLINE void transpose_halves(vec rows[LANES]) {
+#if REAL_BYTES == 4 && LANES >= 8
+#if LANES == 16
   TRANSPOSE_STEP(rows, 4)
 #endif
-#if LANES >= 4
+  transpose_fours(rows);
+#else
+#if LANES >= 8
   TRANSPOSE_STEP(rows, 2)
 #endif
-#if LANES >= 2
+#if LANES >= 4
   TRANSPOSE_STEP(rows, 1)
 #endif
+#endif
   (void)rows;
+}
+
+/* LANES x LANES elements, from rows `stride` apart: the first step is made by loading halves of rows. */
+INLINE void vec_load_transposed(vec rows[LANES], const real *from, int64_t stride) {
+#if LANES == 1
+  rows[0] = vec_load(from);
+  (void)stride;
+#else
+#pragma GCC unroll 16
+  for (int i = 0; i < LANES / 2; i++) {
+    const real *low = from + i * stride, *high = from + (i + LANES / 2) * stride;
+    rows[i] = vec_join(low, high);
+    rows[i + LANES / 2] = vec_join(low + LANES / 2, high + LANES / 2);
+  }
+#endif
+  transpose_halves(rows);
 }
 
 #endif
