@@ -59,7 +59,7 @@ static void put_algorithm(conv_text *out, const fonio_conv_plan *plan, const con
   conv_plan_other(plan, algorithm, &other);
   double cycles = cycles_of_image(&other);
   conv_put(out, "%.0f cycles (%.0f%% of peak), workspace %lld bytes, packed weights %lld bytes", cycles,
-           cycles > 0 ? 100 * least_cycles(plan) / cycles : 0, (long long)other.workspace_bytes,
+           cycles > 0 ? 100 * least_cycles(plan) / cycles : 0, (long long)(other.workspace_bytes + other.shared_bytes),
            (long long)other.packed_bytes);
   if (algorithm->accuracy > plan->accuracy) conv_put(out, "; not exact enough");
   if (algorithm == plan->algorithm) conv_put(out, "  <- %s", plan->why);

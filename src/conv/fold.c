@@ -161,6 +161,10 @@ static void run_fold(const conv_run *run, const conv_fold *fold, int64_t image, 
   add_block(plan, fold->region, block, (char *)run->buffers->grad_input + conv_input_offset(plan, image, 0));
 }
 
+int64_t conv_folds_pieces(const fonio_conv_plan *plan) {
+  return plan->fold_count ? plan->problem.batch : 0;
+}
+
 void conv_folds_run(const conv_run *run, int64_t image, void *workspace) {
   const fonio_conv_plan *plan = run->plan;
   for (int64_t i = 0; i < plan->fold_count; i++)

@@ -95,7 +95,8 @@ static fonio_status prepare_candidate(candidate *c, const fonio_conv_plan *plan,
   conv_plan_other(plan, algorithm, &c->plan);
   c->seconds = 0;
   int64_t bytes;
-  if (!checked_add(conv_round_up(c->plan.packed_bytes, MEMORY_ALIGNMENT), conv_slot_bytes(&c->plan), &bytes))
+  if (!checked_add(conv_round_up(c->plan.packed_bytes, MEMORY_ALIGNMENT), fonio_conv_plan_workspace_bytes(&c->plan, 1),
+                   &bytes))
     bytes = INT64_MAX;
   c->packed = memory_take(bytes);
   if (!c->packed) return FONIO_NO_MEMORY;
@@ -110,10 +111,13 @@ static double seconds_now(void) {
 }
 
 static void run_once(const candidate *c, const arrays *a) {
-  conv_run run = {&c->plan, &a->buffers, c->packed};
   char *workspace = (char *)c->packed + conv_round_up(c->plan.packed_bytes, MEMORY_ALIGNMENT);
+  conv_run run = {&c->plan, &a->buffers, c->packed, workspace};
+  workspace += conv_shared_bytes(&c->plan);
   for (int64_t piece = 0; piece < c->plan.pieces; piece++)
     c->plan.algorithm->run_piece(&run, piece, workspace);
+  for (int64_t piece = 0; c->plan.algorithm->run_last && piece < c->plan.algorithm->last_pieces(&c->plan); piece++)
+    c->plan.algorithm->run_last(&run, piece, workspace);
 }
 
 /* One turn: a run to warm the caches, then at least one that counts. */

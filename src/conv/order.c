@@ -7,13 +7,28 @@
 /* Columns of a block, at most: a block of several rows reads fewer rows of the input for each of its own. */
 #define BLOCK_COLUMNS 128
 
+/* Parts that threads can share, and what they take of memory at the most: for few weights only, as others have pieces
+ * enough. Depends on neither threads nor instruction set, like all of the order. */
+enum { MOST_PARTS = 16, PART_PRODUCTS = 1 << 21, PARTS_BYTES = 1 << 19 };
+
+static int64_t parts_of(const fonio_conv_plan *plan, int64_t blocks) {
+  const fonio_conv_problem *p = &plan->problem;
+  const kernel_conv *g = &plan->geometry;
+  double taps = (double)(g->in_channels * p->groups) * (double)p->kernel_height * (double)p->kernel_width;
+  double room = taps * (double)conv_round_up(g->out_channels, 16) * (double)fonio_dtype_bytes(p->dtype);
+  double products = taps * (double)g->out_channels * (double)(p->out_height * p->out_width) * (double)p->batch;
+  double parts = (double)conv_max(1, conv_min(MOST_PARTS, blocks));
+  if (parts > products / PART_PRODUCTS) parts = products / PART_PRODUCTS;
+  if (parts > PARTS_BYTES / (room + 1)) parts = PARTS_BYTES / (room + 1);
+  return parts < 1 ? 1 : (int64_t)parts;
+}
+
 kernel_order conv_order(const fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
   int64_t height = conv_max(1, p->out_height), width = conv_max(1, p->out_width);
   kernel_order o = {
       .batch = p->batch,
       .images = 1,
-      .parts = 1,
       .input_image = p->input_strides[0],
       .output_image = p->output_strides[0],
       .out_height = p->out_height,
@@ -27,5 +42,6 @@ kernel_order conv_order(const fonio_conv_plan *plan) {
   o.across = conv_ceil_div(width, o.columns);
   o.down = conv_ceil_div(height, o.rows);
   o.blocks = conv_ceil_div(p->batch, o.images) * o.down * o.across;
+  o.parts = parts_of(plan, o.blocks);
   return o;
 }

@@ -291,6 +291,6 @@ void conv_parts_run(const conv_run *run, const conv_part *part, const void *grad
                     void *workspace) {
   int64_t bytes = (int64_t)fonio_dtype_bytes(run->plan->problem.dtype);
   fonio_conv_buffers buffers = {.input = grad_output, .output = (char *)output + part->output * bytes};
-  conv_run part_run = {part->plan, &buffers, conv_at(run->packed, part->packed)};
+  conv_run part_run = {part->plan, &buffers, conv_at(run->packed, part->packed), NULL};
   part->plan->algorithm->run_piece(&part_run, piece, workspace);
 }

@@ -81,6 +81,7 @@ fonio_status conv_folds_init(fonio_conv_plan *plan);
 int64_t conv_folds_workspace(const fonio_conv_plan *plan);
 
 /* Adds the gradients of an image's padding to those of the image. */
+int64_t conv_folds_pieces(const fonio_conv_plan *plan);
 void conv_folds_run(const conv_run *run, int64_t image, void *workspace);
 
 #endif

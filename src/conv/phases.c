@@ -113,5 +113,6 @@ const conv_algorithm conv_phases_input_gradient = {
     .pack = conv_parts_pack,
     .pieces = pieces,
     .run_piece = run_piece,
+    .last_pieces = conv_folds_pieces,
     .run_last = conv_folds_run,
 };

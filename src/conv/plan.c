@@ -197,8 +197,14 @@ int64_t conv_slot_bytes(const fonio_conv_plan *plan) {
   return conv_round_up(plan->workspace_bytes, MEMORY_ALIGNMENT);
 }
 
+int64_t conv_shared_bytes(const fonio_conv_plan *plan) {
+  return conv_round_up(plan->shared_bytes, MEMORY_ALIGNMENT);
+}
+
 int64_t fonio_conv_plan_workspace_bytes(const fonio_conv_plan *plan, int threads) {
   int64_t bytes;
   if (!plan) return 0;
-  return checked_mul(conv_slot_bytes(plan), conv_max(1, threads), &bytes) ? bytes : INT64_MAX;
+  bool fits = checked_mul(conv_slot_bytes(plan), conv_max(1, threads), &bytes) &&
+              checked_add(bytes, conv_shared_bytes(plan), &bytes);
+  return fits ? bytes : INT64_MAX;
 }

@@ -49,6 +49,7 @@ struct fonio_conv_plan {
   double cycles;             /* that they are expected to take on one core */
   int64_t packed_bytes;      /* of all groups; 0: the algorithm reads the weights as they are */
   int64_t workspace_bytes;   /* of one piece of work at a time */
+  int64_t shared_bytes;      /* of the workspace, beside those: what pieces leave for run_last */
   char *_Atomic explanation; /* made when first asked for; or NULL */
 };
 
@@ -68,6 +69,7 @@ typedef struct conv_run {
   const fonio_conv_plan *plan;
   const fonio_conv_buffers *buffers;
   const void *packed;
+  void *shared; /* the plan's shared_bytes, aligned */
 } conv_run;
 
 /* An algorithm. Its work falls into pieces that may run in any order and at once, each with a workspace of its own; how
@@ -80,14 +82,15 @@ struct conv_algorithm {
   const char *needs; /* what makes it applicable, in words; NULL where it always is */
   /* Expected time in cycles of one core; the planner takes the least. */
   double (*cost)(const fonio_conv_plan *plan);
-  /* Fills in the blocks, packed_bytes and workspace_bytes of a plan whose other fields are set. */
+  /* Fills in the blocks, packed_bytes, workspace_bytes and shared_bytes of a plan whose other fields are set. */
   void (*prepare)(fonio_conv_plan *plan);
   /* Packs all weights; returns whether they are finite. NULL where packed_bytes is 0. */
   bool (*pack)(const fonio_conv_plan *plan, const void *weight, void *packed);
   int64_t (*pieces)(const fonio_conv_plan *plan);
   void (*run_piece)(const conv_run *run, int64_t piece, void *workspace);
-  /* What is left to do for each image once all pieces are done; or NULL. */
-  void (*run_last)(const conv_run *run, int64_t image, void *workspace);
+  /* What is left to do once all pieces are done, in pieces too; or both NULL. */
+  int64_t (*last_pieces)(const fonio_conv_plan *plan);
+  void (*run_last)(const conv_run *run, int64_t piece, void *workspace);
 };
 
 /* All algorithms, ended by NULL. */
@@ -127,6 +130,9 @@ void conv_parts_release(fonio_conv_plan *plan);
 
 /* Workspace of one thread: whole cache lines, so that threads do not write to the same one. */
 int64_t conv_slot_bytes(const fonio_conv_plan *plan);
+
+/* What the threads share, before that. */
+int64_t conv_shared_bytes(const fonio_conv_plan *plan);
 
 /* Multiplications and additions of the plain sums of one image, in 10^9. */
 double conv_gflop(const fonio_conv_plan *plan);

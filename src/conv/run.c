@@ -45,16 +45,17 @@ static fonio_status check_buffers(const fonio_conv_plan *plan, const fonio_conv_
   if (missing) return fail(FONIO_VALUE_ERROR, "the convolution needs its %s, which is NULL", missing);
   if (b->packed && !conv_packed_fits(plan, b->packed))
     return fail(FONIO_VALUE_ERROR, "the packed weights were made for another algorithm or another weight shape");
-  if (b->workspace && b->workspace_bytes < conv_slot_bytes(plan))
-    return fail(FONIO_VALUE_ERROR, "the convolution needs a workspace of %lld bytes, but got %lld",
-                (long long)conv_slot_bytes(plan), (long long)b->workspace_bytes);
+  int64_t least = fonio_conv_plan_workspace_bytes(plan, 1);
+  if (b->workspace && b->workspace_bytes < least)
+    return fail(FONIO_VALUE_ERROR, "the convolution needs a workspace of %lld bytes, but got %lld", (long long)least,
+                (long long)b->workspace_bytes);
   return FONIO_OK;
 }
 
 /* The pieces of a run, each with the workspace of the thread that does it. */
 typedef struct shared_run {
   const conv_run *run;
-  char *workspace;
+  char *workspace; /* of the first thread; or NULL */
   int64_t slot_bytes;
 } shared_run;
 
@@ -63,16 +64,17 @@ static void run_piece(void *context, int64_t piece, int slot) {
   s->run->plan->algorithm->run_piece(s->run, piece, s->workspace ? s->workspace + slot * s->slot_bytes : NULL);
 }
 
-static void run_last(void *context, int64_t image, int slot) {
+static void run_last(void *context, int64_t piece, int slot) {
   const shared_run *s = context;
-  s->run->plan->algorithm->run_last(s->run, image, s->workspace ? s->workspace + slot * s->slot_bytes : NULL);
+  s->run->plan->algorithm->run_last(s->run, piece, s->workspace ? s->workspace + slot * s->slot_bytes : NULL);
 }
 
 /* How many threads take part: as many as the workspace holds, where it is the caller's. */
 static int threads_of_run(const fonio_conv_plan *plan, const fonio_conv_buffers *b) {
   int threads = threads_wanted(plan->pieces, plan->cycles);
   int64_t bytes = conv_slot_bytes(plan);
-  return b->workspace && bytes ? (int)conv_min(threads, b->workspace_bytes / bytes) : threads;
+  if (!b->workspace || bytes == 0) return threads;
+  return (int)conv_min(threads, (b->workspace_bytes - conv_shared_bytes(plan)) / bytes);
 }
 
 /* What a run turned out to be, for the log. */
@@ -83,11 +85,14 @@ typedef struct run_report {
 
 static void run_pieces(const conv_run *run, void *workspace, int threads, run_report *report) {
   const fonio_conv_plan *plan = run->plan;
-  shared_run shared = {run, workspace, conv_slot_bytes(plan)};
+  conv_run with_shared = *run;
+  with_shared.shared = workspace;
+  shared_run shared = {&with_shared, workspace ? (char *)workspace + conv_shared_bytes(plan) : NULL,
+                       conv_slot_bytes(plan)};
   *report = (run_report){plan->algorithm->name, threads};
   threads_parallel_for(plan->pieces, plan->cycles, threads, run_piece, &shared);
-  if (plan->algorithm->run_last && plan->fold_count)
-    threads_parallel_for(plan->problem.batch, plan->cycles, threads, run_last, &shared);
+  if (plan->algorithm->run_last)
+    threads_parallel_for(plan->algorithm->last_pieces(plan), plan->cycles, threads, run_last, &shared);
 }
 
 /* Weights that are not finite must not meet the zeros of the padding (0 * inf is nan): the plain loops leave padding
@@ -108,7 +113,7 @@ static void run_plain(const fonio_conv_plan *plan, const fonio_conv_buffers *buf
     with_plain.weight_group_stride = g->out_channels * g->weight_strides[0];
     b.weight = plain;
   }
-  conv_run run = {&with_plain, &b, NULL};
+  conv_run run = {&with_plain, &b, NULL, NULL};
   run_pieces(&run, NULL, threads_of_run(&with_plain, buffers), report);
 }
 
@@ -121,7 +126,7 @@ static bool has_zeros(const fonio_conv_plan *plan) {
 
 static void run_with(const fonio_conv_plan *plan, const fonio_conv_buffers *b, const void *packed, void *workspace,
                      int threads, run_report *report) {
-  conv_run run = {plan, b, packed};
+  conv_run run = {plan, b, packed, NULL};
   run_pieces(&run, workspace, threads, report);
 }
 

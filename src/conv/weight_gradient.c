@@ -105,7 +105,7 @@ enum { PIECE_PRODUCTS = 1 << 21, PIECES_ENOUGH = 16 };
 static void fit_panels(const fonio_conv_plan *plan, gradient_numbers *n, int64_t panels) {
   int64_t rows = conv_gradient_rows(plan, n), pixels = plan->problem.out_height * plan->problem.out_width;
   int64_t most = conv_max(1, copy_most() / (rows * n->width * bytes_of(plan)));
-  int64_t others = n->outer * n->channel_blocks * n->row_blocks;
+  int64_t others = n->outer * n->channel_blocks * n->row_blocks * n->order.parts;
   double products = (double)plan->problem.batch * (double)pixels * (double)(rows * n->width);
   int64_t worth = products < PIECE_PRODUCTS ? (int64_t)(PIECE_PRODUCTS / (products + 1)) + 1 : 1;
   int64_t spread = conv_max(2, panels * others / PIECES_ENOUGH);
@@ -142,9 +142,10 @@ gradient_layout conv_gradient_layout(const fonio_conv_plan *plan, const gradient
   int64_t pixels = n->order.images * n->order.rows * n->order.columns;
   gradient_layout l = {.panel = conv_round_up(rows * (int64_t)sizeof(int64_t), 64)};
   l.copy = l.panel + conv_round_up(conv_gradient_kept(n) * pixels * n->width * bytes, 64);
-  l.biases = l.copy + conv_round_up(conv_gradient_copy(plan, n) * bytes, 64);
-  l.sums = l.biases + conv_round_up(n->panels * n->width * bytes, 64);
-  l.bytes = l.sums + n->panels * rows * n->width * bytes;
+  l.sums = conv_round_up(n->panels * n->width * bytes, 64);
+  l.result_bytes = conv_round_up(l.sums + n->panels * rows * n->width * bytes, 64);
+  l.results = l.copy + conv_round_up(conv_gradient_copy(plan, n) * bytes, 64);
+  l.bytes = l.results + (n->order.parts > 1 ? 0 : l.result_bytes);
   return l;
 }
 
@@ -182,7 +183,7 @@ static double cost(const fonio_conv_plan *plan, gradient_lanes lanes) {
   gradient_numbers n = conv_gradient_numbers(plan, lanes);
   const fonio_conv_problem *p = &plan->problem;
   double pixels = (double)(p->out_height * p->out_width), rows = (double)conv_gradient_rows(plan, &n);
-  double pieces = (double)(n.outer * n.panel_blocks * n.channel_blocks * n.row_blocks);
+  double pieces = (double)conv_gradient_blocks(&n);
   double per_block = (double)(n.order.images * n.order.rows * n.order.columns);
   double tiles = rows * (double)n.width / plan->kernels->lanes / 12, lines = pixels / (double)n.order.columns;
   double sums = pixels * cycles_of_pixel(plan, &n) + tiles * (lines * 8 + pixels / per_block * 40);
@@ -211,7 +212,9 @@ static void prepare(fonio_conv_plan *plan, gradient_lanes lanes) {
       .rows = n.order.rows,
   };
   plan->packed_bytes = 0;
-  plan->workspace_bytes = conv_gradient_layout(plan, &n).bytes;
+  gradient_layout l = conv_gradient_layout(plan, &n);
+  plan->workspace_bytes = l.bytes;
+  plan->shared_bytes = n.order.parts > 1 ? n.order.parts * conv_gradient_blocks(&n) * l.result_bytes : 0;
 }
 
 static void channels_prepare(fonio_conv_plan *plan) {
@@ -224,7 +227,7 @@ static void groups_prepare(fonio_conv_plan *plan) {
 
 static int64_t pieces(const fonio_conv_plan *plan, gradient_lanes lanes) {
   gradient_numbers n = conv_gradient_numbers(plan, lanes);
-  return n.outer * n.panel_blocks * n.channel_blocks * n.row_blocks;
+  return conv_gradient_blocks(&n) * n.order.parts;
 }
 
 static int64_t channels_pieces(const fonio_conv_plan *plan) {
@@ -233,6 +236,31 @@ static int64_t channels_pieces(const fonio_conv_plan *plan) {
 
 static int64_t groups_pieces(const fonio_conv_plan *plan) {
   return pieces(plan, LANES_OF_GROUPS);
+}
+
+static int64_t last_pieces(const fonio_conv_plan *plan, gradient_lanes lanes) {
+  gradient_numbers n = conv_gradient_numbers(plan, lanes);
+  return n.order.parts > 1 ? conv_gradient_blocks(&n) : 0;
+}
+
+static int64_t channels_last_pieces(const fonio_conv_plan *plan) {
+  return last_pieces(plan, LANES_OF_CHANNELS);
+}
+
+static int64_t groups_last_pieces(const fonio_conv_plan *plan) {
+  return last_pieces(plan, LANES_OF_GROUPS);
+}
+
+static void channels_run_last(const conv_run *run, int64_t block, void *workspace) {
+  (void)workspace;
+  gradient_numbers n = conv_gradient_numbers(run->plan, LANES_OF_CHANNELS);
+  conv_gradient_run_last(run, &n, block);
+}
+
+static void groups_run_last(const conv_run *run, int64_t block, void *workspace) {
+  (void)workspace;
+  gradient_numbers n = conv_gradient_numbers(run->plan, LANES_OF_GROUPS);
+  conv_gradient_run_last(run, &n, block);
 }
 
 static void channels_run_piece(const conv_run *run, int64_t piece, void *workspace) {
@@ -255,6 +283,8 @@ const conv_algorithm conv_channels_weight_gradient = {
     .prepare = channels_prepare,
     .pieces = channels_pieces,
     .run_piece = channels_run_piece,
+    .last_pieces = channels_last_pieces,
+    .run_last = channels_run_last,
 };
 
 const conv_algorithm conv_groups_weight_gradient = {
@@ -267,4 +297,6 @@ const conv_algorithm conv_groups_weight_gradient = {
     .prepare = groups_prepare,
     .pieces = groups_pieces,
     .run_piece = groups_run_piece,
+    .last_pieces = groups_last_pieces,
+    .run_last = groups_run_last,
 };

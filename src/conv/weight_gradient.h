@@ -18,8 +18,8 @@ typedef enum gradient_source {
   SOURCE_PIXELS  /* in a padded copy of some rows, [image][row][column][channel] */
 } gradient_source;
 
-/* The numbers that follow from a problem. A piece of work is a block of weights: some input channels times some kernel
- * rows times some panels of output channels. */
+/* The numbers that follow from a problem. A piece of work is a block of weights, some input channels times some kernel
+ * rows times some panels of output channels, and a part of the sums. */
 typedef struct gradient_numbers {
   gradient_lanes lanes;
   gradient_source source;
@@ -32,7 +32,7 @@ typedef struct gradient_numbers {
   int64_t channels;                                 /* input channels of a piece */
   int64_t kernel_rows;                              /* of a piece */
   int64_t outer;                                    /* problems beside each other: groups, or panels of groups */
-  int64_t panel_blocks, channel_blocks, row_blocks; /* pieces of one of them */
+  int64_t panel_blocks, channel_blocks, row_blocks; /* blocks of one of them */
   int64_t skip[2]; /* between the rows and columns of the copy: a kernel of one tap skips what the stride does */
   int64_t pitch;   /* elements of a row of the copy */
   int64_t pixel;   /* elements of a pixel of the copy */
@@ -61,10 +61,19 @@ static inline int64_t conv_gradient_kept(const gradient_numbers *n) {
 
 /* The workspace of a piece. Offsets in bytes. */
 typedef struct gradient_layout {
-  int64_t offsets, panel, copy, biases, sums, bytes;
+  int64_t offsets, panel, copy, results, bytes;
+  int64_t sums, result_bytes; /* of the results: biases, then the sums */
 } gradient_layout;
 
 gradient_layout conv_gradient_layout(const fonio_conv_plan *plan, const gradient_numbers *n);
+
+/* Blocks of weights. Where the sums have several parts, those are pieces of their own: their results stay in the shared
+ * workspace until the last one comes to add them. */
+static inline int64_t conv_gradient_blocks(const gradient_numbers *n) {
+  return n->outer * n->panel_blocks * n->channel_blocks * n->row_blocks;
+}
+
+void conv_gradient_run_last(const conv_run *run, const gradient_numbers *n, int64_t block);
 
 void conv_gradient_run_piece(const conv_run *run, const gradient_numbers *n, int64_t piece, void *workspace);
 

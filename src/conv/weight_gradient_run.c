@@ -22,12 +22,14 @@ typedef struct gradient_work {
   int64_t first_channel, first_row; /* of the group and of the kernel */
   int64_t panels, panel_step;       /* output channels from panel to panel */
   int64_t lanes;                    /* that there are from the first one on */
+  bool bias;                        /* its gradient is asked for, and this piece's to compute */
   bool careful;                     /* looks for what is not finite in the output's gradient */
   int64_t block;                    /* of pixels */
   kernel_block pixels;
   kernel_gradient job;
   int64_t *offsets;
-  char *panel, *copy, *biases, *sums, *end;
+  gradient_layout layout;
+  char *panel, *copy, *biases, *sums;
 } gradient_work;
 
 /* ---- The input ---- */
@@ -255,10 +257,10 @@ static char *sums_of_panel(const gradient_work *w, int64_t panel) {
 }
 
 /* Adds the sums over the block for one panel, which lies turned at `turned`. */
-static void add_panel(gradient_work *w, int64_t panel, const char *turned, bool bias) {
+static void add_panel(gradient_work *w, int64_t panel, const char *turned) {
   const kernel_table *k = w->plan->kernels;
   int64_t width = width_of_panel(w, panel), vectors = width / k->lanes, pixels = pixels_of_block(w);
-  if (bias) k->gradient_biases(pixels, vectors, turned, w->biases + panel * w->n->width * w->bytes);
+  if (w->bias) k->gradient_biases(pixels, vectors, turned, w->biases + panel * w->n->width * w->bytes);
   if (!w->run->buffers->grad_weight) return;
   w->job.panel = turned;
   w->job.vectors = vectors;
@@ -269,7 +271,7 @@ static void add_panel(gradient_work *w, int64_t panel, const char *turned, bool 
     add_plain(w, channel_of_panel(w, panel), lanes_of_panel(w, panel), width, w->job.sums);
 }
 
-static void add_block(gradient_work *w, int64_t block, bool bias) {
+static void add_block(gradient_work *w, int64_t block) {
   w->block = block;
   w->pixels = kernel_block_at(&w->n->order, block);
   if (w->run->buffers->grad_weight) {
@@ -279,14 +281,15 @@ static void add_block(gradient_work *w, int64_t block, bool bias) {
   int64_t kept = conv_min(conv_gradient_kept(w->n), w->panels);
   for (int64_t panel = 0; panel < w->panels; panel++) {
     if (panel % kept == 0) turn_panel(w, panel, kept);
-    add_panel(w, panel, w->panel + panel % kept * pixels_of_block(w) * width_of_panel(w, panel) * w->bytes, bias);
+    add_panel(w, panel, w->panel + panel % kept * pixels_of_block(w) * width_of_panel(w, panel) * w->bytes);
   }
 }
 
-static void add_blocks(gradient_work *w, bool bias) {
-  memset(w->biases, 0, (size_t)(w->end - w->biases));
-  for (int64_t block = 0; block < w->n->order.blocks; block++)
-    add_block(w, block, bias);
+static void add_blocks(gradient_work *w, int64_t part) {
+  const kernel_order *order = &w->n->order;
+  memset(w->biases, 0, (size_t)w->layout.result_bytes);
+  for (int64_t block = kernel_first_block(order, part); block < kernel_first_block(order, part + 1); block++)
+    add_block(w, block);
 }
 
 /* Whether nothing shows that the gradient of the output is not finite somewhere. */
@@ -383,35 +386,58 @@ static void order_weights(gradient_work *w) {
   column->weight_stride = strides[3];
 }
 
-void conv_gradient_run_piece(const conv_run *run, const gradient_numbers *n, int64_t piece, void *workspace) {
-  const fonio_conv_plan *plan = run->plan;
-  gradient_layout l = conv_gradient_layout(plan, n);
-  char *memory = workspace;
+/* What the work on a block of weights begins with; the results are at `results`. */
+static gradient_work work_on(const conv_run *run, const gradient_numbers *n, int64_t block, char *results) {
   gradient_work w = {
       .run = run,
-      .plan = plan,
+      .plan = run->plan,
       .n = n,
-      .bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype),
-      .offsets = (int64_t *)workspace,
-      .panel = memory + l.panel,
-      .copy = memory + l.copy,
-      .biases = memory + l.biases,
-      .sums = memory + l.sums,
-      .end = memory + l.bytes,
+      .bytes = (int64_t)fonio_dtype_bytes(run->plan->problem.dtype),
+      .layout = conv_gradient_layout(run->plan, n),
   };
-  find_weights(&w, piece);
+  find_weights(&w, block);
   order_weights(&w);
-  w.job =
-      (kernel_gradient){.panel = w.panel, .by_lane = n->lanes == LANES_OF_GROUPS, .rows = w.rows, .offsets = w.offsets};
-  bool bias = run->buffers->grad_bias && w.first_channel + w.first_row == 0;
-  if (!bias && !run->buffers->grad_weight) return;
-  add_blocks(&w, bias);
-  if (pads_with_zeros(&plan->problem) && !is_finite(&w)) {
+  w.biases = results;
+  w.sums = results + w.layout.sums;
+  w.bias = run->buffers->grad_bias && w.first_channel + w.first_row == 0;
+  return w;
+}
+
+static void store(const gradient_work *w) {
+  for (int64_t panel = 0; panel < w->panels; panel++) {
+    if (w->run->buffers->grad_weight) store_panel(w, panel);
+    if (w->bias) store_biases(w, panel);
+  }
+}
+
+/* Where the results of a part of a block of weights are, where there are several. */
+static char *results_of(const conv_run *run, const gradient_numbers *n, int64_t block, int64_t part) {
+  return (char *)run->shared + (block * n->order.parts + part) * conv_gradient_layout(run->plan, n).result_bytes;
+}
+
+void conv_gradient_run_piece(const conv_run *run, const gradient_numbers *n, int64_t piece, void *workspace) {
+  gradient_layout l = conv_gradient_layout(run->plan, n);
+  int64_t part = conv_take(&piece, n->order.parts);
+  char *memory = workspace;
+  gradient_work w = work_on(run, n, piece, n->order.parts > 1 ? results_of(run, n, piece, part) : memory + l.results);
+  w.offsets = workspace;
+  w.panel = memory + l.panel;
+  w.copy = memory + l.copy;
+  w.job = (kernel_gradient){.by_lane = n->lanes == LANES_OF_GROUPS, .rows = w.rows, .offsets = w.offsets};
+  if (!w.bias && !run->buffers->grad_weight) return;
+  add_blocks(&w, part);
+  if (pads_with_zeros(&run->plan->problem) && !is_finite(&w)) {
     w.careful = true;
-    add_blocks(&w, bias);
+    add_blocks(&w, part);
   }
-  for (int64_t panel = 0; panel < w.panels; panel++) {
-    if (run->buffers->grad_weight) store_panel(&w, panel);
-    if (bias) store_biases(&w, panel);
-  }
+  if (n->order.parts == 1) store(&w);
+}
+
+void conv_gradient_run_last(const conv_run *run, const gradient_numbers *n, int64_t block) {
+  const kernel_table *k = run->plan->kernels;
+  gradient_work w = work_on(run, n, block, results_of(run, n, block, 0));
+  if (!w.bias && !run->buffers->grad_weight) return;
+  for (int64_t part = 1; part < n->order.parts; part++)
+    k->gradient_add(w.layout.result_bytes / (k->lanes * w.bytes), w.biases, results_of(run, n, block, part));
+  store(&w);
 }

@@ -28,6 +28,7 @@ const kernel_table NAME(kernel_table) = {
     .gradient_vectors = GRADIENT_VECTORS,
     .gradient_sums = NAME(gradient_sums),
     .gradient_biases = NAME(gradient_biases),
+    .gradient_add = NAME(gradient_add),
     .gradient_finite = NAME(gradient_finite),
     .gradient_deal = NAME(gradient_deal),
     .reference_forward = NAME(reference_forward),

@@ -82,6 +82,7 @@ void NAME(finish)(const kernel_finish *job, void *output, const void *residual);
 /* weight_gradient.c */
 void NAME(gradient_sums)(const kernel_gradient *job);
 void NAME(gradient_biases)(int64_t pixels, int64_t vectors, const void *panel, void *biases);
+void NAME(gradient_add)(int64_t vectors, void *sums, const void *more);
 bool NAME(gradient_finite)(int64_t vectors, const void *panel);
 void NAME(gradient_deal)(const kernel_conv *conv, const kernel_strip *strip, const kernel_dealing *job,
                          const void *input, void *to);

@@ -227,8 +227,10 @@ typedef struct kernel_table {
   /* The sums of a weight's gradient over one block of pixels, added to what is there. */
   int gradient_vectors; /* of the widest panel; where each lane has its own input, that is 2 */
   void (*gradient_sums)(const kernel_gradient *job);
-  /* The sums over a panel, [pixel][vectors * lanes], added to `biases`; and whether some vectors are finite. */
+  /* The sums over a panel, [pixel][vectors * lanes], added to `biases`; some vectors added to others; and whether some
+   * are finite. */
   void (*gradient_biases)(int64_t pixels, int64_t vectors, const void *panel, void *biases);
+  void (*gradient_add)(int64_t vectors, void *sums, const void *more);
   bool (*gradient_finite)(int64_t vectors, const void *panel);
   /* Deals out the pixels of a strip; what lies outside is zero. */
   void (*gradient_deal)(const kernel_conv *conv, const kernel_strip *strip, const kernel_dealing *job,

@@ -121,6 +121,13 @@ void NAME(gradient_biases)(int64_t pixels, int64_t vectors, const void *panel, v
   }
 }
 
+void NAME(gradient_add)(int64_t vectors, void *sums, const void *more) {
+  for (int64_t i = 0; i < vectors; i++) {
+    real *to = (real *)sums + i * LANES;
+    vec_store(to, vec_load(to) + vec_load((const real *)more + i * LANES));
+  }
+}
+
 /* What is not finite times 0 is not a number. */
 bool NAME(gradient_finite)(int64_t vectors, const void *panel) {
   const real *g = panel;
