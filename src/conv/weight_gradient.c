@@ -114,7 +114,8 @@ static void fit_panels(const fonio_conv_plan *plan, gradient_numbers *n, int64_t
 }
 
 int64_t conv_gradient_width(const fonio_conv_plan *plan, gradient_lanes lanes, int64_t count) {
-  int64_t most = lanes == LANES_OF_GROUPS ? 2 : plan->kernels->gradient_vectors, vectors = 1;
+  int64_t most = plan->kernels->gradient_vectors, vectors = 1;
+  if (lanes == LANES_OF_GROUPS) most = conv_min(most, 2);
   while (vectors < most && vectors * plan->kernels->lanes < count)
     vectors *= 2;
   return vectors * plan->kernels->lanes;

@@ -32,6 +32,8 @@
 /* The largest panel of a weight's gradient, in vectors: a power of two. */
 #if defined(KERNEL_ISA_avx512) || defined(KERNEL_ISA_neon)
 #define GRADIENT_VECTORS 4
+#elif defined(KERNEL_ISA_scalar)
+#define GRADIENT_VECTORS 1
 #else
 #define GRADIENT_VECTORS 2
 #endif

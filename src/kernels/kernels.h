@@ -225,7 +225,7 @@ typedef struct kernel_table {
   bool (*pack_even)(const kernel_conv *conv, int64_t blocks, const void *weight, void *packed);
 
   /* The sums of a weight's gradient over one block of pixels, added to what is there. */
-  int gradient_vectors; /* of the widest panel; where each lane has its own input, that is 2 */
+  int gradient_vectors; /* of the widest panel; at most 2 where each lane has its own input */
   void (*gradient_sums)(const kernel_gradient *job);
   /* The sums over a panel, [pixel][vectors * lanes], added to `biases`; some vectors added to others; and whether some
    * are finite. */

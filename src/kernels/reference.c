@@ -118,7 +118,7 @@ static real sum_of_weight(const kernel_conv *conv, const kernel_order *order, co
 }
 
 /* Visits each weight; `block` negative: all blocks. */
-INLINE void weight_gradient(const kernel_conv *conv, const kernel_order *order, int64_t block, const real *input,
+static void weight_gradient(const kernel_conv *conv, const kernel_order *order, int64_t block, const real *input,
                             const real *grad_output, real *grad_weight) {
   for (int64_t k = 0; k < conv->out_channels; k++)
     for (int64_t c = 0; c < conv->in_channels; c++)

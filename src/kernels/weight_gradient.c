@@ -53,15 +53,15 @@ typedef void (*tile_function)(const kernel_gradient *job, const int64_t *offsets
   static void kind##_##rows##x##vectors(const kernel_gradient *job, const int64_t *offsets, real *sums) {              \
     gradient_tile(by_lane, rows, vectors, job, offsets, sums);                                                         \
   }
-#define TILES_3(kind, by_lane, vectors)                                                                                \
-  TILE(kind, by_lane, 1, vectors) TILE(kind, by_lane, 2, vectors) TILE(kind, by_lane, 3, vectors)
+#define TILES_4(kind, by_lane, vectors)                                                                                \
+  TILE(kind, by_lane, 1, vectors)                                                                                      \
+  TILE(kind, by_lane, 2, vectors) TILE(kind, by_lane, 3, vectors) TILE(kind, by_lane, 4, vectors)
 #define TILES_6(kind, by_lane, vectors)                                                                                \
-  TILES_3(kind, by_lane, vectors)                                                                                      \
-  TILE(kind, by_lane, 4, vectors) TILE(kind, by_lane, 5, vectors) TILE(kind, by_lane, 6, vectors)
+  TILES_4(kind, by_lane, vectors) TILE(kind, by_lane, 5, vectors) TILE(kind, by_lane, 6, vectors)
 #define TILES_7(kind, by_lane, vectors) TILES_6(kind, by_lane, vectors) TILE(kind, by_lane, 7, vectors)
 #define TILES_8(kind, by_lane, vectors) TILES_7(kind, by_lane, vectors) TILE(kind, by_lane, 8, vectors)
-#define NAMES_3(kind, vectors) kind##_1x##vectors, kind##_2x##vectors, kind##_3x##vectors
-#define NAMES_6(kind, vectors) NAMES_3(kind, vectors), kind##_4x##vectors, kind##_5x##vectors, kind##_6x##vectors
+#define NAMES_4(kind, vectors) kind##_1x##vectors, kind##_2x##vectors, kind##_3x##vectors, kind##_4x##vectors
+#define NAMES_6(kind, vectors) NAMES_4(kind, vectors), kind##_5x##vectors, kind##_6x##vectors
 #define NAMES_7(kind, vectors) NAMES_6(kind, vectors), kind##_7x##vectors
 #define NAMES_8(kind, vectors) NAMES_7(kind, vectors), kind##_8x##vectors
 
@@ -85,13 +85,11 @@ TILES_6(groups, true, 2)
 static const tile_function of_channels[][8] = {{NAMES_8(channels, 1)}, {NAMES_6(channels, 2)}};
 static const tile_function of_groups[][8] = {{NAMES_8(groups, 1)}, {NAMES_6(groups, 2)}};
 #else
-static const int most_rows[] = {3, 3};
-TILES_3(channels, false, 1)
-TILES_3(channels, false, 2)
-TILES_3(groups, true, 1)
-TILES_3(groups, true, 2)
-static const tile_function of_channels[][8] = {{NAMES_3(channels, 1)}, {NAMES_3(channels, 2)}};
-static const tile_function of_groups[][8] = {{NAMES_3(groups, 1)}, {NAMES_3(groups, 2)}};
+/* A vector of one lane: the two kinds are one. */
+static const int most_rows[] = {4};
+TILES_4(channels, false, 1)
+static const tile_function of_channels[][8] = {{NAMES_4(channels, 1)}};
+#define of_groups of_channels
 #endif
 
 /* Tiles of nearly the same number of rows: a small one keeps the multipliers waiting. */
