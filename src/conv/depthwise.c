@@ -1,300 +1,32 @@
-/* Depthwise convolution: groups == in_channels. Two algorithms, one for each layout. */
-#include <string.h>
+/* The weights of depthwise convolutions. */
+#include "conv/depthwise.h"
 
-#include "base/cpu.h"
-#include "conv/plan.h"
-
-static bool is_depthwise(const fonio_conv_problem *p) {
-  return p->groups == p->in_channels && p->groups > 1;
+static double copy_weight(fonio_dtype dtype, const void *weight, int64_t from, void *packed, int64_t to) {
+  if (dtype == FONIO_FLOAT32) return (double)(((float *)packed)[to] = ((const float *)weight)[from]);
+  return ((double *)packed)[to] = ((const double *)weight)[from];
 }
 
-static int64_t taps_of(const fonio_conv_plan *plan) {
-  return plan->problem.kernel_height * plan->problem.kernel_width;
+static void clear_weight(fonio_dtype dtype, void *packed, int64_t to) {
+  if (dtype == FONIO_FLOAT32)
+    ((float *)packed)[to] = 0;
+  else
+    ((double *)packed)[to] = 0;
 }
 
-static double products_of(const fonio_conv_plan *plan) {
-  const fonio_conv_problem *p = &plan->problem;
-  return (double)p->out_channels * (double)p->out_height * (double)p->out_width * (double)taps_of(plan);
-}
-
-/* The weights as [channel][tap], or [tap][channel] where `by_tap`; returns whether all are finite. */
-static bool pack_taps(const fonio_conv_plan *plan, const void *weight, void *packed, bool by_tap) {
+bool conv_depthwise_pack(const fonio_conv_plan *plan, const void *weight, int64_t block, void *packed) {
   const fonio_conv_problem *p = &plan->problem;
   const int64_t *strides = p->weight_strides;
-  int64_t taps = taps_of(plan), in_group = plan->geometry.out_channels;
-  bool finite = true;
-  for (int64_t c = 0; c < p->out_channels; c++)
+  int64_t taps = conv_depthwise_taps(plan), in_group = plan->geometry.out_channels;
+  double not_finite = 0;
+  for (int64_t c = 0; c < conv_round_up(p->out_channels, block); c++)
     for (int64_t tap = 0; tap < taps; tap++) {
+      int64_t to = (c / block * taps + tap) * block + c % block;
       int64_t from = c / in_group * plan->weight_group_stride + c % in_group * strides[0] +
                      tap / p->kernel_width * strides[2] + tap % p->kernel_width * strides[3];
-      int64_t to = by_tap ? tap * p->out_channels + c : c * taps + tap;
-      if (p->dtype == FONIO_FLOAT32)
-        ((float *)packed)[to] = ((const float *)weight)[from];
+      if (c < p->out_channels)
+        not_finite += 0 * copy_weight(p->dtype, weight, from, packed, to);
       else
-        ((double *)packed)[to] = ((const double *)weight)[from];
-      double value = p->dtype == FONIO_FLOAT32 ? (double)((float *)packed)[to] : ((double *)packed)[to];
-      finite &= value - value == 0;
+        clear_weight(p->dtype, packed, to);
     }
-  return finite;
+  return not_finite == 0;
 }
-
-/* A piece should last long enough to be worth handing to a thread. */
-#define PIECE_PRODUCTS (1 << 18)
-
-/* ---- Planes: NCHW. A piece is some channels of one image. ---- */
-
-/* The workspace: zeros, pointers to rows, padded copies of rows. */
-typedef struct planes_layout {
-  int64_t pitch; /* of the copies, in elements; 0: rows are read as they lie in the image */
-  int64_t pointers, buffer, bytes;
-} planes_layout;
-
-static bool planes_applicable(const fonio_conv_problem *p) {
-  return is_depthwise(p) && p->output_strides[3] == 1;
-}
-
-/* How far the kernel reaches from its first row or column. */
-static int64_t reach_of(const kernel_conv *g, int dimension) {
-  return ((dimension ? g->kernel_width : g->kernel_height) - 1) * g->dilation[dimension];
-}
-
-/* Whether the image can be read as it is. A vector of stride 2 reads one column further than its last tap. */
-static bool reads_image(const fonio_conv_plan *plan) {
-  const kernel_conv *g = &plan->geometry;
-  int64_t last = (g->out_width - 1) * g->stride[1] + reach_of(g, 1) + (g->stride[1] == 2);
-  return g->input_strides[2] == 1 && g->image_column == 0 && last < g->in_width && g->out_width >= plan->kernels->lanes;
-}
-
-/* Elements of a padded input row, and a vector more. */
-static int64_t row_elements(const fonio_conv_plan *plan) {
-  int64_t lanes = plan->kernels->lanes, columns = conv_max(plan->problem.out_width, lanes);
-  return conv_round_up(columns * plan->geometry.stride[1] + reach_of(&plan->geometry, 1) + lanes, lanes);
-}
-
-static int64_t input_rows(const fonio_conv_plan *plan, int64_t rows) {
-  return (rows - 1) * plan->geometry.stride[0] + reach_of(&plan->geometry, 0) + 1;
-}
-
-static planes_layout lay_out(const fonio_conv_plan *plan) {
-  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), rows = input_rows(plan, plan->blocks.terms);
-  planes_layout l = {.pitch = reads_image(plan) ? 0 : row_elements(plan)};
-  l.pointers = conv_round_up(row_elements(plan) * bytes, 64);
-  l.buffer = l.pointers + conv_round_up(rows * (int64_t)sizeof(void *), 64);
-  l.bytes = l.buffer + conv_round_up(rows * l.pitch * bytes, 64);
-  return l;
-}
-
-/* Copying and starting a row takes its time; so does gathering single elements, for large strides and rows that do not
- * lie side by side. */
-static double planes_cost(const fonio_conv_plan *plan) {
-  const fonio_conv_problem *p = &plan->problem;
-  int64_t lanes = plan->kernels->lanes;
-  double waste = (double)conv_round_up(p->out_width, lanes) / (double)conv_max(1, p->out_width);
-  double scattered = p->input_strides[3] == 1 ? 0 : 4 * products_of(plan) / (double)taps_of(plan);
-  return products_of(plan) * waste * (p->stride[1] <= 2 ? 0.8 : 8) / (double)lanes +
-         20.0 * (double)(p->out_channels * p->out_height) + scattered;
-}
-
-/* Blocks of rows so high that few input rows are visited twice, while they stay in the first-level cache. */
-static void planes_prepare(fonio_conv_plan *plan) {
-  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), height = plan->problem.out_height;
-  conv_blocks *b = &plan->blocks;
-  if (plan->problem.out_width * 2 <= plan->kernels->lanes && cpu_isa_in_use() == ISA_AVX512)
-    plan->kernels = kernel_table_for(plan->problem.dtype, ISA_AVX2);
-  int64_t rows = cpu_cache_sizes()->l1_bytes / 2 / (row_elements(plan) * bytes);
-  int64_t fit = (rows - input_rows(plan, 1)) / plan->geometry.stride[0] / 4 * 4;
-  b->terms = conv_min(height, conv_max(fit, 4));
-  int64_t per_plane = conv_max(1, height * plan->problem.out_width * taps_of(plan));
-  b->channels = conv_min(plan->problem.out_channels, conv_max(1, PIECE_PRODUCTS / per_plane));
-  plan->packed_bytes = plan->problem.out_channels * taps_of(plan) * bytes;
-  planes_layout l = lay_out(plan);
-  /* Channels at once: several where a plane is one block. */
-  bool whole = b->terms == height && l.pitch;
-  b->panel = whole ? conv_max(1, conv_min(8, conv_min(b->channels, cpu_cache_sizes()->l1_bytes / 2 / l.bytes))) : 1;
-  plan->workspace_bytes = l.bytes * b->panel;
-}
-
-static bool planes_pack(const fonio_conv_plan *plan, const void *weight, void *packed) {
-  return pack_taps(plan, weight, packed, false);
-}
-
-static int64_t planes_pieces(const fonio_conv_plan *plan) {
-  return plan->problem.batch * conv_ceil_div(plan->problem.out_channels, plan->blocks.channels);
-}
-
-/* What the loops of a piece have in common. */
-typedef struct planes_work {
-  const conv_run *run;
-  planes_layout layout;
-  char *workspace;
-  int64_t image, end; /* the channel after the last */
-  int64_t bytes;      /* of an element */
-} planes_work;
-
-/* The block of rows from `row` on, or from earlier on rather than lower than a band. */
-static kernel_depthwise block_at(const planes_work *w, int64_t row) {
-  const fonio_conv_plan *plan = w->run->plan;
-  kernel_depthwise job = {.row = conv_max(0, conv_min(row, plan->problem.out_height - 4)), .pitch = w->layout.pitch};
-  job.rows = conv_min(plan->blocks.terms, plan->problem.out_height - job.row);
-  return job;
-}
-
-/* The same with the workspace of one of the channels at once. */
-static void give_workspace(const planes_work *w, int64_t slot, kernel_depthwise *job) {
-  char *workspace = w->workspace + slot * w->layout.bytes;
-  job->buffer = workspace + w->layout.buffer;
-  job->zeros = workspace;
-  job->rows_at = (const void **)(void *)(workspace + w->layout.pointers);
-}
-
-/* One block of `count` channels from `first` on. Rows of all are copied before the first sum, which would else wait for
- * them to be written. */
-static void run_block(const planes_work *w, int64_t row, int64_t first, int64_t count) {
-  const fonio_conv_plan *plan = w->run->plan;
-  const fonio_conv_problem *p = &plan->problem;
-  const fonio_conv_buffers *b = w->run->buffers;
-  kernel_depthwise job = block_at(w, row);
-  for (int64_t i = 0; i < count; i++) {
-    int64_t plane = (first + i) / plan->geometry.out_channels * p->input_strides[1];
-    give_workspace(w, i, &job);
-    plan->kernels->depthwise_rows(&plan->geometry, &job,
-                                  conv_at(b->input, (w->image * p->input_strides[0] + plane) * w->bytes));
-  }
-  int64_t plane = p->out_height * p->out_width, taps = taps_of(plan);
-  for (int64_t channel = first; channel < first + count; channel++) {
-    give_workspace(w, channel - first, &job);
-    /* Rows and channels that lie close together are written one after the other. */
-    int64_t behind = p->output_strides[1] == plane ? w->end - channel - 1 : 0;
-    if (p->output_strides[2] == p->out_width) job.room = (behind + 1) * plane - job.row * p->out_width;
-    char *to = (char *)b->output + (w->image * p->output_strides[0] + channel * p->output_strides[1]) * w->bytes;
-    plan->kernels->depthwise_sums(&plan->geometry, &job, conv_at(w->run->packed, channel * taps * w->bytes),
-                                  conv_at(b->bias, channel * p->bias_stride * w->bytes), to);
-  }
-  kernel_strip block = {.row = job.row, .rows = job.rows, .columns = p->out_width, .step = {1, 1}};
-  conv_finish(w->run, w->image, first, count, &block);
-}
-
-static void planes_run_piece(const conv_run *run, int64_t piece, void *workspace) {
-  const fonio_conv_plan *plan = run->plan;
-  const conv_blocks *b = &plan->blocks;
-  int64_t first = conv_take(&piece, conv_ceil_div(plan->problem.out_channels, b->channels)) * b->channels;
-  planes_work w = {
-      .run = run,
-      .layout = lay_out(plan),
-      .workspace = memset(workspace, 0, (size_t)plan->workspace_bytes),
-      .image = piece,
-      .end = conv_min(first + b->channels, plan->problem.out_channels),
-      .bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype),
-  };
-  for (int64_t channel = first; channel < w.end; channel += b->panel)
-    for (int64_t row = 0; row < plan->problem.out_height; row += b->terms)
-      run_block(&w, row, channel, conv_min(b->panel, w.end - channel));
-}
-
-/* ---- Pixels: channels_last, one output channel for each input channel. A piece is some rows of one image. ---- */
-
-static bool pixels_applicable(const fonio_conv_problem *p) {
-  return is_depthwise(p) && p->out_channels == p->in_channels && p->input_strides[1] == 1 && p->output_strides[1] == 1;
-}
-
-/* Fewer channels than lanes are moved one by one. */
-static double pixels_cost(const fonio_conv_plan *plan) {
-  int64_t lanes = plan->kernels->lanes;
-  if (plan->problem.out_channels < lanes) return 3 * products_of(plan);
-  return (0.8 + 5 / (double)taps_of(plan)) * products_of(plan) / (double)lanes;
-}
-
-/* The workspace: a pixel of zeros, the biases, for each kernel row where its pointers begin, the pointers of the padded
- * input rows. */
-typedef struct pixels_layout {
-  int64_t biases, rows, pointers, bytes;
-} pixels_layout;
-
-static pixels_layout lay_out_pixels(const fonio_conv_plan *plan) {
-  const kernel_conv *g = &plan->geometry;
-  int64_t pixel = conv_round_up(plan->problem.out_channels * (int64_t)fonio_dtype_bytes(plan->problem.dtype), 64);
-  pixels_layout l = {.biases = pixel, .rows = 2 * pixel};
-  l.pointers = l.rows + conv_round_up(g->kernel_height * (int64_t)sizeof(void *), 64);
-  l.bytes = l.pointers + input_rows(plan, plan->blocks.terms) * g->padded_width * (int64_t)sizeof(void *);
-  return l;
-}
-
-static void pixels_prepare(fonio_conv_plan *plan) {
-  const fonio_conv_problem *p = &plan->problem;
-  int64_t per_row = p->out_channels * p->out_width * taps_of(plan);
-  plan->blocks.terms = conv_min(p->out_height, conv_max(1, PIECE_PRODUCTS / conv_max(1, per_row)));
-  plan->packed_bytes = taps_of(plan) * p->out_channels * (int64_t)fonio_dtype_bytes(p->dtype);
-  plan->workspace_bytes = lay_out_pixels(plan).bytes;
-}
-
-static bool pixels_pack(const fonio_conv_plan *plan, const void *weight, void *packed) {
-  return pack_taps(plan, weight, packed, true);
-}
-
-static int64_t pixels_pieces(const fonio_conv_plan *plan) {
-  return plan->problem.batch * conv_ceil_div(plan->problem.out_height, conv_max(1, plan->blocks.terms));
-}
-
-/* A pointer to each pixel of `rows` padded input rows from `first` on. */
-static void point_at_pixels(const fonio_conv_plan *plan, const char *input, const void *zeros, int64_t first,
-                            int64_t rows, const void **pointers) {
-  const kernel_conv *g = &plan->geometry;
-  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
-  for (int64_t row = first; row < first + rows; row++, pointers += g->padded_width) {
-    const char *from = input + g->rows[row] * g->input_strides[1] * bytes;
-    for (int64_t i = 0; i < g->padded_width && g->rows[row] >= 0; i++)
-      pointers[i] = g->columns[i] < 0 ? zeros : from + g->columns[i] * g->input_strides[2] * bytes;
-  }
-}
-
-static void pixels_run_piece(const conv_run *run, int64_t piece, void *workspace) {
-  const fonio_conv_plan *plan = run->plan;
-  const fonio_conv_problem *p = &plan->problem;
-  const kernel_conv *g = &plan->geometry;
-  pixels_layout l = lay_out_pixels(plan);
-  int64_t first = conv_take(&piece, conv_ceil_div(p->out_height, plan->blocks.terms)) * plan->blocks.terms;
-  int64_t count = conv_min(plan->blocks.terms, p->out_height - first), top = first * g->stride[0];
-  void *zeros = memset(workspace, 0, (size_t)l.biases), *biases = (char *)workspace + l.biases;
-  const void ***rows = (void *)((char *)workspace + l.rows), **pointers = (void *)((char *)workspace + l.pointers);
-  conv_copy_biases(plan, run->buffers->bias, 0, p->out_channels, biases);
-  point_at_pixels(plan, conv_at(run->buffers->input, conv_input_offset(plan, piece, 0)), zeros, top,
-                  input_rows(plan, count), pointers);
-  char *output = (char *)run->buffers->output + conv_output_offset(plan, piece, 0);
-  int64_t row_bytes = p->output_strides[2] * (int64_t)fonio_dtype_bytes(p->dtype);
-  for (int64_t row = first; row < first + count; row++) {
-    for (int64_t r = 0; r < g->kernel_height; r++) {
-      int64_t from = row * g->stride[0] + r * g->dilation[0];
-      rows[r] = g->rows[from] < 0 ? NULL : pointers + (from - top) * g->padded_width;
-    }
-    plan->kernels->depthwise_pixels(g, (const void *const *const *)rows, p->out_channels, run->packed,
-                                    run->buffers->bias ? biases : NULL, output + row * row_bytes);
-  }
-  kernel_strip block = {.row = first, .rows = count, .columns = p->out_width, .step = {1, 1}};
-  conv_finish(run, piece, 0, p->out_channels, &block);
-}
-
-const conv_algorithm conv_depthwise_planes_forward = {
-    .name = "depthwise_planes",
-    .direction = FONIO_CONV_FORWARD,
-    .accuracy = FONIO_ACCURACY_STRICT,
-    .applicable = planes_applicable,
-    .needs = "as many groups as input channels, and output columns side by side",
-    .cost = planes_cost,
-    .prepare = planes_prepare,
-    .pack = planes_pack,
-    .pieces = planes_pieces,
-    .run_piece = planes_run_piece,
-};
-
-const conv_algorithm conv_depthwise_pixels_forward = {
-    .name = "depthwise_pixels",
-    .direction = FONIO_CONV_FORWARD,
-    .accuracy = FONIO_ACCURACY_STRICT,
-    .applicable = pixels_applicable,
-    .needs = "as many groups as channels in and out, and the channels of a pixel side by side",
-    .cost = pixels_cost,
-    .prepare = pixels_prepare,
-    .pack = pixels_pack,
-    .pieces = pixels_pieces,
-    .run_piece = pixels_run_piece,
-};

@@ -68,9 +68,9 @@ static int check(const char *text) {
   fenced got = fenced_new(expected.bytes);
   fonio_conv_buffers b = {.input = x.data, .weight = w.data, .bias = p.has_bias ? bias.data : NULL};
   assert_true(run(&p, "reference", b, expected));
-  static const char *const algorithms[] = {"depthwise_planes", "depthwise_pixels"};
+  static const char *const algorithms[] = {"depthwise_planes", "depthwise_pixels", "depthwise_turned"};
   int did = 0;
-  for (int i = 0; i < 2; i++) {
+  for (int i = 0; i < 3; i++) {
     if (!run(&p, algorithms[i], b, got)) continue;
     did++;
     if (memcmp(expected.data, got.data, expected.bytes) != 0)

@@ -1,0 +1,166 @@
+/* Depthwise convolution of planes, whose columns lie side by side: NCHW. A piece is some channels of one image. */
+#include <string.h>
+
+#include "base/cpu.h"
+#include "conv/depthwise.h"
+
+/* A piece should last long enough to be worth handing to a thread. */
+#define PIECE_PRODUCTS (1 << 18)
+
+/* The workspace: zeros, pointers to rows, padded copies of rows. */
+typedef struct planes_layout {
+  int64_t pitch; /* of the copies, in elements; 0: rows are read as they lie in the image */
+  int64_t pointers, buffer, bytes;
+} planes_layout;
+
+static bool planes_applicable(const fonio_conv_problem *p) {
+  return conv_is_depthwise(p) && p->output_strides[3] == 1;
+}
+
+/* Whether the image can be read as it is. A vector of stride 2 reads one column further than its last tap. */
+static bool reads_image(const fonio_conv_plan *plan) {
+  const kernel_conv *g = &plan->geometry;
+  int64_t last = (g->out_width - 1) * g->stride[1] + conv_depthwise_reach(g, 1) + (g->stride[1] == 2);
+  return g->input_strides[2] == 1 && g->image_column == 0 && last < g->in_width && g->out_width >= plan->kernels->lanes;
+}
+
+/* Elements of a padded input row, and a vector more. */
+static int64_t row_elements(const fonio_conv_plan *plan) {
+  int64_t lanes = plan->kernels->lanes, columns = conv_max(plan->problem.out_width, lanes);
+  return conv_round_up(columns * plan->geometry.stride[1] + conv_depthwise_reach(&plan->geometry, 1) + lanes, lanes);
+}
+
+static planes_layout lay_out(const fonio_conv_plan *plan) {
+  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype),
+          rows = conv_depthwise_input_rows(plan, plan->blocks.terms);
+  planes_layout l = {.pitch = reads_image(plan) ? 0 : row_elements(plan)};
+  l.pointers = conv_round_up(row_elements(plan) * bytes, 64);
+  l.buffer = l.pointers + conv_round_up(rows * (int64_t)sizeof(void *), 64);
+  l.bytes = l.buffer + conv_round_up(rows * l.pitch * bytes, 64);
+  return l;
+}
+
+/* Copying and starting a row takes its time; so does gathering single elements, for large strides and rows that do not
+ * lie side by side. */
+static double planes_cost(const fonio_conv_plan *plan) {
+  const fonio_conv_problem *p = &plan->problem;
+  int64_t lanes = plan->kernels->lanes;
+  double waste = (double)conv_round_up(p->out_width, lanes) / (double)conv_max(1, p->out_width);
+  double scattered =
+      p->input_strides[3] == 1 ? 0 : 4 * conv_depthwise_products(plan) / (double)conv_depthwise_taps(plan);
+  return conv_depthwise_products(plan) * waste *
+             (p->stride[1] == 1   ? 0.8
+              : p->stride[1] == 2 ? 1.3
+                                  : 8) /
+             (double)lanes +
+         20.0 * (double)(p->out_channels * p->out_height) + scattered;
+}
+
+/* Blocks of rows so high that few input rows are visited twice, while they stay in the first-level cache. */
+static void planes_prepare(fonio_conv_plan *plan) {
+  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), height = plan->problem.out_height;
+  conv_blocks *b = &plan->blocks;
+  if (plan->problem.out_width * 2 <= plan->kernels->lanes && cpu_isa_in_use() == ISA_AVX512)
+    plan->kernels = kernel_table_for(plan->problem.dtype, ISA_AVX2);
+  int64_t rows = cpu_cache_sizes()->l1_bytes / 2 / (row_elements(plan) * bytes);
+  int64_t fit = (rows - conv_depthwise_input_rows(plan, 1)) / plan->geometry.stride[0] / 4 * 4;
+  b->terms = conv_min(height, conv_max(fit, 4));
+  int64_t per_plane = conv_max(1, height * plan->problem.out_width * conv_depthwise_taps(plan));
+  b->channels = conv_min(plan->problem.out_channels, conv_max(1, PIECE_PRODUCTS / per_plane));
+  plan->packed_bytes = plan->problem.out_channels * conv_depthwise_taps(plan) * bytes;
+  planes_layout l = lay_out(plan);
+  /* Channels at once: several where a plane is one block. */
+  bool whole = b->terms == height && l.pitch;
+  b->panel = whole ? conv_max(1, conv_min(8, conv_min(b->channels, cpu_cache_sizes()->l1_bytes / 2 / l.bytes))) : 1;
+  plan->workspace_bytes = l.bytes * b->panel;
+}
+
+static bool planes_pack(const fonio_conv_plan *plan, const void *weight, void *packed) {
+  return conv_depthwise_pack(plan, weight, 1, packed);
+}
+
+static int64_t planes_pieces(const fonio_conv_plan *plan) {
+  return plan->problem.batch * conv_ceil_div(plan->problem.out_channels, plan->blocks.channels);
+}
+
+/* What the loops of a piece have in common. */
+typedef struct planes_work {
+  const conv_run *run;
+  planes_layout layout;
+  char *workspace;
+  int64_t image, end; /* the channel after the last */
+  int64_t bytes;      /* of an element */
+} planes_work;
+
+/* The block of rows from `row` on, or from earlier on rather than lower than a band. */
+static kernel_depthwise block_at(const planes_work *w, int64_t row) {
+  const fonio_conv_plan *plan = w->run->plan;
+  kernel_depthwise job = {.row = conv_max(0, conv_min(row, plan->problem.out_height - 4)), .pitch = w->layout.pitch};
+  job.rows = conv_min(plan->blocks.terms, plan->problem.out_height - job.row);
+  return job;
+}
+
+/* The same with the workspace of one of the channels at once. */
+static void give_workspace(const planes_work *w, int64_t slot, kernel_depthwise *job) {
+  char *workspace = w->workspace + slot * w->layout.bytes;
+  job->buffer = workspace + w->layout.buffer;
+  job->zeros = workspace;
+  job->rows_at = (const void **)(void *)(workspace + w->layout.pointers);
+}
+
+/* One block of `count` channels from `first` on. Rows of all are copied before the first sum, which would else wait for
+ * them to be written. */
+static void run_block(const planes_work *w, int64_t row, int64_t first, int64_t count) {
+  const fonio_conv_plan *plan = w->run->plan;
+  const fonio_conv_problem *p = &plan->problem;
+  const fonio_conv_buffers *b = w->run->buffers;
+  kernel_depthwise job = block_at(w, row);
+  for (int64_t i = 0; i < count; i++) {
+    int64_t plane = (first + i) / plan->geometry.out_channels * p->input_strides[1];
+    give_workspace(w, i, &job);
+    plan->kernels->depthwise_rows(&plan->geometry, &job,
+                                  conv_at(b->input, (w->image * p->input_strides[0] + plane) * w->bytes));
+  }
+  int64_t plane = p->out_height * p->out_width, taps = conv_depthwise_taps(plan);
+  for (int64_t channel = first; channel < first + count; channel++) {
+    give_workspace(w, channel - first, &job);
+    /* Rows and channels that lie close together are written one after the other. */
+    int64_t behind = p->output_strides[1] == plane ? w->end - channel - 1 : 0;
+    if (p->output_strides[2] == p->out_width) job.room = (behind + 1) * plane - job.row * p->out_width;
+    char *to = (char *)b->output + (w->image * p->output_strides[0] + channel * p->output_strides[1]) * w->bytes;
+    plan->kernels->depthwise_sums(&plan->geometry, &job, conv_at(w->run->packed, channel * taps * w->bytes),
+                                  conv_at(b->bias, channel * p->bias_stride * w->bytes), to);
+  }
+  kernel_strip block = {.row = job.row, .rows = job.rows, .columns = p->out_width, .step = {1, 1}};
+  conv_finish(w->run, w->image, first, count, &block);
+}
+
+static void planes_run_piece(const conv_run *run, int64_t piece, void *workspace) {
+  const fonio_conv_plan *plan = run->plan;
+  const conv_blocks *b = &plan->blocks;
+  int64_t first = conv_take(&piece, conv_ceil_div(plan->problem.out_channels, b->channels)) * b->channels;
+  planes_work w = {
+      .run = run,
+      .layout = lay_out(plan),
+      .workspace = memset(workspace, 0, (size_t)plan->workspace_bytes),
+      .image = piece,
+      .end = conv_min(first + b->channels, plan->problem.out_channels),
+      .bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype),
+  };
+  for (int64_t channel = first; channel < w.end; channel += b->panel)
+    for (int64_t row = 0; row < plan->problem.out_height; row += b->terms)
+      run_block(&w, row, channel, conv_min(b->panel, w.end - channel));
+}
+
+const conv_algorithm conv_depthwise_planes_forward = {
+    .name = "depthwise_planes",
+    .direction = FONIO_CONV_FORWARD,
+    .accuracy = FONIO_ACCURACY_STRICT,
+    .applicable = planes_applicable,
+    .needs = "as many groups as input channels, and output columns side by side",
+    .cost = planes_cost,
+    .prepare = planes_prepare,
+    .pack = planes_pack,
+    .pieces = planes_pieces,
+    .run_piece = planes_run_piece,
+};
