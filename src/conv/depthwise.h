@@ -38,7 +38,7 @@ typedef struct depthwise_rows {
   int64_t first, count;    /* output rows */
   int64_t channels;        /* as many as the weights have, tap by tap */
   const void *weights, *bias;
-  void *output;     /* row 0 */
+  void *output;      /* row 0 */
   const void *zeros; /* a pixel of them */
   /* Room for a list for each kernel row, and for a pointer to each pixel of the padded input rows. */
   const void ***rows, **pointers;

@@ -8,7 +8,8 @@
 #define PIECE_PRODUCTS (1 << 18)
 
 static bool applicable(const fonio_conv_problem *p) {
-  return conv_is_depthwise(p) && p->out_channels == p->in_channels && p->input_strides[1] == 1 && p->output_strides[1] == 1;
+  return conv_is_depthwise(p) && p->out_channels == p->in_channels && p->input_strides[1] == 1 &&
+         p->output_strides[1] == 1;
 }
 
 /* Fewer channels than lanes are moved one by one. */
@@ -29,7 +30,8 @@ static pixels_layout lay_out(const fonio_conv_plan *plan) {
   int64_t pixel = conv_round_up(plan->problem.out_channels * (int64_t)fonio_dtype_bytes(plan->problem.dtype), 64);
   pixels_layout l = {.biases = pixel, .rows = 2 * pixel};
   l.pointers = l.rows + conv_round_up(g->kernel_height * (int64_t)sizeof(void *), 64);
-  l.bytes = l.pointers + conv_depthwise_input_rows(plan, plan->blocks.terms) * g->padded_width * (int64_t)sizeof(void *);
+  l.bytes =
+      l.pointers + conv_depthwise_input_rows(plan, plan->blocks.terms) * g->padded_width * (int64_t)sizeof(void *);
   return l;
 }
 

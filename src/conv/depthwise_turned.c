@@ -1,6 +1,6 @@
-/* Depthwise convolution of small planes: as many channels as a vector has lanes are turned into pixels, whose channels lie
- * side by side, convolved as such, and turned back. Short rows would fill the vectors badly. A piece is some vectors of
- * channels of one image. */
+/* Depthwise convolution of small planes: as many channels as a vector has lanes are turned into pixels, whose channels
+ * lie side by side, convolved as such, and turned back. Short rows would fill the vectors badly. A piece is some
+ * vectors of channels of one image. */
 #include <string.h>
 
 #include "base/memory.h"
@@ -51,9 +51,9 @@ static turned_layout lay_out(const fonio_conv_plan *plan) {
   turned_layout l = {.biases = conv_round_up(pixel, MEMORY_ALIGNMENT)};
   l.rows = 2 * l.biases;
   l.pointers = l.rows + conv_round_up(g->kernel_height * (int64_t)sizeof(void *), MEMORY_ALIGNMENT);
-  l.input = l.pointers + conv_round_up(conv_depthwise_input_rows(plan, p->out_height) * g->padded_width *
-                                           (int64_t)sizeof(void *),
-                                       MEMORY_ALIGNMENT);
+  l.input = l.pointers +
+            conv_round_up(conv_depthwise_input_rows(plan, p->out_height) * g->padded_width * (int64_t)sizeof(void *),
+                          MEMORY_ALIGNMENT);
   l.output = l.input + conv_round_up(p->in_height * p->in_width * pixel, MEMORY_ALIGNMENT);
   l.bytes = l.output + p->out_height * p->out_width * pixel;
   return l;
