@@ -63,8 +63,20 @@ void core_array_drop(core_array *array);
 /* The library's view of it. */
 fonio_array core_array_view(const core_array *array);
 
-/* A dtype as DLPack has it. */
+/* Reads what DLPack tells of an array, whose owner keeps it alive. False with an exception. */
+bool core_read_dlpack(core_array *array, const dlpack_tensor *tensor, const char *name);
+
+/* Looks at an array of CORE_EXCHANGE: core_torch.c. */
+bool core_take_exchange(core_array *array, PyObject *object, const char *name);
+
+/* Tells torch that a tensor was written to, so that a gradient which needs what it held is refused. */
+void core_note_write(PyObject *tensor);
+
+/* Dtypes as DLPack and as Python's struct module name them: core_dtype.c. False with an exception, for which `name` is.
+ */
 dlpack_type core_dlpack_type(fonio_dtype dtype);
+bool core_dtype_of_dlpack(const char *name, dlpack_type type, fonio_dtype *dtype);
+bool core_dtype_of_format(const char *name, const char *format, Py_ssize_t bytes, fonio_dtype *dtype);
 
 /* A new array of the kind of `like`: `data` is where its elements lie, in order or with the channels last. It is given
  * out by core_array_finish, once it is filled, which takes the reference over. NULL with an exception. Some libraries
@@ -78,7 +90,7 @@ PyObject *core_array_finish(const core_array *like, PyObject *made, int ndim, bo
  * array. */
 void *core_address(void *data);
 
-/* Whether the bytes of two arrays may be the same; whether two elements of one may. */
+/* core_overlap.c: whether the bytes of two arrays may be the same; whether two elements of one may. */
 bool core_arrays_overlap(const core_array *a, const core_array *b);
 bool core_array_overlaps_itself(const core_array *array);
 
@@ -102,9 +114,12 @@ PyObject *core_set_tensor_class(PyObject *module, PyObject *type);
  * come to stand for another tensor. */
 fonio_tensor *core_tensor_hold(PyObject *object);
 
+/* The tensor of an argument, borrowed; NULL with a TypeError for another object. */
+fonio_tensor *core_tensor_argument(PyObject *object);
+
 bool core_add_tensor(PyObject *module);
 
-/* ---- core_methods.c, core_create.c, core_layer.c ---- */
+/* ---- core_methods.c, core_properties.c, core_create.c, core_layer.c ---- */
 
 extern PyMethodDef core_tensor_methods[], core_create_functions[], core_layer_functions[];
 extern PyGetSetDef core_tensor_properties[];

@@ -75,84 +75,6 @@ core_kind core_kind_of(PyObject *object, const dlpack_exchange **exchange) {
   return found.kind;
 }
 
-/* ---- Dtypes ---- */
-
-static bool fail_dtype(const char *name, const char *what) {
-  PyErr_Format(PyExc_TypeError, "%s: elements of type '%s' are no numbers that Fonio knows", name, what);
-  return false;
-}
-
-static bool signed_of(Py_ssize_t bytes, bool negative, fonio_dtype *dtype) {
-  static const fonio_dtype integers[2][4] = {{FONIO_UINT8, FONIO_UINT16, FONIO_UINT32, FONIO_UINT64},
-                                             {FONIO_INT8, FONIO_INT16, FONIO_INT32, FONIO_INT64}};
-  int place = bytes == 1 ? 0 : bytes == 2 ? 1 : bytes == 4 ? 2 : 3;
-  *dtype = integers[negative][place];
-  return true;
-}
-
-/* The dtype of a format of Python's struct module. */
-static bool dtype_of_format(const char *name, const char *format, Py_ssize_t bytes, fonio_dtype *dtype) {
-  if (!format) format = "B";
-  if (*format == '>' || *format == '!') {
-    PyErr_Format(PyExc_ValueError,
-                 "%s: given numpy array has byte order different from the native byte order. Conversion between byte "
-                 "orders is currently not supported.",
-                 name);
-    return false;
-  }
-  const char *letter = format + (*format == '<' || *format == '=' || *format == '@');
-  bool complex = *letter == 'Z';
-  switch (letter[complex]) {
-  case 'f':
-    return *dtype = complex ? FONIO_COMPLEX64 : FONIO_FLOAT32, letter[1 + complex] == 0 || fail_dtype(name, format);
-  case 'd':
-    return *dtype = complex ? FONIO_COMPLEX128 : FONIO_FLOAT64, letter[1 + complex] == 0 || fail_dtype(name, format);
-  default: break;
-  }
-  if (complex || letter[0] == 0 || letter[1] != 0) return fail_dtype(name, format);
-  if (*letter == 'e') return *dtype = FONIO_FLOAT16, true;
-  if (*letter == '?') return *dtype = FONIO_BOOL, true;
-  if (strchr("bhilqn", *letter)) return signed_of(bytes, true, dtype);
-  if (strchr("BHILQN", *letter)) return signed_of(bytes, false, dtype);
-  return fail_dtype(name, format);
-}
-
-static const dlpack_type dlpack_types[FONIO_DTYPE_COUNT] = {
-    [FONIO_FLOAT32] = {DLPACK_FLOAT, 32, 1},
-    [FONIO_FLOAT64] = {DLPACK_FLOAT, 64, 1},
-    [FONIO_FLOAT16] = {DLPACK_FLOAT, 16, 1},
-    [FONIO_BFLOAT16] = {DLPACK_BFLOAT, 16, 1},
-    [FONIO_COMPLEX64] = {DLPACK_COMPLEX, 64, 1},
-    [FONIO_COMPLEX128] = {DLPACK_COMPLEX, 128, 1},
-    [FONIO_COMPLEX32] = {DLPACK_COMPLEX, 32, 1},
-    [FONIO_INT8] = {DLPACK_INT, 8, 1},
-    [FONIO_INT16] = {DLPACK_INT, 16, 1},
-    [FONIO_INT32] = {DLPACK_INT, 32, 1},
-    [FONIO_INT64] = {DLPACK_INT, 64, 1},
-    [FONIO_UINT8] = {DLPACK_UINT, 8, 1},
-    [FONIO_UINT16] = {DLPACK_UINT, 16, 1},
-    [FONIO_UINT32] = {DLPACK_UINT, 32, 1},
-    [FONIO_UINT64] = {DLPACK_UINT, 64, 1},
-    [FONIO_BOOL] = {DLPACK_BOOL, 8, 1},
-    [FONIO_FLOAT8_E4M3FN] = {DLPACK_FLOAT8_E4M3FN, 8, 1},
-    [FONIO_FLOAT8_E5M2] = {DLPACK_FLOAT8_E5M2, 8, 1},
-};
-
-dlpack_type core_dlpack_type(fonio_dtype dtype) {
-  return dlpack_types[dtype];
-}
-
-static bool dtype_of_dlpack(const char *name, dlpack_type type, fonio_dtype *dtype) {
-  for (int i = 0; i < FONIO_DTYPE_COUNT; i++) {
-    if (memcmp(&dlpack_types[i], &type, sizeof type) != 0) continue;
-    *dtype = (fonio_dtype)i;
-    return true;
-  }
-  char text[64];
-  snprintf(text, sizeof text, "DLPack %d, %d bits, %d lanes", type.code, type.bits, type.lanes);
-  return fail_dtype(name, text);
-}
-
 /* ---- Taking an array in ---- */
 
 static bool fail_ndim(const char *name, int ndim) {
@@ -189,7 +111,6 @@ static bool is_aligned(const core_array *array, const char *name) {
 }
 
 static bool take_buffer(core_array *array, PyObject *object, const char *name) {
-  /* First for reading and writing: only an array that is read-only fails at it. */
   if (PyObject_GetBuffer(object, &array->buffer, PyBUF_STRIDES | PyBUF_FORMAT)) return false;
   const Py_buffer *buffer = &array->buffer;
   if (buffer->ndim > CORE_MAX_DIMS) return fail_ndim(name, buffer->ndim);
@@ -198,12 +119,12 @@ static bool take_buffer(core_array *array, PyObject *object, const char *name) {
   array->data = buffer->buf;
   for (int i = 0; i < buffer->ndim; i++)
     array->shape[i] = buffer->shape[i];
-  return dtype_of_format(name, buffer->format, buffer->itemsize, &array->dtype) &&
+  return core_dtype_of_format(name, buffer->format, buffer->itemsize, &array->dtype) &&
          count_elements(array, name, buffer->itemsize, buffer->strides) && is_aligned(array, name);
 }
 
 /* An array is read while the call lasts: its owner keeps it alive. */
-static bool read_dlpack(core_array *array, const dlpack_tensor *tensor, const char *name) {
+bool core_read_dlpack(core_array *array, const dlpack_tensor *tensor, const char *name) {
   if (tensor->ndim > CORE_MAX_DIMS) return fail_ndim(name, tensor->ndim);
   int device = tensor->device.type;
   if (device != DLPACK_CPU && device != DLPACK_CUDA_HOST && device != DLPACK_ROCM_HOST) {
@@ -213,7 +134,7 @@ static bool read_dlpack(core_array *array, const dlpack_tensor *tensor, const ch
                  name, device);
     return false;
   }
-  if (!dtype_of_dlpack(name, tensor->dtype, &array->dtype)) return false;
+  if (!core_dtype_of_dlpack(name, tensor->dtype, &array->dtype)) return false;
   array->ndim = tensor->ndim;
   array->data = (char *)tensor->data + tensor->byte_offset;
   int64_t contiguous = 1;
@@ -223,61 +144,6 @@ static bool read_dlpack(core_array *array, const dlpack_tensor *tensor, const ch
     contiguous *= tensor->shape[i] > 0 ? tensor->shape[i] : 1;
   }
   return is_aligned(array, name);
-}
-
-/* What torch keeps beside the numbers: a tensor that waits to be negated, or whose gradient would be lost. */
-static bool refuse_gradient(PyObject *object, const char *name) {
-  PyObject *wanted = PyObject_GetAttrString(object, "requires_grad");
-  bool wants = wanted && PyObject_IsTrue(wanted) == 1;
-  Py_XDECREF(wanted);
-  PyErr_Clear();
-  if (!wants) return true;
-  PyObject *torch = PyImport_ImportModule("torch");
-  PyObject *enabled = torch ? PyObject_CallMethod(torch, "is_grad_enabled", NULL) : NULL;
-  bool records = enabled && PyObject_IsTrue(enabled) == 1;
-  Py_XDECREF(torch);
-  Py_XDECREF(enabled);
-  if (!enabled) return false;
-  if (records)
-    PyErr_Format(PyExc_RuntimeError,
-                 "%s: this function does not record gradients, and the tensor requires grad. Use tensor.detach(), or "
-                 "torch.no_grad()",
-                 name);
-  return !records;
-}
-
-static PyObject *resolve_negative(PyObject *object) {
-  PyObject *negative = PyObject_CallMethod(object, "is_neg", NULL);
-  bool is = negative && PyObject_IsTrue(negative) == 1;
-  Py_XDECREF(negative);
-  PyErr_Clear();
-  if (is) return PyObject_CallMethod(object, "resolve_neg", NULL);
-  Py_INCREF(object);
-  return object;
-}
-
-/* DLPack may give any stride to a dimension of one element, and torch does, but goes by the true ones where it decides
- * on the layout of a result. */
-static bool read_true_strides(core_array *array) {
-  bool one = false;
-  for (int i = 0; i < array->ndim; i++)
-    one |= array->shape[i] == 1;
-  if (!one || array->ndim < 3) return true;
-  PyObject *strides = PyObject_CallMethod(array->object, "stride", NULL);
-  for (int i = 0; i < array->ndim && strides && PyTuple_Check(strides); i++)
-    array->strides[i] = PyLong_AsLongLong(PyTuple_GetItem(strides, i));
-  Py_XDECREF(strides);
-  return !PyErr_Occurred();
-}
-
-static bool take_exchange(core_array *array, PyObject *object, const char *name) {
-  dlpack_tensor seen;
-  if (!refuse_gradient(object, name)) return false;
-  PyObject *resolved = resolve_negative(object);
-  if (!resolved) return false;
-  Py_DECREF(array->object);
-  array->object = resolved;
-  return array->exchange->look(resolved, &seen) == 0 && read_dlpack(array, &seen, name) && read_true_strides(array);
 }
 
 /* __dlpack__ of version 1, or for a library that does not know of versions without arguments. */
@@ -318,7 +184,7 @@ static bool take_dlpack(core_array *array, PyObject *object, const char *name) {
     PyErr_Format(PyExc_BufferError, "%s: __dlpack__() gave a version that is not known", name);
     return false;
   }
-  return tensor && read_dlpack(array, tensor, name);
+  return tensor && core_read_dlpack(array, tensor, name);
 }
 
 static bool take_tensor(core_array *array, PyObject *object) {
@@ -341,7 +207,7 @@ bool core_array_take(core_array *array, PyObject *object, const char *name) {
   case CORE_TENSOR: return take_tensor(array, object);
   case CORE_NUMPY:
   case CORE_BUFFER: return take_buffer(array, object, name);
-  case CORE_EXCHANGE: return take_exchange(array, object, name);
+  case CORE_EXCHANGE: return core_take_exchange(array, object, name);
   case CORE_DLPACK: return take_dlpack(array, object, name);
   case CORE_NO_ARRAY: break;
   }
@@ -364,44 +230,4 @@ fonio_array core_array_view(const core_array *array) {
 void *core_address(void *data) {
   static char nowhere[64];
   return data ? data : nowhere;
-}
-
-/* ---- Overlaps ---- */
-
-/* The first and the last byte that an array touches. */
-static bool span(const core_array *array, const char **first, const char **last) {
-  int64_t bytes = (int64_t)fonio_dtype_bytes(array->dtype);
-  *first = array->data;
-  *last = array->data + bytes - 1;
-  for (int i = 0; i < array->ndim; i++) {
-    if (array->shape[i] == 0) return false;
-    int64_t reach = (array->shape[i] - 1) * array->strides[i] * bytes;
-    if (reach < 0)
-      *first += reach;
-    else
-      *last += reach;
-  }
-  return true;
-}
-
-bool core_arrays_overlap(const core_array *a, const core_array *b) {
-  const char *a_first, *a_last, *b_first, *b_last;
-  return span(a, &a_first, &a_last) && span(b, &b_first, &b_last) && a_first <= b_last && b_first <= a_last;
-}
-
-/* From the smallest stride up, each must step over all that the smaller ones reach. */
-bool core_array_overlaps_itself(const core_array *array) {
-  bool done[CORE_MAX_DIMS] = {false};
-  int64_t reach = 0;
-  for (int turn = 0; turn < array->ndim; turn++) {
-    int least = -1;
-    for (int i = 0; i < array->ndim; i++)
-      if (!done[i] && (least < 0 || llabs(array->strides[i]) < llabs(array->strides[least]))) least = i;
-    done[least] = true;
-    if (array->shape[least] == 0) return false;
-    if (array->shape[least] == 1) continue;
-    if (llabs(array->strides[least]) <= reach) return true;
-    reach += (array->shape[least] - 1) * llabs(array->strides[least]);
-  }
-  return false;
 }

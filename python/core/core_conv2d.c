@@ -242,6 +242,7 @@ static bool check_overlap(const forward *call) {
 
 static PyObject *run_into_out(const forward *call, const core_plan *plan) {
   if (!check_overlap(call) || !run(call, plan, core_address(call->out.data))) return NULL;
+  if (call->out.kind == CORE_EXCHANGE) core_note_write(call->out.object);
   Py_INCREF(call->out.object);
   return call->out.object;
 }

@@ -164,6 +164,15 @@ def test_out(kind):
         assert torch.equal(view, wanted)
 
 
+def test_torch_counts_a_write_to_out():
+    input, weight, out = torch.randn(1, 1, 3, 3), torch.randn(1, 1, 3, 3), torch.ones(1, 1, 1, 1)
+    leaf = torch.ones(1, requires_grad=True)
+    product = (leaf * out).sum()
+    fonio.conv2d(input, weight, out=out)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        product.backward()
+
+
 def test_out_that_will_not_do():
     input, weight = numpy.ones((2, 3, 8, 8), "f"), numpy.ones((3, 3, 3, 3), "f")
 

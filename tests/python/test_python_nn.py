@@ -1,6 +1,7 @@
 """fonio.nn: the same program prints the same under torch."""
 
 import copy
+import html.parser
 import pickle
 
 import numpy
@@ -303,3 +304,36 @@ def test_arrays_of_numpy_through_a_layer():
         made = layer(array)
     assert isinstance(made, numpy.ndarray)
     assert numpy.array_equal(made, layer(fonio.from_numpy(array)).detach().numpy())
+
+
+class Rows(html.parser.HTMLParser):
+    """The texts of a table's cells, row by row."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.rows = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_data(self, data):
+        self.rows[-1][-1] += data
+
+
+def test_what_a_notebook_shows():
+    net = nn.Sequential(nn.Conv2d(4, 8, (3, 1), padding=(1, 0), groups=2), nn.ReLU(), nn.Conv2d(8, 1, 1, bias=False))
+    before = Rows(net._repr_html_()).rows
+    assert before[0] == ["layer", "", "weight", "parameters", "input", "output", "multiply-adds"]
+    assert before[1] == ["0", repr(net[0]), "8 x 2 x 3 x 1", "56", "", "", ""]
+    assert before[-1] == ["sum", "", "", "64", "", "", ""]
+    net(fonio.rand(2, 4, 5, 10))
+    rows = Rows(net._repr_html_()).rows
+    assert rows[1][4:] == ["2 x 4 x 5 x 10", "2 x 8 x 5 x 10", f"{2 * 8 * 50 * 6:,}"]
+    assert rows[2] == ["2", repr(net[2]), "1 x 8 x 1 x 1", "8", "2 x 8 x 5 x 10", "2 x 1 x 5 x 10", "800"]
+    assert rows[-1] == ["sum", "", "", "64", "", "", f"{2 * 8 * 50 * 6 + 800:,}"] and len(rows) == 4
+    assert Rows(net[0]._repr_html_()).rows[1][0] == "Conv2d"

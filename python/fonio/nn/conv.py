@@ -90,13 +90,29 @@ class Conv2d(Module):
 
     def forward(self, input: Any) -> Any:
         """The convolution of `input`, (N, C, H, W) or (C, H, W)."""
-        weight, bias = self.weight, self.bias
+        made = self._convolve(input, self.weight, self.bias)
+        self.__dict__["_seen"] = tuple(input.shape), tuple(made.shape)
+        return made
+
+    def _convolve(self, input: Any, weight: Any, bias: Any) -> Any:
         ours = isinstance(input, Tensor) and isinstance(weight, Parameter) and (bias is None or isinstance(bias, Parameter))
         if ours and self._layer is not None and self._arguments() == self._layer_arguments:
             return self._layer.forward(input, weight, bias)
         # Somebody has changed what the layer was made with, or it is a copy without a layer.
         stride, padding, dilation, groups, mode = self._arguments()
         return functional.conv2d(input, weight, bias, stride, padding, dilation, groups, padding_mode=mode)
+
+    def _cost(self) -> dict[str, Any]:
+        """Shapes and numbers for a notebook; those of the last input, where there was one."""
+        weight, seen = tuple(self.weight.shape), self.__dict__.get("_seen")
+        input, output = seen or (None, None)
+        return {
+            "weight": weight,
+            "parameters": sum(one.numel() for one in self.parameters()),
+            "input": input,
+            "output": output,
+            "multiply_adds": math.prod(output) * math.prod(weight[1:]) if output else None,
+        }
 
     def extra_repr(self) -> str:
         """The arguments that are not torch's defaults."""
@@ -139,7 +155,7 @@ class LazyConv2d(Conv2d):
 
     def forward(self, input: Any) -> Any:
         """Draws the parameters for the input's channels, and becomes a Conv2d."""
-        made = self._layer.forward(input, self.weight, self.bias)
+        made = super().forward(input)
         self.in_channels = self._layer.in_channels
         object.__setattr__(self, "__class__", Conv2d)
         return made

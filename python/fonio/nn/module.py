@@ -476,6 +476,12 @@ class Module:
         inside = "\n  " + "\n  ".join(lines) + "\n" if lines else ""
         return f"{self._get_name()}({inside})"
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the layers with their shapes and their cost."""
+        from fonio.nn.html import module_html
+
+        return module_html(self)
+
 
 def _load_one(key: str, tensor: Tensor, value: Any, assign: bool) -> str | None:
     """Copies one value into a parameter or buffer; a text where it does not fit."""

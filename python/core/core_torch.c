@@ -1,0 +1,100 @@
+/* Arrays of a library with DLPack's C interface, which is torch: what they keep beside their numbers. */
+#include "core.h"
+
+/* A method or attribute's name, made once. */
+static PyObject *name_of(PyObject **kept, const char *text) {
+  if (!*kept) *kept = PyUnicode_InternFromString(text);
+  return *kept;
+}
+
+/* Takes over a reference; false for NULL, too, whose exception goes. */
+static bool is_true(PyObject *object) {
+  bool is = object && PyObject_IsTrue(object) == 1;
+  Py_XDECREF(object);
+  PyErr_Clear();
+  return is;
+}
+
+static bool records_gradients(void) {
+  PyObject *torch = PyImport_ImportModule("torch");
+  bool records = is_true(torch ? PyObject_CallMethod(torch, "is_grad_enabled", NULL) : NULL);
+  Py_XDECREF(torch);
+  return records;
+}
+
+/* A tensor whose gradient would be lost is refused where torch would record one. */
+static bool refuse_gradient(PyObject *object, const char *name) {
+  static PyObject *requires_grad;
+  if (!is_true(PyObject_GetAttr(object, name_of(&requires_grad, "requires_grad"))) || !records_gradients()) return true;
+  PyErr_Format(PyExc_RuntimeError,
+               "%s: this function does not record gradients, and the tensor requires grad. Use tensor.detach(), or "
+               "torch.no_grad()",
+               name);
+  return false;
+}
+
+/* The imaginary part of a conjugate waits to be negated, of which DLPack does not tell. A new reference. */
+static PyObject *resolve_negative(PyObject *object) {
+  static PyObject *is_neg;
+  if (is_true(PyObject_CallMethodObjArgs(object, name_of(&is_neg, "is_neg"), NULL)))
+    return PyObject_CallMethod(object, "resolve_neg", NULL);
+  Py_INCREF(object);
+  return object;
+}
+
+/* DLPack may give any stride to a dimension of one element, and torch does, but goes by the true ones where it decides
+ * on the layout of a result. Where the other dimensions tell the layout, they tell that stride, too: */
+static void complete_strides(core_array *array) {
+  const int64_t *shape = array->shape;
+  int64_t *strides = array->strides;
+  int widest = shape[3] > 1 ? 3 : 2;
+  static const int contiguous[4] = {3, 2, 1, 0}, channels_last[4] = {1, 3, 2, 0};
+  const int *order = strides[1] < strides[widest] ? channels_last : contiguous;
+  int64_t next = 1;
+  for (int i = 0; i < 4; i++) {
+    int dim = order[i];
+    if (shape[dim] == 1) strides[dim] = next;
+    next = strides[dim] * shape[dim];
+  }
+}
+
+/* otherwise torch is asked. */
+static bool ask_for_strides(core_array *array) {
+  static PyObject *stride;
+  PyObject *strides = PyObject_CallMethodObjArgs(array->object, name_of(&stride, "stride"), NULL);
+  for (int i = 0; i < array->ndim && strides && PyTuple_Check(strides); i++)
+    array->strides[i] = PyLong_AsLongLong(PyTuple_GetItem(strides, i));
+  Py_XDECREF(strides);
+  return !PyErr_Occurred();
+}
+
+static bool read_true_strides(core_array *array) {
+  bool one = false;
+  const int64_t *shape = array->shape;
+  for (int i = 0; i < array->ndim; i++)
+    one |= shape[i] == 1;
+  if (!one || array->ndim < 3) return true;
+  if (array->ndim > 4 || array->ndim == 3 || shape[1] < 2 || shape[2] * shape[3] < 2) return ask_for_strides(array);
+  complete_strides(array);
+  return true;
+}
+
+bool core_take_exchange(core_array *array, PyObject *object, const char *name) {
+  dlpack_tensor seen;
+  if (!refuse_gradient(object, name)) return false;
+  PyObject *resolved = resolve_negative(object);
+  if (!resolved) return false;
+  Py_DECREF(array->object);
+  array->object = resolved;
+  return array->exchange->look(resolved, &seen) == 0 && core_read_dlpack(array, &seen, name) &&
+         read_true_strides(array);
+}
+
+void core_note_write(PyObject *tensor) {
+  PyObject *graph = PyImport_ImportModule("torch.autograd.graph");
+  PyObject *done = graph ? PyObject_CallMethod(graph, "increment_version", "O", tensor) : NULL;
+  /* A tensor of torch.inference_mode() counts no writes, and says so. */
+  PyErr_Clear();
+  Py_XDECREF(graph);
+  Py_XDECREF(done);
+}
