@@ -7,6 +7,7 @@
  * the same for F(4, 3), F(3, 4) and F(2, 5). The rows of the matrices are written out as sums; weights are
  * transformed in double and rounded once. */
 #include <math.h>
+#include <string.h>
 
 #include "kernels/families.h"
 
@@ -141,52 +142,93 @@ void NAME(winograd_output)(const kernel_winograd *job, const void *from, const v
   }
 }
 
+/* ---- Weights: U = G g G^T in double, a vector of output channels at a time ---- */
+
+/* As many doubles as a vector holds: wider ones pass through memory word by word. */
+#define WIDE_LANES (LANES == 1 ? 1 : LANES * (int)sizeof(real) / 8)
+typedef double wide __attribute__((vector_size(WIDE_LANES * 8)));
+typedef real narrow __attribute__((vector_size(WIDE_LANES * sizeof(real))));
+
 /* One column of G g, r numbers to alpha: at a point p the sum of p^i g[i], over the derivative there of x (x^2 - 1/2)
  * (x^2 - 2), or of x (x^2 - 1) with its sign at 0 changed; at infinity the last of the numbers. */
-static void weight_1d(int alpha, int r, const double *g, int stride, double *out, int out_stride) {
+INLINE void weight_1d(int alpha, int r, const wide *g, int stride, wide *out, int out_stride) {
   static const double points[2][5] = {{0, 1, -1}, {0, ROOT2 / 2, -ROOT2 / 2, ROOT2, -ROOT2}};
-  static const double over[2][5] = {{1, 2, 2}, {1, -1.5, -1.5, 6, 6}};
+  static const double factors[2][5] = {{1, 0.5, 0.5}, {1, -2.0 / 3, -2.0 / 3, 1.0 / 6, 1.0 / 6}};
+#pragma GCC unroll 5
   for (int i = 0; i < alpha - 1; i++) {
-    double point = points[alpha == 6][i], sum = g[(r - 1) * stride];
+    double point = points[alpha == 6][i];
+    wide sum = g[(r - 1) * stride];
+#pragma GCC unroll 4
     for (int j = r - 2; j >= 0; j--)
       sum = sum * point + g[j * stride];
-    out[i * out_stride] = sum / over[alpha == 6][i];
+    out[i * out_stride] = sum * factors[alpha == 6][i];
   }
   out[(alpha - 1) * out_stride] = g[(r - 1) * stride];
 }
 
-/* U = G g G^T. */
-static void transform_weight(int alpha, int r, const double *g, double *u) {
-  double t[MAX_ALPHA * MAX_TAPS];
+INLINE void transform_weight(int alpha, int r, const wide *g, wide *u) {
+  wide t[MAX_ALPHA * MAX_TAPS];
+#pragma GCC unroll 5
   for (int j = 0; j < r; j++)
     weight_1d(alpha, r, g + j, r, t + j, r);
+#pragma GCC unroll 6
   for (int i = 0; i < alpha; i++)
     weight_1d(alpha, r, t + r * i, 1, u + alpha * i, 1);
 }
 
+INLINE wide across_channels(const real *weight, const int64_t *offsets) {
+  narrow values = {0};
+#pragma GCC unroll 16
+  for (int i = 0; i < WIDE_LANES; i++)
+    values[i] = weight[offsets[i]];
+  return __builtin_convertvector(values, wide);
+}
+
 /* The taps of one phase of the stride: every stride-th row and column of a kernel from a first one on, with zeros where
  * the kernel has ended. */
-static void take_taps(const kernel_conv *conv, const real *weight, int r, int64_t row, int64_t column, double *g) {
+static void take_taps(const kernel_conv *conv, const real *weight, const int64_t *offsets, int r, int64_t row,
+                      int64_t column, wide *g) {
   const int64_t *strides = conv->weight_strides;
   for (int i = 0; i < r; i++)
     for (int j = 0; j < r; j++) {
       int64_t y = row + i * conv->stride[0], x = column + j * conv->stride[1];
       bool there = y < conv->kernel_height && x < conv->kernel_width;
-      g[i * r + j] = there ? (double)weight[y * strides[2] + x * strides[3]] : 0;
+      g[i * r + j] = there ? across_channels(weight + y * strides[2] + x * strides[3], offsets) : (wide){0};
     }
 }
 
-/* All elements of one input and output channel and phase, `element` apart. Returns 0, or nan where a tap is not finite.
- */
-static double pack_taps(const kernel_winograd_weights *job, const double *g, int64_t element, real *to) {
-  double u[MAX_ALPHA * MAX_ALPHA], not_finite = 0;
-  int r = job->alpha + 1 - job->m;
+/* All elements of one input channel and phase, `element` apart in `to`. */
+INLINE void pack_taps(int alpha, int r, const wide *g, int64_t element, real *to) {
+  wide u[MAX_ALPHA * MAX_ALPHA];
+  transform_weight(alpha, r, g, u);
+  for (int e = 0; e < alpha * alpha; e++) {
+    narrow values = __builtin_convertvector(u[e], narrow);
+    memcpy(to + e * element, &values, sizeof values);
+  }
+}
+
+/* With constants for what is met most. Adds NaN to `not_finite` where a tap is not finite. */
+static void pack_any_taps(int alpha, int r, const wide *g, int64_t element, real *to, wide *not_finite) {
   for (int i = 0; i < r * r; i++)
-    not_finite += g[i] * 0;
-  transform_weight(job->alpha, r, g, u);
-  for (int e = 0; e < job->alpha * job->alpha; e++)
-    to[e * element] = (real)u[e];
-  return not_finite;
+    *not_finite += g[i] * 0;
+  if (alpha == 6 && r == 3)
+    pack_taps(6, 3, g, element, to);
+  else if (alpha == 4 && r == 3)
+    pack_taps(4, 3, g, element, to);
+  else
+    pack_taps(alpha, r, g, element, to);
+}
+
+/* One phase of one input channel: `width` output channels. */
+static void pack_phase(const kernel_winograd_weights *job, const kernel_conv *conv, const real *weight,
+                       const int64_t *offsets, int64_t width, int64_t phase, int64_t element, real *to,
+                       wide *not_finite) {
+  int r = job->alpha + 1 - job->m;
+  for (int64_t k = 0; k < width; k += WIDE_LANES) {
+    wide g[MAX_TAPS * MAX_TAPS];
+    take_taps(conv, weight, offsets + k, r, phase / job->phases[1], phase % job->phases[1], g);
+    pack_any_taps(job->alpha, r, g, element, to + k, not_finite);
+  }
 }
 
 bool NAME(winograd_weights)(const kernel_winograd_weights *job, const kernel_conv *conv, const void *weight,
@@ -194,21 +236,24 @@ bool NAME(winograd_weights)(const kernel_winograd_weights *job, const kernel_con
   const int64_t *strides = conv->weight_strides;
   int64_t phases = job->phases[0] * job->phases[1], terms = phases * conv->in_channels;
   int64_t widest = ROWS_TILE_VECTORS * LANES, out_channels = (conv->out_channels + LANES - 1) / LANES * LANES;
-  double not_finite = 0;
-  for (int64_t k = 0; k < out_channels; k++) {
-    /* The block of output channels that k lies in may be narrower at the end. */
-    int64_t first = k / widest * widest, width = least(out_channels - first, widest);
-    real *block = (real *)packed + first * terms + (k - first);
+  int64_t offsets[ROWS_TILE_VECTORS * LANES];
+  wide not_finite = {0};
+  /* Blocks of output channels, narrower at the end; the last channel stands for those that are missing, whose results
+   * nobody reads. */
+  for (int64_t first = 0; first < out_channels; first += widest) {
+    int64_t width = least(out_channels - first, widest);
+    for (int64_t i = 0; i < width; i++)
+      offsets[i] = least(first + i, conv->out_channels - 1) * strides[0];
     for (int64_t c = 0; c < conv->in_channels; c++)
       for (int64_t phase = 0; phase < phases; phase++) {
         int64_t from = c / job->pass * job->pass, pass = least(conv->in_channels - from, job->pass);
-        double g[MAX_TAPS * MAX_TAPS] = {0};
-        if (k < conv->out_channels)
-          take_taps(conv, (const real *)weight + k * strides[0] + c * strides[1], job->alpha + 1 - job->m,
-                    phase / job->phases[1], phase % job->phases[1], g);
         int64_t term = from * phases + phase * pass + c - from;
-        not_finite += pack_taps(job, g, out_channels * terms, block + term * width);
+        pack_phase(job, conv, (const real *)weight + c * strides[1], offsets, width, phase, out_channels * terms,
+                   (real *)packed + first * terms + term * width, &not_finite);
       }
   }
-  return not_finite == 0;
+  bool finite = true;
+  for (int i = 0; i < WIDE_LANES; i++)
+    finite &= not_finite[i] == 0;
+  return finite;
 }
