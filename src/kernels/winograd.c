@@ -154,7 +154,6 @@ typedef real narrow __attribute__((vector_size(WIDE_LANES * sizeof(real))));
 INLINE void weight_1d(int alpha, int r, const wide *g, int stride, wide *out, int out_stride) {
   static const double points[2][5] = {{0, 1, -1}, {0, ROOT2 / 2, -ROOT2 / 2, ROOT2, -ROOT2}};
   static const double factors[2][5] = {{1, 0.5, 0.5}, {1, -2.0 / 3, -2.0 / 3, 1.0 / 6, 1.0 / 6}};
-#pragma GCC unroll 5
   for (int i = 0; i < alpha - 1; i++) {
     double point = points[alpha == 6][i];
     wide sum = g[(r - 1) * stride];
@@ -168,10 +167,8 @@ INLINE void weight_1d(int alpha, int r, const wide *g, int stride, wide *out, in
 
 INLINE void transform_weight(int alpha, int r, const wide *g, wide *u) {
   wide t[MAX_ALPHA * MAX_TAPS];
-#pragma GCC unroll 5
   for (int j = 0; j < r; j++)
     weight_1d(alpha, r, g + j, r, t + j, r);
-#pragma GCC unroll 6
   for (int i = 0; i < alpha; i++)
     weight_1d(alpha, r, t + r * i, 1, u + alpha * i, 1);
 }
@@ -197,26 +194,20 @@ static void take_taps(const kernel_conv *conv, const real *weight, const int64_t
     }
 }
 
-/* All elements of one input channel and phase, `element` apart in `to`. */
-INLINE void pack_taps(int alpha, int r, const wide *g, int64_t element, real *to) {
+/* All elements of one input channel and phase, `element` apart in `to`. Adds NaN to `not_finite` where a tap is not
+ * finite. */
+static void pack_taps(int alpha, int r, const wide *g, int64_t element, real *to, wide *not_finite) {
   wide u[MAX_ALPHA * MAX_ALPHA];
-  transform_weight(alpha, r, g, u);
+  for (int i = 0; i < r * r; i++)
+    *not_finite += g[i] * 0;
+  if (r == 3)
+    transform_weight(alpha, 3, g, u);
+  else
+    transform_weight(alpha, r, g, u);
   for (int e = 0; e < alpha * alpha; e++) {
     narrow values = __builtin_convertvector(u[e], narrow);
     memcpy(to + e * element, &values, sizeof values);
   }
-}
-
-/* With constants for what is met most. Adds NaN to `not_finite` where a tap is not finite. */
-static void pack_any_taps(int alpha, int r, const wide *g, int64_t element, real *to, wide *not_finite) {
-  for (int i = 0; i < r * r; i++)
-    *not_finite += g[i] * 0;
-  if (alpha == 6 && r == 3)
-    pack_taps(6, 3, g, element, to);
-  else if (alpha == 4 && r == 3)
-    pack_taps(4, 3, g, element, to);
-  else
-    pack_taps(alpha, r, g, element, to);
 }
 
 /* One phase of one input channel: `width` output channels. */
@@ -227,7 +218,7 @@ static void pack_phase(const kernel_winograd_weights *job, const kernel_conv *co
   for (int64_t k = 0; k < width; k += WIDE_LANES) {
     wide g[MAX_TAPS * MAX_TAPS];
     take_taps(conv, weight, offsets + k, r, phase / job->phases[1], phase % job->phases[1], g);
-    pack_any_taps(job->alpha, r, g, element, to + k, not_finite);
+    pack_taps(job->alpha, r, g, element, to + k, not_finite);
   }
 }
 
