@@ -200,10 +200,7 @@ static void pack_taps(int alpha, int r, const wide *g, int64_t element, real *to
   wide u[MAX_ALPHA * MAX_ALPHA];
   for (int i = 0; i < r * r; i++)
     *not_finite += g[i] * 0;
-  if (r == 3)
-    transform_weight(alpha, 3, g, u);
-  else
-    transform_weight(alpha, r, g, u);
+  transform_weight(alpha, r, g, u);
   for (int e = 0; e < alpha * alpha; e++) {
     narrow values = __builtin_convertvector(u[e], narrow);
     memcpy(to + e * element, &values, sizeof values);
