@@ -73,6 +73,7 @@ class PlanOptions(ctypes.Structure):
         ("algorithm", c_char_p),
         ("accuracy", c_int),
         ("measure", c_bool),
+        ("weight_changes", c_bool),
     ]
 
 

@@ -195,7 +195,11 @@ static fonio_status run_plan(conv_cache *cache, const fonio_conv_plan *plan, con
 fonio_status conv_cache_run(conv_cache *cache, const fonio_conv_problem *problem, fonio_conv_direction direction,
                             const conv_weight_state *state, const fonio_conv_buffers *buffers) {
   fonio_conv_plan_options options = {
-      .struct_bytes = sizeof options, .direction = direction, .accuracy = fonio_get_accuracy()};
+      .struct_bytes = sizeof options,
+      .direction = direction,
+      .accuracy = fonio_get_accuracy(),
+      .weight_changes = !cache,
+  };
   fonio_conv_plan *plan = cache ? plan_for(cache, problem, &options) : fonio_conv_plan_new(problem, &options);
   if (!plan) return fonio_last_status();
   fonio_status status = run_plan(cache, plan, state, buffers);

@@ -34,7 +34,8 @@ struct fonio_conv_plan {
   fonio_conv_direction direction;
   fonio_accuracy accuracy; /* that the algorithm was chosen for */
   const conv_algorithm *algorithm;
-  const char *why; /* it was taken */
+  const char *why;     /* it was taken */
+  bool weight_changes; /* it is packed in each run, which the choice counts */
   const kernel_table *kernels;
   kernel_conv geometry; /* of one image and group; points into `tables` */
   int64_t *tables;
