@@ -93,10 +93,10 @@ typedef struct panel_work {
   int64_t bytes;                          /* of an element */
   int64_t terms;                          /* of the whole sum */
   int64_t first_pixel, end_pixel, panels; /* of the piece */
-  kernel_pixels part, next;               /* the panel, and the one that comes after it */
-  int64_t width;                          /* of the panel: the pixels rounded up to whole vectors */
-  bool last;                              /* the sum ends with this part: add the bias */
-  bool flat;                              /* the pixels of an output channel lie side by side */
+  kernel_pixels part;
+  int64_t width; /* of the panel: the pixels rounded up to whole vectors */
+  bool last;     /* the sum ends with this part: add the bias */
+  bool flat;     /* the pixels of an output channel lie side by side */
 } panel_work;
 
 /* Moves one row of a tile between the output and the scratch. */
@@ -128,35 +128,6 @@ static void run_tile_beside(const panel_work *w, kernel_tile tile, const void *w
     move_row(w, output + m * channel_bytes, w->scratch + m * row_bytes, true);
 }
 
-/* Asks for what one row of the kernel reads in one channel, under the pixels of the next panel. */
-static void prefetch_row(const panel_work *w, int64_t channel, int64_t kernel_row) {
-  const kernel_conv *g = &w->plan->geometry;
-  int64_t row = w->next.first_pixel / g->out_width, column = w->next.first_pixel % g->out_width;
-  const char *plane = w->input + w->bytes * channel * g->input_strides[0];
-  for (int64_t left = w->next.pixels; left > 0; row++, column = 0) {
-    int64_t count = conv_min(left, g->out_width - column),
-            from = g->rows[row * g->stride[0] + kernel_row * g->dilation[0]];
-    left -= count;
-    if (from < 0) continue;
-    conv_prefetch(plane + w->bytes * (from * g->input_strides[1] + column * g->stride[1] * g->input_strides[2]),
-                  w->bytes * count * g->stride[1] * g->input_strides[2], 0, 1);
-  }
-}
-
-/* Where the steps are as large as the kernel, each pixel is read but once, from far away and never many lines in a row:
- * part by part, the next panel is asked for while this one is multiplied. */
-static void prefetch_pixels(const panel_work *w, int64_t from, int64_t to, int64_t parts) {
-  const kernel_conv *g = &w->plan->geometry;
-  int64_t terms = conv_min(w->next.terms, w->terms - w->next.first_term);
-  int64_t first = w->next.first_term + terms * from / parts, end = w->next.first_term + terms * to / parts;
-  if (w->plan->problem.stride[0] < g->kernel_height) return;
-  int64_t tap = first / g->in_channels, channel = first % g->in_channels;
-  for (int64_t term = first; term < end; term++) {
-    if (tap % g->kernel_width == 0) prefetch_row(w, channel, tap / g->kernel_width);
-    if (++channel == g->in_channels) channel = 0, tap++;
-  }
-}
-
 /* One panel of pixels times a block of output channels, tile by tile. */
 static void run_panel(const panel_work *w, int64_t channel, int64_t end) {
   const fonio_conv_plan *plan = w->plan;
@@ -165,10 +136,8 @@ static void run_panel(const panel_work *w, int64_t channel, int64_t end) {
   bool in_place = w->flat && w->width == w->part.pixels, accumulate = w->part.first_term > 0;
   int64_t channel_bytes = w->bytes * plan->geometry.output_strides[0], bias_stride = plan->problem.bias_stride;
   double biases[16]; /* the kernel reads the biases of a tile side by side */
-  int64_t first = channel;
   for (int64_t rows; channel < end; channel += rows) {
     rows = conv_min(k->tile_rows, end - channel);
-    prefetch_pixels(w, channel - first, channel - first + rows, end - first);
     kernel_tile tile = tiles[(rows - 1) * k->tile_vectors];
     const char *weights = w->weights + w->bytes * (channel * w->terms + w->part.first_term * rows);
     const void *bias = w->last && w->bias ? w->bias + w->bytes * channel * bias_stride : NULL;
@@ -198,8 +167,6 @@ static void run_block(panel_work *w, int64_t channel, int64_t end) {
   const kernel_table *k = w->plan->kernels;
   for (int64_t i = 0; i < w->panels; i++) {
     w->part = panel_at(w, i);
-    w->next = panel_at(w, (i + 1) % w->panels);
-    if (i + 1 == w->panels) w->next.first_term = (w->part.first_term + w->part.terms) % w->terms;
     w->width = conv_round_up(w->part.pixels, k->lanes);
     k->pack_pixels(&w->plan->geometry, &w->part, w->input, w->width, w->panel);
     run_panel(w, channel, end);

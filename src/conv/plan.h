@@ -220,10 +220,4 @@ static inline int64_t conv_pitch(int64_t elements, int64_t lanes) {
   return elements % 128 == 0 ? elements + conv_max(lanes, 8) : elements;
 }
 
-/* Asks for one of `parts` parts of memory that will be read soon, so that it waits in the second-level cache. */
-static inline void conv_prefetch(const void *from, int64_t bytes, int64_t part, int64_t parts) {
-  for (int64_t at = bytes * part / parts / 64 * 64; at < bytes * (part + 1) / parts; at += 64)
-    __builtin_prefetch((const char *)from + at, 0, 2);
-}
-
 #endif

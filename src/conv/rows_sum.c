@@ -106,8 +106,6 @@ static void run_panel(const rows_work *w, int64_t channel, int64_t columns, bool
     job.segments = nothing ? 0 : join ? g->kernel_height : w->taps;
     job.terms = join ? g->kernel_width * g->in_channels : w->channels;
     if (nothing && job.accumulate && !job.bias) continue;
-    int64_t panel = w->bytes * width * w->taps * w->channels;
-    conv_prefetch((const char *)job.b + panel, panel, tile, tiles_of(w));
     k->rows_tiles[(count - 1) * k->rows_tile_vectors + vectors - 1](&job, c + w->bytes * from * job.c_stride);
   }
 }

@@ -289,7 +289,6 @@ static void multiply_panel(const winograd_work *w, const char *v, const char *u,
     int64_t count = (w->tiles - tile + blocks - block - 1) / (blocks - block); /* blocks of nearly the same size */
     for (int64_t i = 0; i < count; i++)
       rows[i] = v + w->bytes * ((tile + i) * w->numbers.in_pitch + first);
-    conv_prefetch(u + w->bytes * columns * terms, w->bytes * columns * terms, block, blocks);
     k->rows_tiles[(count - 1) * k->rows_tile_vectors + vectors - 1](&job, m + w->bytes * tile * w->numbers.out_pitch);
     tile += count;
   }
