@@ -187,9 +187,22 @@ void core_plan_drop(core_plan *plan);
 PyObject *core_plan_count(PyObject *module, PyObject *unused);
 PyObject *core_clear_plans(PyObject *module, PyObject *unused);
 
+/* ---- Weights that are kept: core_kept.c ---- */
+
+/* keep(): a capsule for one weight of a layer in the orders in which algorithms read it. The layer is to take a new one
+ * when the weight changes. */
+PyObject *core_keep(PyObject *module, PyObject *unused);
+bool core_is_kept(PyObject *object);
+
+/* The weight as the plan reads it, packed in the first call; NULL where it cannot be kept. It lives as long as the
+ * capsule. False with an exception. */
+bool core_kept_weight(PyObject *kept, const fonio_conv_plan *plan, const void *weight,
+                      const fonio_conv_packed **packed);
+
 /* ---- The functions: core_conv2d.c, core_gradient.c ---- */
 
 PyObject *core_conv2d(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *names);
+PyObject *core_layer_conv2d(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *core_explain(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *names);
 PyObject *core_conv2d_input(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *names);
 PyObject *core_conv2d_weight(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *names);

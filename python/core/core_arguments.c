@@ -1,4 +1,5 @@
 /* Python's arguments as C's, with torch's rules for what is taken and torch's words for what is not. */
+#include <stdio.h>
 #include <string.h>
 
 #include "core.h"

@@ -21,6 +21,7 @@ typedef struct forward {
   core_geometry geometry;
   fonio_activation activation;
   double slope;
+  PyObject *kept; /* borrowed; or NULL */
 } forward;
 
 static void drop(forward *call) {
@@ -217,6 +218,7 @@ static bool run(const forward *call, const core_plan *plan, void *output) {
       .prelu = call->activation == FONIO_PRELU ? core_address(call->prelu.data) : NULL,
       .output = output,
   };
+  if (call->kept && !core_kept_weight(call->kept, plan->plan, buffers.weight, &buffers.packed)) return false;
   fonio_status status;
   PyThreadState *state = PyEval_SaveThread();
   status = fonio_conv_plan_run(plan->plan, &buffers);
@@ -285,17 +287,32 @@ static PyObject *run_on_tensors(PyObject *const *values) {
   return core_tensor_new(made);
 }
 
-PyObject *core_conv2d(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *names) {
-  (void)module;
-  PyObject *values[PARAMETERS], *made = NULL;
-  if (!core_bind(&signature, arguments, count, names, values)) return NULL;
-  if (core_kind_of(values[INPUT], NULL) == CORE_TENSOR) return run_on_tensors(values);
-  forward call = {0};
+static PyObject *run_on_arrays(PyObject *const *values, PyObject *kept) {
+  PyObject *made = NULL;
+  forward call = {.kept = kept};
   core_plan *plan = read_arguments(&call, values) ? plan_of(&call) : NULL;
   if (plan) made = call.has_out ? run_into_out(&call, plan) : run_into_new(&call, plan);
   core_plan_drop(plan);
   drop(&call);
   return made;
+}
+
+PyObject *core_conv2d(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *names) {
+  (void)module;
+  PyObject *values[PARAMETERS];
+  if (!core_bind(&signature, arguments, count, names, values)) return NULL;
+  return core_kind_of(values[INPUT], NULL) == CORE_TENSOR ? run_on_tensors(values) : run_on_arrays(values, NULL);
+}
+
+PyObject *core_layer_conv2d(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
+  (void)module;
+  if (count != PARAMETERS)
+    return PyErr_Format(PyExc_TypeError, "layer_conv2d() takes %d arguments (%zd given)", PARAMETERS, count);
+  PyObject *values[PARAMETERS] = {NULL}, *kept = given(arguments[OUT]) ? arguments[OUT] : NULL;
+  if (kept && !core_is_kept(kept))
+    return PyErr_SetString(PyExc_TypeError, "layer_conv2d(): argument 10 must come from keep()"), NULL;
+  memcpy(values, arguments, OUT * sizeof *values);
+  return run_on_arrays(values, kept);
 }
 
 /* ---- Explaining ---- */

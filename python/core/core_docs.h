@@ -56,6 +56,14 @@ static const char conv2d_backward_doc[] =
     "(grad_input, grad_weight, grad_bias) of conv2d, None where the mask says that one is not wanted. Each is of\n"
     "grad_output's kind.";
 
+static const char layer_conv2d_doc[] =
+    "layer_conv2d($module, input, weight, bias, stride, padding, dilation, groups, padding_mode, activation, kept, /)\n"
+    "--\n\n"
+    "conv2d for a layer, all arguments by place: `kept` is what keep() gave, for this very weight, or None.";
+
+static const char keep_doc[] =
+    "keep($module, /)\n--\n\nA place for one weight of a layer in the orders in which algorithms read it.";
+
 static const char explain_doc[] = "explain($module, input, weight=None, bias=None, stride=1, padding=0, dilation=1, "
                                   "groups=1, *, padding_mode='zeros',\n"
                                   "        activation=None, out=None)\n--\n\n"

@@ -1,4 +1,5 @@
 /* Dtypes, as Python's buffers and as DLPack name them. */
+#include <stdio.h>
 #include <string.h>
 
 #include "core.h"

@@ -61,16 +61,37 @@ static void set_error(void *user, const char *kind, const char *message) {
   PyErr_SetString(PyExc_RuntimeError, message);
 }
 
+/* Gives out what was allocated. With the channels last it gets the sizes and strides of an image while the other
+ * library reads them: its tensor is then no view of another one, which autograd would have to know of. */
+static PyObject *give(const dlpack_exchange *exchange, dlpack_versioned *made, bool channels_last) {
+  dlpack_tensor *tensor = &made->tensor, whole = *tensor;
+  int64_t shape[CORE_MAX_DIMS], strides[CORE_MAX_DIMS], *sizes = shape + tensor->ndim - 3;
+  void *object = NULL;
+  if (channels_last) {
+    memcpy(shape, whole.shape, (size_t)whole.ndim * sizeof *shape);
+    int64_t height = sizes[0], width = sizes[1], channels = sizes[2];
+    const int64_t image[3] = {channels, height, width};
+    const int64_t steps[4] = {height * width * channels, 1, width * channels, channels};
+    memcpy(sizes, image, sizeof image);
+    memcpy(strides, steps + 4 - whole.ndim, (size_t)whole.ndim * sizeof *strides);
+    tensor->shape = shape;
+    tensor->strides = strides;
+  }
+  if (exchange->give(made, &object)) return NULL;
+  tensor->shape = whole.shape;
+  tensor->strides = whole.strides;
+  return object;
+}
+
 /* The other library's own memory, so that it can do with it all that it does. */
 static PyObject *new_exchange(const dlpack_exchange *exchange, fonio_dtype dtype, int ndim, int64_t *ordered,
-                              void **data) {
+                              bool channels_last, void **data) {
   dlpack_tensor prototype = {
       .device = {DLPACK_CPU, 0}, .ndim = ndim, .dtype = core_dlpack_type(dtype), .shape = ordered};
   dlpack_versioned *made = NULL;
-  void *object = NULL;
   if (exchange->allocate(&prototype, &made, NULL, set_error)) return NULL;
   *data = (char *)made->tensor.data + made->tensor.byte_offset;
-  return exchange->give(made, &object) ? NULL : object;
+  return give(exchange, made, channels_last);
 }
 
 /* Memory of the library's own, which the other library takes over in core_array_finish. */
@@ -98,7 +119,7 @@ PyObject *core_array_new(const core_array *like, fonio_dtype dtype, int ndim, co
   int64_t ordered[CORE_MAX_DIMS];
   memory_order(ndim, shape, channels_last, ordered);
   switch (like->kind) {
-  case CORE_EXCHANGE: return new_exchange(like->exchange, dtype, ndim, ordered, data);
+  case CORE_EXCHANGE: return new_exchange(like->exchange, dtype, ndim, ordered, channels_last, data);
   case CORE_TENSOR:
   case CORE_DLPACK: return new_tensor(dtype, ndim, ordered, data);
   case CORE_NO_ARRAY:
@@ -109,8 +130,8 @@ PyObject *core_array_new(const core_array *like, fonio_dtype dtype, int ndim, co
 }
 
 PyObject *core_array_finish(const core_array *like, PyObject *made, int ndim, bool channels_last) {
-  bool permute = like->kind == CORE_EXCHANGE || like->kind == CORE_TENSOR;
-  if (channels_last) made = with_channels_first(made, permute ? "permute" : "transpose", ndim);
+  if (channels_last && like->kind != CORE_EXCHANGE)
+    made = with_channels_first(made, like->kind == CORE_TENSOR ? "permute" : "transpose", ndim);
   if (made && like->kind == CORE_DLPACK) return given_to(like->object, made);
   if (!made || like->kind != CORE_BUFFER) return made;
   PyObject *view = PyMemoryView_FromObject(made);

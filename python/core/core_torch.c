@@ -16,10 +16,13 @@ static bool is_true(PyObject *object) {
 }
 
 static bool records_gradients(void) {
-  PyObject *torch = PyImport_ImportModule("torch");
-  bool records = is_true(torch ? PyObject_CallMethod(torch, "is_grad_enabled", NULL) : NULL);
-  Py_XDECREF(torch);
-  return records;
+  static PyObject *is_grad_enabled;
+  if (!is_grad_enabled) {
+    PyObject *torch = PyImport_ImportModule("torch");
+    is_grad_enabled = torch ? PyObject_GetAttrString(torch, "is_grad_enabled") : NULL;
+    Py_XDECREF(torch);
+  }
+  return is_true(is_grad_enabled ? PyObject_CallNoArgs(is_grad_enabled) : NULL);
 }
 
 /* A tensor whose gradient would be lost is refused where torch would record one. */

@@ -199,6 +199,19 @@ def conv2d_backward(
     padding_mode: str = "zeros",
     mask: tuple[bool, bool, bool] = (True, True, True),
 ) -> tuple[_Array | None, _Array | None, _Array | None]: ...
+def layer_conv2d(
+    input: _Array,
+    weight: Any,
+    bias: Any,
+    stride: _Numbers,
+    padding: _Numbers | str,
+    dilation: _Numbers,
+    groups: int,
+    padding_mode: str,
+    activation: str | tuple[str, Any] | None,
+    kept: Any,
+    /,
+) -> _Array: ...
 def explain(
     input: Any,
     weight: Any = None,
@@ -212,6 +225,7 @@ def explain(
     activation: str | tuple[str, Any] | None = None,
     out: Any = None,
 ) -> str: ...
+def keep() -> Any: ...
 def plan_count() -> int: ...
 def clear_plans() -> None: ...
 def live_allocations() -> int: ...

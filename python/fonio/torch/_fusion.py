@@ -1,0 +1,275 @@
+"""A layer that does the work of the BatchNorm2d and the activation behind it.
+
+The modules stay where they are. The layer marks what it has done on its output, and a module that sees its mark passes
+the output on; whatever comes without a mark is computed as ever. So a module that is reached by another way than the
+one that was traced stays right."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from fonio import _core
+from fonio.torch._module import Conv2d, Kept
+
+if TYPE_CHECKING:
+    from fonio.torch._accelerate import Report
+
+_MARK = "_fonio_done"
+
+
+# ---- Activations ----
+
+
+def _gelu(module: torch.nn.GELU) -> str:
+    return "gelu_tanh" if module.approximate == "tanh" else "gelu"
+
+
+_ACTIVATIONS: dict[type, Any] = {
+    torch.nn.ReLU: lambda _: "relu",
+    torch.nn.ReLU6: lambda _: "relu6",
+    torch.nn.LeakyReLU: lambda module: ("leaky_relu", module.negative_slope),
+    torch.nn.PReLU: lambda module: ("prelu", module.weight),
+    torch.nn.SiLU: lambda _: "silu",
+    torch.nn.Hardswish: lambda _: "hardswish",
+    torch.nn.Sigmoid: lambda _: "sigmoid",
+    torch.nn.Tanh: lambda _: "tanh",
+    torch.nn.GELU: _gelu,
+}
+
+
+# ---- The modules behind the layer ----
+
+
+class _Joined:
+    """Passes on what the layer in front has done for it."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        done = getattr(input, _MARK, None)
+        if done is None or self not in done:
+            return super().forward(input)  # type: ignore[misc]
+        rest = done[done.index(self) + 1 :]
+        if rest:
+            setattr(input, _MARK, rest)
+        else:
+            delattr(input, _MARK)
+        return input
+
+    def _get_name(self) -> str:
+        return type(self).__bases__[1].__name__
+
+
+# Classes with names of their own, for pickles.
+
+
+class JoinedBatchNorm2d(_Joined, torch.nn.BatchNorm2d):
+    pass
+
+
+class JoinedReLU(_Joined, torch.nn.ReLU):
+    pass
+
+
+class JoinedReLU6(_Joined, torch.nn.ReLU6):
+    pass
+
+
+class JoinedLeakyReLU(_Joined, torch.nn.LeakyReLU):
+    pass
+
+
+class JoinedPReLU(_Joined, torch.nn.PReLU):
+    pass
+
+
+class JoinedSiLU(_Joined, torch.nn.SiLU):
+    pass
+
+
+class JoinedHardswish(_Joined, torch.nn.Hardswish):
+    pass
+
+
+class JoinedSigmoid(_Joined, torch.nn.Sigmoid):
+    pass
+
+
+class JoinedTanh(_Joined, torch.nn.Tanh):
+    pass
+
+
+class JoinedGELU(_Joined, torch.nn.GELU):
+    pass
+
+
+_PLAIN: dict[type, Any] = {joined: joined.__bases__[1] for joined in _Joined.__subclasses__()}
+_JOINED = {kind: joined for joined, kind in _PLAIN.items()}
+
+
+class Fusion:
+    """What a layer does beside its own work."""
+
+    def __init__(self, norm: torch.nn.BatchNorm2d | None, activation: torch.nn.Module | None) -> None:
+        self.norm = norm
+        self.activation = activation
+        self.done = [module for module in (norm, activation) if module is not None]
+        self.forget()
+
+    def forget(self) -> None:
+        self._sources: Any = None
+        self._folded: tuple[Tensor, Tensor, Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_sources": None, "_folded": None}
+
+    def applies(self) -> bool:
+        """Whether this call is one in eval mode that records nothing."""
+        return not torch.is_grad_enabled() and (self.norm is None or not self.norm.training)
+
+    def run(self, conv: Conv2d, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The output, with a mark that says what has been done."""
+        geometry = conv._geometry(input, weight)
+        if geometry is None or input.dim() != 4:
+            raise ValueError("this is not done for the modules behind it")
+        if self.norm is None:
+            order = conv._order_of(weight)
+        else:
+            weight, bias, order = self._fold(self.norm, weight, bias)
+        output = _core.layer_conv2d(input, weight, bias, *geometry, self._activation(), order)
+        setattr(output, _MARK, self.done)
+        return output
+
+    def _activation(self) -> Any:
+        if self.activation is None:
+            return None
+        return _ACTIVATIONS[_PLAIN.get(type(self.activation), type(self.activation))](self.activation)
+
+    def _fold(self, norm: torch.nn.BatchNorm2d, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Any]:
+        """The weight and the bias with the BatchNorm2d in them, made anew when what they are made of has changed."""
+        sources = (weight, bias, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        made_of = [source for source in sources if source is not None]
+        if self._folded is None or not _unchanged(self._sources, made_of, norm.eps):
+            mean: Any = norm.running_mean
+            var: Any = norm.running_var
+            new = fuse_conv_bn_weights(weight, bias, mean, var, norm.eps, norm.weight, norm.bias)
+            self._sources = [Kept(source) for source in made_of], norm.eps
+            self._folded = new[0].detach(), new[1].detach(), _core.keep()
+        return self._folded
+
+
+def _unchanged(sources: Any, tensors: list[Tensor], eps: float) -> bool:
+    kept, kept_eps = sources
+    return (
+        eps == kept_eps and len(kept) == len(tensors) and all(one.is_of(tensor) for one, tensor in zip(kept, tensors))
+    )
+
+
+# ---- Who follows whom ----
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, module: torch.nn.Module, name: str) -> bool:
+        return isinstance(module, Conv2d) or super().is_leaf_module(module, name)
+
+
+def _trace(model: torch.nn.Module) -> fx.Graph:
+    """What the model does in eval mode."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        model.eval()
+        return _Tracer().trace(model)
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def join(model: torch.nn.Module, report: "Report", fold: bool, fuse: bool) -> None:
+    """Joins the layers of the model to what follows them."""
+    try:
+        graph = _trace(model)
+    except Exception as error:  # whatever the model's own code raises when it meets a proxy
+        report.apart[""] = f"torch.fx cannot trace it: {error}"
+        return
+    calls = [node for node in graph.nodes if node.op == "call_module"]
+    modules = dict(model.named_modules())
+    once = {module for module in modules.values() if sum(modules[node.target] is module for node in calls) == 1}
+    for node in calls:
+        conv = modules[node.target]
+        if type(conv) is Conv2d and conv._fusion is None and conv in once:
+            _join_one(report, node, modules, once, fold, fuse)
+
+
+def _join_one(report, node, modules, once, fold, fuse) -> None:
+    """Joins one layer to the modules behind it."""
+    conv, norm, activation = modules[node.target], None, None
+    name = node.target
+    node = _only_user(node)
+    if fold and node is not None and _plain(type(modules[node.target])) is torch.nn.BatchNorm2d:
+        candidate = modules[node.target]
+        if candidate in once and candidate.running_mean is not None:
+            norm, norm_name, node = candidate, node.target, _only_user(node)
+    if fuse and node is not None and _plain(type(modules[node.target])) in _ACTIVATIONS:
+        activation, activation_name = modules[node.target], node.target
+    fusion = Fusion(norm, activation)
+    if not fusion.done:
+        return
+    reason = _obstacle(conv, fusion)
+    if reason is not None:
+        report.apart[name] = reason
+        return
+    if norm is not None:
+        report.folded.append((name, norm_name))
+    if activation is not None:
+        report.fused.append((name, activation_name))
+    for module in fusion.done:
+        _make_joined(report, module)
+    conv._fusion = fusion
+    report._undo.append(lambda: conv.__dict__.pop("_fusion", None))
+
+
+def _plain(kind: type) -> type:
+    return _PLAIN.get(kind, kind)
+
+
+def _make_joined(report, module) -> None:
+    if type(module) in _PLAIN:  # another layer's, too
+        return
+    module.__class__ = _JOINED[type(module)]
+    report._undo.append(lambda: setattr(module, "__class__", _PLAIN[type(module)]))
+
+
+def _only_user(node: fx.Node) -> fx.Node | None:
+    """The module that is called with nothing but this, if nothing else uses it."""
+    users = list(node.users)
+    alone = len(users) == 1 and users[0].op == "call_module" and users[0].args == (node,) and not users[0].kwargs
+    return users[0] if alone else None
+
+
+def _obstacle(conv: Conv2d, fusion: Fusion) -> str | None:
+    """Why the layer is not to be joined to these modules; None if it is."""
+    for module in (conv, *fusion.done):
+        if module._forward_hooks or module._forward_pre_hooks:
+            return f"a hook on {module._get_name()} would see other values"
+    return _trial(conv, fusion)
+
+
+@torch.no_grad()
+def _trial(conv: Conv2d, fusion: Fusion) -> str | None:
+    """Tries the layer out with random numbers: what is wrong, or None."""
+    generator = torch.Generator().manual_seed(0)
+    geometry = zip(conv.dilation, conv.kernel_size, conv.stride)
+    sizes = [max(2 * gap * (kernel - 1) + 1, 3 * step) for gap, kernel, step in geometry]
+    image = torch.randn((2, conv.in_channels, *sizes), generator=generator, dtype=conv.weight.dtype)
+    expected = torch.nn.Conv2d._conv_forward(conv, image, conv.weight, conv.bias)
+    norm = fusion.norm
+    if norm is not None:
+        mean, var = norm.running_mean, norm.running_var
+        expected = torch.nn.functional.batch_norm(expected, mean, var, norm.weight, norm.bias, False, 0.0, norm.eps)
+    if fusion.activation is not None:
+        kind: Any = _plain(type(fusion.activation))
+        expected = kind.forward(fusion.activation, expected)
+    got = fusion.run(conv, image, conv.weight, conv.bias)
+    off = float((got - expected).abs().max())
+    bound = (1e-3 if image.dtype == torch.float32 else 1e-9) * max(1.0, float(expected.abs().max()))
+    return None if off <= bound else f"the results are off by {off:.3g}"
