@@ -5,6 +5,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import tarfile
 
 import numpy
 import pytest
@@ -114,3 +115,12 @@ def test_explain():
         fonio.explain("n1c8q")
     with pytest.raises(RuntimeError, match="Given groups=3"):
         fonio.explain(input, weight, groups=3)
+
+
+def test_the_source_package_has_what_it_is_built_of(root, tmp_path):
+    program = f"import scikit_build_core.build as build; print(build.build_sdist({str(tmp_path)!r}))"
+    name = run(sys.executable, "-c", program, cwd=root, check=True).stdout.split()[-1]
+    with tarfile.open(tmp_path / name) as packed:
+        names = {pathlib.PurePath(one).parts[1] for one in packed.getnames()}
+    assert {"CMakeLists.txt", "LICENSE", "README.md", "cmake", "include", "pyproject.toml", "python", "src"} <= names
+    assert not any(one.startswith(("build", "tests", "examples", ".")) for one in names)
