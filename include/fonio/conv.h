@@ -158,7 +158,9 @@ typedef struct fonio_conv_plan_options {
   /* Forward: times the algorithms that give the same bits as the one that the model takes, for some 10 ms each, takes
    * the fastest, and remembers it (see Wisdom). A plan whose algorithm is remembered is not measured again. */
   bool measure;
-  bool weight_changes; /* between runs, which get no packed weight: what packing takes counts in the choice */
+  /* Between runs, which get no packed weight: what packing takes counts in the choice, as it always does for the input
+   * gradient. fonio_tensor_conv2d leaves it out, so that it gives the bits of a layer, which packs once. */
+  bool weight_changes;
 } fonio_conv_plan_options;
 
 /* A convolution with its algorithm chosen and its tables made. Immutable, so that many threads may run one plan at

@@ -198,7 +198,6 @@ fonio_status conv_cache_run(conv_cache *cache, const fonio_conv_problem *problem
       .struct_bytes = sizeof options,
       .direction = direction,
       .accuracy = fonio_get_accuracy(),
-      .weight_changes = !cache,
   };
   fonio_conv_plan *plan = cache ? plan_for(cache, problem, &options) : fonio_conv_plan_new(problem, &options);
   if (!plan) return fonio_last_status();

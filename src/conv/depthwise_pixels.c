@@ -110,6 +110,7 @@ const conv_algorithm conv_depthwise_pixels_forward = {
     .needs = "as many groups as channels in and out, and the channels of a pixel side by side",
     .cost = cost,
     .prepare = prepare,
+    .packing = 0.5,
     .pack = pack,
     .pieces = pieces,
     .run_piece = run_piece,

@@ -160,6 +160,7 @@ const conv_algorithm conv_depthwise_planes_forward = {
     .needs = "as many groups as input channels, and output columns side by side",
     .cost = planes_cost,
     .prepare = planes_prepare,
+    .packing = 0.5,
     .pack = planes_pack,
     .pieces = planes_pieces,
     .run_piece = planes_run_piece,

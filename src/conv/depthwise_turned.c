@@ -153,6 +153,7 @@ const conv_algorithm conv_depthwise_turned_forward = {
     .needs = "as many groups as channels in and out, and small planes",
     .cost = cost,
     .prepare = prepare,
+    .packing = 0.5,
     .pack = pack,
     .pieces = pieces,
     .run_piece = run_piece,

@@ -219,6 +219,7 @@ const conv_algorithm conv_packed_forward = {
     .applicable = applicable,
     .cost = cost,
     .prepare = prepare,
+    .packing = 0.5,
     .pack = pack,
     .pieces = pieces,
     .run_piece = run_piece,

@@ -28,14 +28,14 @@ static fonio_status take_named(fonio_conv_plan *plan, const char *name) {
   return fail(FONIO_VALUE_ERROR, "there is no algorithm '%s'", name);
 }
 
-/* Cycles that packing adds to an image. It takes about half a cycle for each byte; where it comes with each run, half
- * of that counts, as if the batch were of two: the batch itself must not be looked at. */
+/* Cycles that packing adds to an image where it comes with each run, as if the batch were of one: the batch itself must
+ * not be looked at. */
 static double cost_of_packing(const fonio_conv_plan *plan, const conv_algorithm *algorithm) {
   if (!plan->weight_changes || !algorithm->pack) return 0;
   fonio_conv_plan probe = *plan;
   probe.algorithm = algorithm;
   algorithm->prepare(&probe);
-  return 0.25 * (double)probe.packed_bytes;
+  return algorithm->packing * (double)probe.packed_bytes;
 }
 
 /* The cheapest one that can do it and is exact enough; of those that pack weights, if `packing`. */

@@ -253,6 +253,7 @@ const conv_algorithm conv_rows_forward = {
     .needs = "the channels of a pixel side by side, or a kernel that reaches over few pixels",
     .cost = cost,
     .prepare = prepare,
+    .packing = 0.5,
     .pack = pack,
     .pieces = pieces,
     .run_piece = run_piece,

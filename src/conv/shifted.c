@@ -347,6 +347,7 @@ const conv_algorithm conv_shifted_forward = {
         "output columns side by side, few input channels, not depthwise, and a kernel that reaches over few pixels",
     .cost = cost,
     .prepare = prepare,
+    .packing = 0.5,
     .pack = pack,
     .pieces = pieces,
     .run_piece = run_piece,
