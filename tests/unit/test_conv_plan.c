@@ -156,7 +156,7 @@ static void sums_may_shrink_to_nothing(void **state) {
     char text[256];
     random_problem(text, sizeof text);
     check_problem(text);
-    check_input_gradient(text);
+    if (i % 4 == 0) check_input_gradient(text);
   }
   random_scale = 1e-6;
 }
@@ -213,7 +213,7 @@ static void check_adjoint(const char *text) {
 static void the_input_gradient_is_the_transpose(void **state) {
   (void)state;
   random_state = 5;
-  for (int i = 0; i < 100; i++) {
+  for (int i = 0; i < 40; i++) {
     char text[256];
     random_problem(text, sizeof text);
     char *end = strrchr(text, 'b'); /* what follows: bias, dtype, layout */
