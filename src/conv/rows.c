@@ -109,6 +109,9 @@ static double cost(const fonio_conv_plan *plan) {
       pixels / (double)(b.rows * b.columns) * (double)conv_ceil_div(b.rows * b.columns, plan->kernels->rows_tile_rows);
   double sum = pixels * vectors * (double)n.terms / 1.88 +
                tiles * (20 * vectors + 6 * (double)n.taps * (vectors / plan->kernels->rows_tile_vectors + 1));
+  /* Taps of few channels are short loops, and where those of a group lie apart, each has its pointers. */
+  if (p->groups > 1 && n.in_channels < 32)
+    sum += tiles * (double)n.taps * (15.0 * plan->kernels->rows_tile_rows + 40 * vectors);
   /* Where taps are taken one at a time, those of a tile that lies in the padding are left out. */
   if (cpu_cache_sizes()->l1_bytes / 2 / (n.panel * (int64_t)fonio_dtype_bytes(p->dtype)) < 2 * n.in_channels)
     sum *= share_inside(plan->geometry.rows, p->out_height, p->stride[0], p->kernel_height, p->dilation[0]);
