@@ -240,7 +240,6 @@ BAND(small3, SMALL, BAND_ROWS, 1, 3, 1)
 BAND(small3_2, SMALL, BAND_ROWS, 1, 3, 2)
 BAND(small5, SMALL, BAND_ROWS, 2, 5, 1)
 BAND(small5_2, SMALL, BAND_ROWS, 2, 5, 2)
-BAND(small7, SMALL, BAND_ROWS, 2, 7, 1)
 BAND(tall, TALL, BAND_ROWS, 2, 0, 1)
 BAND(any, ANY, BAND_ROWS, 2, 0, 1)
 BAND(any_2, ANY, BAND_ROWS, 2, 0, 2)
@@ -259,7 +258,6 @@ static band_function find_band(const kernel_conv *conv, int64_t rows) {
   bool square = size == conv->kernel_width && conv->stride[0] == stride && conv->dilation[0] * conv->dilation[1] == 1;
   if (square && size == 3 && stride <= 2) return stride == 1 ? band_small3 : band_small3_2;
   if (square && size == 5 && stride <= 2) return stride == 1 ? band_small5 : band_small5_2;
-  if (square && size == 7 && stride == 1) return band_small7;
   if (conv->stride[0] * stride * conv->dilation[0] == 1 && size >= BAND_ROWS) return band_tall;
   return stride == 1 ? band_any : stride == 2 ? band_any_2 : band_any_n;
 }
