@@ -38,7 +38,7 @@ kernel_order conv_order(const fonio_conv_plan *plan) {
   o.columns = conv_ceil_div(width, o.across);
   o.down = conv_ceil_div(height, conv_max(1, BLOCK_PIXELS / o.columns));
   o.rows = conv_ceil_div(height, o.down);
-  if (o.across * o.down == 1) o.images = conv_max(1, BLOCK_PIXELS / (height * width));
+  if (o.across * o.down == 1) o.images = conv_max(1, conv_min(p->batch, BLOCK_PIXELS / (height * width)));
   o.across = conv_ceil_div(width, o.columns);
   o.down = conv_ceil_div(height, o.rows);
   o.blocks = conv_ceil_div(p->batch, o.images) * o.down * o.across;

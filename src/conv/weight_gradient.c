@@ -108,7 +108,7 @@ static void fit_panels(const fonio_conv_plan *plan, gradient_numbers *n, int64_t
   int64_t others = n->outer * n->channel_blocks * n->row_blocks * n->order.parts;
   double products = (double)plan->problem.batch * (double)pixels * (double)(rows * n->width);
   int64_t worth = products < PIECE_PRODUCTS ? (int64_t)(PIECE_PRODUCTS / (products + 1)) + 1 : 1;
-  int64_t spread = conv_max(2, panels * others / PIECES_ENOUGH);
+  int64_t spread = conv_max(n->deal_output ? 4 : 2, panels * others / PIECES_ENOUGH);
   n->panels = even(panels, conv_min(most, conv_max(worth, spread)));
   n->panel_blocks = conv_ceil_div(panels, n->panels);
 }
@@ -188,7 +188,7 @@ static double cost(const fonio_conv_plan *plan, gradient_lanes lanes) {
   double per_block = (double)(n.order.images * n.order.rows * n.order.columns);
   double tiles = rows * (double)n.width / plan->kernels->lanes / 12, lines = pixels / (double)n.order.columns;
   double sums = pixels * cycles_of_pixel(plan, &n) + tiles * (lines * 8 + pixels / per_block * 40);
-  double copied = pixels / per_block * (double)conv_gradient_copy(plan, &n) * (n.source == SOURCE_PLANES ? 0.25 : 0.5);
+  double copied = pixels / per_block * (double)conv_gradient_copy(plan, &n) * (n.source == SOURCE_PLANES ? 0.3 : 0.45);
   double turned = pixels * (double)n.width * (p->output_strides[1] == 1 ? 0.25 : 0.45);
   double stored = rows * (double)n.width / (double)conv_min(p->batch, 8);
   return pieces * ((double)n.panels * (sums + turned + stored) + copied) + 300;

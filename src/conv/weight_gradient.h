@@ -54,9 +54,10 @@ static inline int64_t conv_gradient_rows(const fonio_conv_plan *plan, const grad
   return n->channels * n->kernel_rows * plan->problem.kernel_width;
 }
 
-/* Panels that are kept at once. */
+/* Panels that are turned at once: of channels that lie side by side several, so that memory is read in its order. */
 static inline int64_t conv_gradient_kept(const gradient_numbers *n) {
-  return n->lanes == LANES_OF_GROUPS && n->deal_output ? n->panels : 1;
+  if (!n->deal_output) return 1;
+  return n->lanes == LANES_OF_GROUPS ? n->panels : conv_min(n->panels, 4);
 }
 
 /* The workspace of a piece. Offsets in bytes. */

@@ -21,6 +21,7 @@ typedef struct gradient_work {
   int64_t out_channel, out_lane;    /* the same of the output */
   int64_t first_channel, first_row; /* of the group and of the kernel */
   int64_t panels, panel_step;       /* output channels from panel to panel */
+  int64_t kept;                     /* panels that are turned at once */
   int64_t lanes;                    /* that there are from the first one on */
   bool bias;                        /* its gradient is asked for, and this piece's to compute */
   bool careful;                     /* looks for what is not finite in the output's gradient */
@@ -187,46 +188,63 @@ static const void *grad_output_at(const gradient_work *w, int64_t image, int64_t
   return conv_at(w->run->buffers->grad_output, (image * strides[0] + channel * strides[1]) * w->bytes);
 }
 
-/* `count` pixels side by side, from channels that lie side by side. */
-static void deal_row(const gradient_work *w, const kernel_dealing *job, const kernel_conv *conv, int64_t count,
-                     const void *from, char *to) {
-  kernel_strip strip = {.rows = 1, .columns = count, .step = {1, 1}, .pixel = job->width};
-  w->plan->kernels->gradient_deal(conv, &strip, job, from, to);
-}
-
-static void turn_row(const gradient_work *w, const kernel_dealing *job, const kernel_conv *conv, int64_t count,
-                     const void *from, char *to) {
-  kernel_strip strip = {.rows = 1, .columns = count, .step = {1, 1}, .pixel = job->width};
-  for (int64_t lane = 0; lane < job->width; lane += w->plan->kernels->lanes)
-    w->plan->kernels->gather_strip(conv, &strip, lane, from, to + lane * w->bytes);
-}
-
 static int64_t pixels_of_block(const gradient_work *w) {
   return w->pixels.images * w->pixels.rows * w->pixels.columns;
 }
 
-/* Turns a panel of the block, or deals out some: [panel][pixel][width]. */
-static void turn_panel(const gradient_work *w, int64_t panel, int64_t panels) {
+/* Where a panel lies once it is turned, [pixel][width]. */
+static char *turned_panel(const gradient_work *w, int64_t panel) {
+  int64_t width = w->n->lanes == LANES_OF_GROUPS ? width_of_panel(w, panel) : w->n->width;
+  return w->panel + panel % w->kept * pixels_of_block(w) * width * w->bytes;
+}
+
+/* Turns, or deals out, `count` pixels that lie side by side; to groups, all panels that are kept at once. */
+static void turn_pixels(const gradient_work *w, int64_t panel, const void *from, int64_t count, char *to) {
   static const int64_t first_row[1] = {0};
   const int64_t *strides = w->plan->problem.output_strides;
-  const kernel_block *b = &w->pixels;
-  bool flat = b->rows == 1 || strides[2] == b->columns * strides[3];
-  int64_t count = flat ? b->rows * b->columns : b->columns, width = width_of_panel(w, panel);
-  kernel_dealing job = {lanes_of_panel(w, panel), w->out_lane, width, panels, pixels_of_block(w) * width};
+  int64_t width = width_of_panel(w, panel), lanes = lanes_of_panel(w, panel);
+  kernel_strip strip = {.rows = 1, .columns = count, .step = {1, 1}, .pixel = width};
+  kernel_dealing job = {lanes, w->out_lane, width, 1, 0};
+  if (w->n->lanes == LANES_OF_GROUPS) job.rows = w->kept, job.row_stride = pixels_of_block(w) * width;
   kernel_conv conv = {
-      .in_channels = job.lanes,
+      .in_channels = lanes,
       .rows = first_row,
       .padded_height = 1,
       .in_width = count,
       .input_strides = {w->out_lane * strides[1], 0, strides[3]},
   };
-  char *to = w->panel;
+  if (w->n->deal_output)
+    w->plan->kernels->gradient_deal(&conv, &strip, &job, from, to);
+  else
+    for (int64_t lane = 0; lane < width; lane += w->plan->kernels->lanes)
+      w->plan->kernels->gather_strip(&conv, &strip, lane, from, to + lane * w->bytes);
+}
+
+/* The next panels, for some pixels side by side. Where channels lie side by side, a few pixels at a time: so memory is
+ * read in its order. */
+static void turn_stretch(const gradient_work *w, int64_t panel, const char *from, int64_t count, int64_t pixel) {
+  bool groups = w->n->lanes == LANES_OF_GROUPS;
+  int64_t panels = groups ? 1 : conv_min(w->kept, w->panels - panel), some = panels > 1 ? 32 : count;
+  const int64_t *strides = w->plan->problem.output_strides;
+  for (int64_t first = 0; first < count; first += some)
+    for (int64_t i = panel; i < panel + panels; i++)
+      turn_pixels(w, i, from + (first * strides[3] + (i - panel) * w->panel_step * strides[1]) * w->bytes,
+                  conv_min(some, count - first),
+                  turned_panel(w, i) + (pixel + first) * width_of_panel(w, i) * w->bytes);
+}
+
+/* The next panels of the block. */
+static void turn_panels(const gradient_work *w, int64_t panel) {
+  const int64_t *strides = w->plan->problem.output_strides;
+  const kernel_block *b = &w->pixels;
+  bool flat = b->rows == 1 || strides[2] == b->columns * strides[3];
+  int64_t count = flat ? b->rows * b->columns : b->columns, pixel = 0;
   for (int64_t image = b->image; image < b->image + b->images; image++)
-    for (int64_t row = b->row; row < b->row + (flat ? 1 : b->rows); row++, to += count * width * w->bytes)
-      (w->n->deal_output ? deal_row : turn_row)(w, &job, &conv, count,
-                                                conv_at(grad_output_at(w, image, channel_of_panel(w, panel)),
-                                                        (row * strides[2] + b->column * strides[3]) * w->bytes),
-                                                to);
+    for (int64_t row = b->row; row < b->row + (flat ? 1 : b->rows); row++, pixel += count)
+      turn_stretch(w, panel,
+                   conv_at(grad_output_at(w, image, channel_of_panel(w, panel)),
+                           (row * strides[2] + b->column * strides[3]) * w->bytes),
+                   count, pixel);
 }
 
 /* ---- The sums ---- */
@@ -256,8 +274,9 @@ static char *sums_of_panel(const gradient_work *w, int64_t panel) {
   return w->sums + panel * w->rows * w->n->width * w->bytes;
 }
 
-/* Adds the sums over the block for one panel, which lies turned at `turned`. */
-static void add_panel(gradient_work *w, int64_t panel, const char *turned) {
+/* Adds the sums over the block for one panel. */
+static void add_panel(gradient_work *w, int64_t panel) {
+  const char *turned = turned_panel(w, panel);
   const kernel_table *k = w->plan->kernels;
   int64_t width = width_of_panel(w, panel), vectors = width / k->lanes, pixels = pixels_of_block(w);
   if (w->bias) k->gradient_biases(pixels, vectors, turned, w->biases + panel * w->n->width * w->bytes);
@@ -278,10 +297,9 @@ static void add_block(gradient_work *w, int64_t block) {
     find_input(w);
     join_segments(w);
   }
-  int64_t kept = conv_min(conv_gradient_kept(w->n), w->panels);
   for (int64_t panel = 0; panel < w->panels; panel++) {
-    if (panel % kept == 0) turn_panel(w, panel, kept);
-    add_panel(w, panel, w->panel + panel % kept * pixels_of_block(w) * width_of_panel(w, panel) * w->bytes);
+    if (panel % w->kept == 0) turn_panels(w, panel);
+    add_panel(w, panel);
   }
 }
 
@@ -370,6 +388,7 @@ static void find_weights(gradient_work *w, int64_t piece) {
   w->out_channel = group * g->out_channels + panel * w->panel_step;
   w->lanes = groups ? conv_min(n->width, n->all_lanes - group) : g->out_channels - panel * n->width;
   w->panels = conv_min(n->panels, (groups ? g->out_channels : n->lane_panels) - panel);
+  w->kept = conv_min(conv_gradient_kept(n), w->panels);
 }
 
 /* Weights whose channels lie side by side are taken tap by tap, others channel by channel. */
@@ -417,9 +436,10 @@ static char *results_of(const conv_run *run, const gradient_numbers *n, int64_t 
 
 void conv_gradient_run_piece(const conv_run *run, const gradient_numbers *n, int64_t piece, void *workspace) {
   gradient_layout l = conv_gradient_layout(run->plan, n);
-  int64_t part = conv_take(&piece, n->order.parts);
+  /* The blocks of a part follow each other: they read the same pixels. */
+  int64_t block = conv_take(&piece, conv_gradient_blocks(n)), part = piece;
   char *memory = workspace;
-  gradient_work w = work_on(run, n, piece, n->order.parts > 1 ? results_of(run, n, piece, part) : memory + l.results);
+  gradient_work w = work_on(run, n, block, n->order.parts > 1 ? results_of(run, n, block, part) : memory + l.results);
   w.offsets = workspace;
   w.panel = memory + l.panel;
   w.copy = memory + l.copy;
