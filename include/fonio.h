@@ -14,5 +14,6 @@
 #include <fonio/ops.h>        /* operations on tensors that gradients flow through */
 #include <fonio/autograd.h>   /* backward, grad, no_grad, gradcheck */
 #include <fonio/nn.h>         /* modules: trees of layers and parameters, Conv2d, initialisation */
+#include <fonio/optim.h>      /* SGD, Adam, AdamW */
 
 #endif

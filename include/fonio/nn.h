@@ -286,6 +286,79 @@ FONIO_API const fonio_conv2d_options *fonio_conv2d_get_options(const fonio_conv2
 /* conv.reset_parameters(): draws weight and bias anew. */
 FONIO_API fonio_status fonio_conv2d_reset_parameters(fonio_conv2d *conv);
 
+/* ---- nn.Linear ---- */
+
+/* The arguments of nn.Linear. in_features and out_features must be given. */
+typedef struct fonio_linear_options {
+  size_t struct_bytes; /* sizeof(fonio_linear_options) */
+  int64_t in_features, out_features;
+  bool bias; /* whether there is one */
+  fonio_dtype dtype;
+} fonio_linear_options;
+
+#define FONIO_LINEAR_DEFAULTS                                                                                          \
+  .in_features = FONIO_BOTH, .out_features = FONIO_BOTH, .bias = true, .dtype = FONIO_FLOAT32
+
+/* The defaults, for C++ and for other languages. */
+FONIO_API fonio_linear_options fonio_linear_options_default(void);
+
+typedef struct fonio_linear {
+  fonio_module base;
+} fonio_linear;
+
+/* nn.Linear(...), with weight (out_features, in_features) and bias (out_features) drawn as torch draws them, bit for
+ * bit. FONIO_TYPE_ERROR (an argument is missing), FONIO_RUNTIME_ERROR with torch's texts. Owned as fonio_conv2d_new. */
+FONIO_NEW fonio_linear *fonio_linear_new_with(const fonio_linear_options *options);
+
+/* The same with keyword arguments: fonio_linear_new(.in_features = 8, .out_features = 2). C only. */
+#define fonio_linear_new(...)                                                                                          \
+  __extension__({                                                                                                      \
+    fonio_linear_options fonio_linear_options_ =                                                                       \
+        FONIO_WITH_DEFAULTS(fonio_linear_options, FONIO_LINEAR_DEFAULTS, __VA_ARGS__);                                 \
+    fonio_linear_new_with(&fonio_linear_options_);                                                                     \
+  })
+
+/* linear.weight and linear.bias, borrowed; NULL for a bias that there is not. */
+FONIO_API fonio_tensor *fonio_linear_weight(const fonio_linear *linear);
+FONIO_API fonio_tensor *fonio_linear_bias(const fonio_linear *linear);
+
+/* linear.reset_parameters(): draws weight and bias anew. */
+FONIO_API fonio_status fonio_linear_reset_parameters(fonio_linear *linear);
+
+/* ---- Layers without parameters ---- */
+
+typedef struct fonio_relu {
+  fonio_module base;
+} fonio_relu;
+
+/* nn.ReLU(). */
+FONIO_NEW fonio_relu *fonio_relu_new(void);
+
+typedef struct fonio_flatten {
+  fonio_module base;
+} fonio_flatten;
+
+/* nn.Flatten(start_dim, end_dim); torch's defaults: 1, -1. */
+FONIO_NEW fonio_flatten *fonio_flatten_new(int start_dim, int end_dim);
+
+typedef struct fonio_pool2d {
+  fonio_module base;
+} fonio_pool2d;
+
+/* nn.MaxPool2d(...) and nn.AvgPool2d(...): the arguments of fonio_tensor_max_pool2d, copied; forward checks them.
+ * FONIO_TYPE_ERROR without a kernel_size. */
+FONIO_NEW fonio_pool2d *fonio_max_pool2d_new_with(const fonio_pool2d_args *args);
+FONIO_NEW fonio_pool2d *fonio_avg_pool2d_new_with(const fonio_pool2d_args *args);
+
+/* The same with keyword arguments: fonio_max_pool2d_new(.kernel_size = 2). C only. */
+#define fonio_max_pool2d_new(...) fonio_pool2d_new_keywords_(max, __VA_ARGS__)
+#define fonio_avg_pool2d_new(...) fonio_pool2d_new_keywords_(avg, __VA_ARGS__)
+#define fonio_pool2d_new_keywords_(kind, ...)                                                                          \
+  __extension__({                                                                                                      \
+    fonio_pool2d_args fonio_pool_ = FONIO_WITH_DEFAULTS(fonio_pool2d_args, FONIO_POOL2D_DEFAULTS, __VA_ARGS__);        \
+    fonio_##kind##_pool2d_new_with(&fonio_pool_);                                                                      \
+  })
+
 /* ---- nn.Sequential ---- */
 
 typedef struct fonio_sequential {

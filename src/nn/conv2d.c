@@ -1,5 +1,4 @@
 /* nn.Conv2d. */
-#include <math.h>
 #include <string.h>
 
 #include "autograd/conv2d.h"
@@ -33,23 +32,12 @@ void conv2d_weight_shape(const fonio_conv2d_options *options, int64_t shape[4]) 
   shape[3] = options->kernel_size[1];
 }
 
-fonio_status conv2d_add_parameter(conv2d_layer *layer, const char *name, tensor_kind kind, int ndim,
-                                  const int64_t *shape) {
-  fonio_tensor *data = fonio_tensor_empty(layer->options.dtype, ndim, shape);
-  fonio_tensor *parameter = data ? fonio_parameter_new(data, true) : NULL;
-  fonio_tensor_release(data);
-  if (!parameter) return fonio_last_status();
-  parameter->kind = kind;
-  fonio_status status = fonio_module_set_parameter(&layer->base, name, parameter);
-  fonio_tensor_release(parameter);
-  return status;
-}
-
 static fonio_status add_parameters(conv2d_layer *layer) {
   int64_t shape[4];
   conv2d_weight_shape(&layer->options, shape);
-  fonio_status status = conv2d_add_parameter(layer, "weight", TENSOR_PARAMETER, 4, shape);
-  if (!status && layer->options.bias) status = conv2d_add_parameter(layer, "bias", TENSOR_PARAMETER, 1, shape);
+  fonio_status status = module_new_parameter(&layer->base, layer->options.dtype, "weight", TENSOR_PARAMETER, 4, shape);
+  if (!status && layer->options.bias)
+    status = module_new_parameter(&layer->base, layer->options.dtype, "bias", TENSOR_PARAMETER, 1, shape);
   return status ? status : fonio_conv2d_reset_parameters(&layer->conv);
 }
 
@@ -60,27 +48,9 @@ fonio_conv2d *fonio_conv2d_new_with(const fonio_conv2d_options *options) {
   return NULL;
 }
 
-/* torch draws the weight in the order of its dimensions, whatever its strides. */
-static fonio_status draw_weight(fonio_tensor *weight) {
-  if (fonio_tensor_is_contiguous(weight)) return fonio_init_kaiming_uniform(weight, sqrt(5), NULL, NULL);
-  fonio_tensor *drawn = fonio_tensor_empty(weight->dtype, weight->ndim, weight->shape);
-  if (!drawn) return fonio_last_status();
-  fonio_status status = fonio_init_kaiming_uniform(drawn, sqrt(5), NULL, NULL);
-  if (!status) status = tensor_copy(weight, drawn);
-  fonio_tensor_release(drawn);
-  return status;
-}
-
 fonio_status fonio_conv2d_reset_parameters(fonio_conv2d *conv) {
   if (!conv) return fail_given_null("fonio_conv2d_reset_parameters");
-  fonio_tensor *weight = fonio_conv2d_weight(conv), *bias = fonio_conv2d_bias(conv);
-  if (weight->kind == TENSOR_UNINITIALIZED) return FONIO_OK;
-  fonio_status status = draw_weight(weight);
-  double fan_in, fan_out;
-  if (status || !bias) return status;
-  if (!init_fans(weight, &fan_in, &fan_out)) return fonio_last_status();
-  double bound = fan_in > 0 ? 1 / sqrt(fan_in) : 0;
-  return fonio_init_uniform(bias, 0 - bound, bound);
+  return init_layer(fonio_conv2d_weight(conv), fonio_conv2d_bias(conv));
 }
 
 /* ---- Running ---- */

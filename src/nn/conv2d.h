@@ -26,10 +26,6 @@ void conv2d_weight_shape(const fonio_conv2d_options *options, int64_t shape[4]);
 /* A new layer, without parameters, for checked options. */
 conv2d_layer *conv2d_layer_new(const fonio_conv2d_options *given, bool lazy);
 
-/* Puts a new parameter of the kind under `name`; the elements are not set. */
-fonio_status conv2d_add_parameter(conv2d_layer *layer, const char *name, tensor_kind kind, int ndim,
-                                  const int64_t *shape);
-
 /* Gives back what a layer holds beside its parameters. */
 void conv2d_release(fonio_module *module);
 

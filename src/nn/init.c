@@ -204,3 +204,26 @@ fonio_status fonio_init_dirac(fonio_tensor *tensor, int64_t groups) {
   if (!status) status = fonio_init_zeros(tensor);
   return status ? status : set_ones(tensor, groups);
 }
+
+/* ---- Layers ---- */
+
+/* torch draws the weight in the order of its dimensions, whatever its strides. */
+static fonio_status draw_weight(fonio_tensor *weight) {
+  if (fonio_tensor_is_contiguous(weight)) return fonio_init_kaiming_uniform(weight, sqrt(5), NULL, NULL);
+  fonio_tensor *drawn = fonio_tensor_empty(weight->dtype, weight->ndim, weight->shape);
+  if (!drawn) return fonio_last_status();
+  fonio_status status = fonio_init_kaiming_uniform(drawn, sqrt(5), NULL, NULL);
+  if (!status) status = tensor_copy(weight, drawn);
+  fonio_tensor_release(drawn);
+  return status;
+}
+
+fonio_status init_layer(fonio_tensor *weight, fonio_tensor *bias) {
+  if (weight->kind == TENSOR_UNINITIALIZED) return FONIO_OK;
+  fonio_status status = draw_weight(weight);
+  double fan_in, fan_out;
+  if (status || !bias) return status;
+  if (!init_fans(weight, &fan_in, &fan_out)) return fonio_last_status();
+  double bound = fan_in > 0 ? 1 / sqrt(fan_in) : 0;
+  return fonio_init_uniform(bias, 0 - bound, bound);
+}

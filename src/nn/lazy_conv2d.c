@@ -63,9 +63,12 @@ static fonio_status become_conv2d(fonio_module *module, fonio_tensor *input, fon
 static fonio_status make_lazy(conv2d_layer *layer) {
   static const int64_t nothing[] = {0};
   const int64_t no_channels[] = {0, 0, layer->options.kernel_size[0], layer->options.kernel_size[1]};
-  fonio_status status = conv2d_add_parameter(layer, "weight", TENSOR_PARAMETER, 4, no_channels);
-  if (!status) status = conv2d_add_parameter(layer, "weight", TENSOR_UNINITIALIZED, 1, nothing);
-  if (!status && layer->options.bias) status = conv2d_add_parameter(layer, "bias", TENSOR_UNINITIALIZED, 1, nothing);
+  fonio_status status =
+      module_new_parameter(&layer->base, layer->options.dtype, "weight", TENSOR_PARAMETER, 4, no_channels);
+  if (!status)
+    status = module_new_parameter(&layer->base, layer->options.dtype, "weight", TENSOR_UNINITIALIZED, 1, nothing);
+  if (!status && layer->options.bias)
+    status = module_new_parameter(&layer->base, layer->options.dtype, "bias", TENSOR_UNINITIALIZED, 1, nothing);
   if (!status) status = fonio_module_add_forward_pre_hook(&layer->base, become_conv2d, NULL, &layer->lazy_hook);
   return status;
 }

@@ -56,6 +56,10 @@ fonio_status module_walk(fonio_module *module, bool repeated, module_visitor vis
 /* `prefix` and `name` in one text, valid until the next call with the same buffer; NULL without memory. */
 const char *module_path(text_buffer *buffer, const char *prefix, const char *name);
 
+/* Puts a new parameter of the kind under `name`; the elements are not set. */
+fonio_status module_new_parameter(fonio_module *module, fonio_dtype dtype, const char *name, tensor_kind kind, int ndim,
+                                  const int64_t *shape);
+
 /* torch's ValueError for a use of a parameter that a lazy module has yet to initialise. */
 fonio_status module_fail_uninitialized(const char *function);
 

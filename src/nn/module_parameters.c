@@ -199,3 +199,15 @@ fonio_status fonio_module_to(fonio_module *module, fonio_dtype dtype) {
          "expected.");
   return convert_tree(&(conversion_list){.dtype = dtype}, module);
 }
+
+fonio_status module_new_parameter(fonio_module *module, fonio_dtype dtype, const char *name, tensor_kind kind, int ndim,
+                                  const int64_t *shape) {
+  fonio_tensor *data = fonio_tensor_empty(dtype, ndim, shape);
+  fonio_tensor *parameter = data ? fonio_parameter_new(data, true) : NULL;
+  fonio_tensor_release(data);
+  if (!parameter) return fonio_last_status();
+  parameter->kind = kind;
+  fonio_status status = fonio_module_set_parameter(module, name, parameter);
+  fonio_tensor_release(parameter);
+  return status;
+}

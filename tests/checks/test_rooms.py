@@ -1,6 +1,6 @@
 """The rooms of src/ and the one way through them: an #include never points back.
 
-base < kernels < {tensor, conv} < autograd < nn; tensor and conv never see each other. Each public header belongs to a room,
+base < kernels < {tensor, conv} < autograd < {nn, optim}; tensor and conv never see each other. Each public header belongs to a room,
 and a room sees the public headers of its own and of lower rooms. Public headers include public headers only, in the order in
 which fonio.h reads them. io, cli, python, bench and examples see public headers only.
 """
@@ -18,6 +18,7 @@ BELOW = {
     "conv": ["base", "kernels"],
     "autograd": ["base", "kernels", "tensor", "conv"],
     "nn": ["base", "kernels", "tensor", "conv", "autograd"],
+    "optim": ["base", "kernels", "tensor", "conv", "autograd"],
 }
 
 # The room that each public header belongs to, in the order in which fonio.h reads them.
@@ -32,6 +33,7 @@ HEADER_ROOM = {
     "fonio/ops.h": "autograd",
     "fonio/autograd.h": "autograd",
     "fonio/nn.h": "nn",
+    "fonio/optim.h": "optim",
     "fonio/io.h": "io",
     "fonio.h": "outside",
 }
