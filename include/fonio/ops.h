@@ -57,6 +57,79 @@ FONIO_NEW fonio_tensor *fonio_tensor_mean(fonio_tensor *tensor);
 FONIO_NEW fonio_tensor *fonio_tensor_sum_dims(fonio_tensor *tensor, int count, const int64_t *dims, bool keepdim);
 FONIO_NEW fonio_tensor *fonio_tensor_mean_dims(fonio_tensor *tensor, int count, const int64_t *dims, bool keepdim);
 
+/* ---- Matrices ---- */
+
+/* torch.mm(a, b): (n, k) times (k, m), any strides, of one dtype. Each element is one sum in the order of k: it does
+ * not depend on the other rows and columns. */
+FONIO_NEW fonio_tensor *fonio_tensor_mm(fonio_tensor *a, fonio_tensor *b);
+
+/* torch.nn.functional.linear(input, weight, bias): `input` (..., k), `weight` (m, k), `bias` (m) or NULL; a result
+ * (..., m). */
+FONIO_NEW fonio_tensor *fonio_tensor_linear(fonio_tensor *input, fonio_tensor *weight, fonio_tensor *bias);
+
+/* ---- Pooling ---- */
+
+/* The arguments of torch.nn.functional.max_pool2d and avg_pool2d. kernel_size must be given. Of each pair, the second
+ * may be FONIO_BOTH: as the first. */
+typedef struct fonio_pool2d_args {
+  size_t struct_bytes;      /* sizeof(fonio_pool2d_args): FONIO_POOL2D_ARGS sets it */
+  int64_t kernel_size[2];   /* (height, width) */
+  int64_t stride[2];        /* (vertical, horizontal); the first FONIO_BOTH: as kernel_size */
+  int64_t padding[2];       /* on both sides, (vertical, horizontal): of -infinity, or for a mean of zeros */
+  int64_t dilation[2];      /* of max_pool2d only */
+  bool ceil_mode;           /* a last window may reach beyond the padding */
+  bool count_include_pad;   /* of avg_pool2d only: zeros of the padding count */
+  int64_t divisor_override; /* of avg_pool2d only: what sums are divided by; 0: how many elements there are */
+} fonio_pool2d_args;
+
+#define FONIO_POOL2D_DEFAULTS                                                                                          \
+  .kernel_size = {FONIO_BOTH, FONIO_BOTH}, .stride = {FONIO_BOTH, FONIO_BOTH}, .padding = {0, FONIO_BOTH},             \
+  .dilation = {1, FONIO_BOTH}, .count_include_pad = true
+
+/* The defaults, for C++ and for other languages. */
+FONIO_API fonio_pool2d_args fonio_pool2d_args_default(void);
+
+/* torch.nn.functional.max_pool2d and avg_pool2d of images (C, H, W) or (N, C, H, W), any strides; channels_last where
+ * torch's result is. FONIO_RUNTIME_ERROR with torch's texts. */
+FONIO_NEW fonio_tensor *fonio_tensor_max_pool2d_with(fonio_tensor *input, const fonio_pool2d_args *args);
+FONIO_NEW fonio_tensor *fonio_tensor_avg_pool2d_with(fonio_tensor *input, const fonio_pool2d_args *args);
+
+/* The same with keyword arguments: fonio_tensor_max_pool2d(x, .kernel_size = 2). C only. */
+#define fonio_tensor_max_pool2d(input, ...) fonio_tensor_pool2d_keywords_(max, input, __VA_ARGS__)
+#define fonio_tensor_avg_pool2d(input, ...) fonio_tensor_pool2d_keywords_(avg, input, __VA_ARGS__)
+#define fonio_tensor_pool2d_keywords_(kind, input, ...)                                                                \
+  __extension__({                                                                                                      \
+    fonio_pool2d_args fonio_pool_ = FONIO_WITH_DEFAULTS(fonio_pool2d_args, FONIO_POOL2D_DEFAULTS, __VA_ARGS__);        \
+    fonio_tensor_##kind##_pool2d_with((input), &fonio_pool_);                                                          \
+  })
+
+/* ---- Losses ---- */
+
+/* torch.nn.functional.log_softmax(tensor, dim). FONIO_INDEX_ERROR with torch's text. */
+FONIO_NEW fonio_tensor *fonio_tensor_log_softmax(fonio_tensor *tensor, int dim);
+
+/* torch's `reduction` of a loss: none, the mean or the sum of its elements. */
+typedef enum fonio_reduction {
+  FONIO_REDUCTION_NONE = 0,
+  FONIO_REDUCTION_MEAN = 1,
+  FONIO_REDUCTION_SUM = 2
+} fonio_reduction;
+
+/* torch.nn.functional.mse_loss(input, target, reduction), of one shape. */
+FONIO_NEW fonio_tensor *fonio_tensor_mse_loss(fonio_tensor *input, fonio_tensor *target, fonio_reduction reduction);
+
+/* torch.nn.functional.nll_loss(input, target, ignore_index=ignore_index, reduction=reduction): `input` (C), (N, C) or
+ * (N, C, ...) of log-probabilities, `target` of class numbers in the shape without C, int64 or uint8. Where the target
+ * is `ignore_index` (torch's default: -100) there is no loss. FONIO_INDEX_ERROR for another target outside of the
+ * classes, FONIO_VALUE_ERROR, FONIO_RUNTIME_ERROR with torch's texts. */
+FONIO_NEW fonio_tensor *fonio_tensor_nll_loss(fonio_tensor *input, fonio_tensor *target, int64_t ignore_index,
+                                              fonio_reduction reduction);
+
+/* torch.nn.functional.cross_entropy(input, target, ...): nll_loss of log_softmax over the classes, mixed with
+ * `label_smoothing` (0 to 1; torch's default: 0) parts of the mean over all classes. */
+FONIO_NEW fonio_tensor *fonio_tensor_cross_entropy(fonio_tensor *input, fonio_tensor *target, int64_t ignore_index,
+                                                   fonio_reduction reduction, double label_smoothing);
+
 /* ---- Views: they share the storage ---- */
 
 /* tensor[index] along `dim`, which goes: tensor.select(dim, index). FONIO_INDEX_ERROR with torch's texts. */
@@ -76,6 +149,9 @@ FONIO_NEW fonio_tensor *fonio_tensor_expand(fonio_tensor *tensor, int ndim, cons
 
 /* tensor.reshape(shape): one size may be -1. A view where the strides allow it, otherwise a copy. */
 FONIO_NEW fonio_tensor *fonio_tensor_reshape(fonio_tensor *tensor, int ndim, const int64_t *shape);
+
+/* torch.flatten(tensor, start_dim, end_dim): these dimensions become one; negative from the end. */
+FONIO_NEW fonio_tensor *fonio_tensor_flatten(fonio_tensor *tensor, int start_dim, int end_dim);
 
 /* ---- Copies ---- */
 

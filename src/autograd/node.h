@@ -95,6 +95,9 @@ fonio_tensor *autograd_to_input(fonio_tensor *gradient, const autograd_shape *in
 fonio_tensor *autograd_mul_number(fonio_tensor *tensor, double number);
 fonio_tensor *autograd_div_number(fonio_tensor *tensor, double number);
 
+/* `tensor` where not `mask` <= 0, else 0. */
+fonio_tensor *autograd_where_positive(fonio_tensor *tensor, fonio_tensor *mask);
+
 /* Notes that `copy` (NULL: does nothing), which becomes a .grad, is a copy of `gradient`. As autograd_record. */
 fonio_tensor *autograd_record_grad(fonio_tensor *copy, fonio_tensor *gradient);
 

@@ -48,19 +48,17 @@ fonio_tensor *fonio_tensor_log(fonio_tensor *tensor) {
 
 /* ---- relu ---- */
 
-static fonio_tensor *where_positive(fonio_tensor *gradient, fonio_tensor *result);
-
 /* The values that chose what came through have a gradient, of zeros. */
 static fonio_status where_positive_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
                                          fonio_tensor **gradients) {
   if (wanted[1]) gradients[1] = fonio_tensor_zeros(gradient->dtype, gradient->ndim, gradient->shape);
   if (wanted[1] && !gradients[1]) return fonio_last_status();
-  return wanted[0] ? with_saved(node, gradient, where_positive, gradients) : FONIO_OK;
+  return wanted[0] ? with_saved(node, gradient, autograd_where_positive, gradients) : FONIO_OK;
 }
 
 static const autograd_operation where_positive_operation = {"ThresholdBackwardBackward0", false, where_positive_apply};
 
-static fonio_tensor *where_positive(fonio_tensor *gradient, fonio_tensor *result) {
+fonio_tensor *autograd_where_positive(fonio_tensor *gradient, fonio_tensor *result) {
   fonio_tensor *inputs[] = {gradient, result};
   fonio_tensor *through = tensor_where_positive(result, gradient);
   through = autograd_record(through, &where_positive_operation, 2, inputs, NULL, 0);
@@ -71,7 +69,7 @@ static fonio_tensor *where_positive(fonio_tensor *gradient, fonio_tensor *result
 static fonio_status relu_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
                                fonio_tensor **gradients) {
   (void)wanted;
-  return with_saved(node, gradient, where_positive, gradients);
+  return with_saved(node, gradient, autograd_where_positive, gradients);
 }
 
 static const autograd_operation relu_operation = {"ReluBackward0", false, relu_apply};

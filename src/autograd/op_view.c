@@ -111,7 +111,7 @@ fonio_tensor *fonio_tensor_index(fonio_tensor *tensor, int count, const int64_t 
   return result;
 }
 
-/* ---- permute, expand, reshape: all elements ---- */
+/* ---- permute, expand, reshape, flatten: all elements ---- */
 
 static fonio_status permute_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
                                   fonio_tensor **gradients) {
@@ -166,4 +166,22 @@ fonio_tensor *fonio_tensor_reshape(fonio_tensor *tensor, int ndim, const int64_t
                                         : fonio_tensor_is_contiguous(tensor) ? &view_operation
                                                                              : &reshape_alias_operation;
   return autograd_record(result, operation, 1, &tensor, NULL, 0);
+}
+
+fonio_tensor *fonio_tensor_flatten(fonio_tensor *tensor, int start_dim, int end_dim) {
+  if (!tensor) return fail_given_null("fonio_tensor_flatten"), NULL;
+  int64_t shape[FONIO_MAX_DIMS];
+  int ndim = 0, start = index_wrap_dim(start_dim, tensor->ndim > 0 ? tensor->ndim : 1);
+  int end = start < 0 ? -1 : index_wrap_dim(end_dim, tensor->ndim > 0 ? tensor->ndim : 1);
+  if (end < 0) return NULL;
+  if (start > end)
+    return fail_null(FONIO_RUNTIME_ERROR, "flatten() has invalid args: start_dim cannot come after end_dim");
+  if (tensor->ndim == 0) return fonio_tensor_reshape(tensor, FONIO_SHAPE(1));
+  if (start == end) return fonio_tensor_retain(tensor);
+  for (int i = 0; i < tensor->ndim; i++)
+    if (i > start && i <= end)
+      shape[ndim - 1] *= tensor->shape[i];
+    else
+      shape[ndim++] = tensor->shape[i];
+  return fonio_tensor_reshape(tensor, ndim, shape);
 }

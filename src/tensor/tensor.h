@@ -101,6 +101,9 @@ fonio_tensor *tensor_exp(const fonio_tensor *tensor);
 fonio_tensor *tensor_log(const fonio_tensor *tensor);
 fonio_tensor *tensor_pow(const fonio_tensor *tensor, double exponent);
 
+/* torch.log_softmax along `dim`, which is in range; contiguous. */
+fonio_tensor *tensor_log_softmax(const fonio_tensor *tensor, int dim);
+
 /* Sum of all elements, pairwise, in the tensor's dtype: no dimensions. */
 fonio_tensor *tensor_sum(const fonio_tensor *tensor);
 

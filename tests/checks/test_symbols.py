@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-SMALL = 1_000_000
+SMALL = 1 << 20
 
 
 def run(*command):

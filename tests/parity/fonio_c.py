@@ -72,6 +72,18 @@ class Problem(ctypes.Structure):
     ]
 
 
+class PoolArgs(ctypes.Structure):
+    """fonio_pool2d_args."""
+
+    _fields_ = [
+        ("struct_bytes", c_size_t),
+        *((name, c_int64 * 2) for name in ("kernel_size", "stride", "padding", "dilation")),
+        ("ceil_mode", c_bool),
+        ("count_include_pad", c_bool),
+        ("divisor_override", c_int64),
+    ]
+
+
 class PlanOptions(ctypes.Structure):
     """fonio_conv_plan_options."""
 
@@ -184,6 +196,16 @@ SIGNATURES = {
     "tensor_pow": (handle, [handle, c_double]),
     "tensor_sum_dims": (handle, [handle, c_int, sizes, c_bool]),
     "tensor_mean_dims": (handle, [handle, c_int, sizes, c_bool]),
+    "tensor_mm": (handle, [handle, handle]),
+    "tensor_linear": (handle, [handle, handle, handle]),
+    "tensor_flatten": (handle, [handle, c_int, c_int]),
+    "pool2d_args_default": (PoolArgs, []),
+    "tensor_max_pool2d_with": (handle, [handle, POINTER(PoolArgs)]),
+    "tensor_avg_pool2d_with": (handle, [handle, POINTER(PoolArgs)]),
+    "tensor_log_softmax": (handle, [handle, c_int]),
+    "tensor_mse_loss": (handle, [handle, handle, c_int]),
+    "tensor_nll_loss": (handle, [handle, handle, c_int64, c_int]),
+    "tensor_cross_entropy": (handle, [handle, handle, c_int64, c_int, c_double]),
     "tensor_sum": (handle, [handle]),
     "tensor_mean": (handle, [handle]),
     "tensor_detach": (handle, [handle]),
