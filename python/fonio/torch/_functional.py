@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 from torch.nn import Parameter
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
@@ -39,8 +40,7 @@ def conv2d(
 
     Every call reads the weight anew; the layer, fonio.torch.Conv2d, keeps it in the order in which it is read.
     """
-    refusal = None
-    if torch.compiler.is_compiling() or not direct(input, weight, bias):
+    if is_compiling() or not direct(input, weight, bias):
         if has_torch_function_variadic(input, weight, bias) and asks_for_us(input, weight, bias):
             arguments = input, weight, bias, stride, padding, dilation, groups
             return handle_torch_function(conv2d, (input, weight, bias), *arguments)
@@ -48,7 +48,12 @@ def conv2d(
         try:
             return run(input, weight, bias, (stride, padding, dilation, groups, "zeros"))
         except REFUSALS as error:
-            refusal = str(error)
+            return _conv2d_anyhow(str(error), input, weight, bias, stride, padding, dilation, groups)
+    return _conv2d_anyhow(None, input, weight, bias, stride, padding, dilation, groups)
+
+
+def _conv2d_anyhow(refusal, input, weight, bias, stride, padding, dilation, groups):
+    """conv2d without its shortest way."""
     geometry = None
     if isinstance(weight, Tensor) and not is_resolved(padding):
         geometry = geometry_of(weight, stride, padding, dilation, groups)

@@ -39,34 +39,32 @@ CONV2D_WEIGHT = torch.ops.fonio.conv2d_weight.default
 _PLAIN = frozenset((Tensor, Parameter))
 
 
-def _keys(*names: str) -> int:
-    """The dispatch keys as a number."""
-    keys = torch._C.DispatchKeySet.from_raw_repr(0)
-    for name in names:
-        keys = keys.add(getattr(torch._C.DispatchKey, name))
-    return keys.raw_repr()
-
-
-# What a thread adds to every call: nothing but this, or something listens (a mode, vmap, a tracer). The second is
-# inference mode.
-_QUIET = frozenset((_keys("BackendSelect", "ADInplaceOrView"), _keys("BackendSelect")))
-_listening = torch._C._dispatch_tls_local_include_set
 _transforms_are_active = torch._C._are_functorch_transforms_active
+_mode_count = torch._C._len_torch_dispatch_stack
+_tracing_state = torch._C._get_tracing_state
 _autocast_is_on = torch._C._is_any_autocast_enabled
 _functions_are_watched = torch._C._is_torch_function_mode_enabled
+_is_batched = torch._C._functorch.is_legacy_batchedtensor  # by autograd's own kind of vmap, for is_grads_batched
 _is_grad_enabled = torch.is_grad_enabled
 
 
 def direct(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
-    """Whether nobody but autograd has to hear of a call with these tensors."""
+    """Whether nobody but autograd has to hear of a call with these tensors, whichever they are."""
     return (
         type(input) in _PLAIN
         and type(weight) in _PLAIN
         and (bias is None or type(bias) in _PLAIN)
-        and _listening().raw_repr() in _QUIET
-        and forward_ad._current_level < 0
-        and not _autocast_is_on()
-        and not _functions_are_watched()
+        and not (
+            _transforms_are_active()
+            or _mode_count()
+            or _tracing_state() is not None
+            or forward_ad._current_level >= 0
+            or _autocast_is_on()
+            or _functions_are_watched()
+            or _is_batched(input)
+            or _is_batched(weight)
+            or (bias is not None and _is_batched(bias))
+        )
     )
 
 
