@@ -138,14 +138,15 @@ static double cost_of(const fonio_conv_plan *plan, int alpha) {
   /* Each sum is stored and read again, which takes as long as a dozen products. */
   double products = tiles * elements * ((double)w.terms + 12) * (double)w.out_channels / (1.9 * lanes);
   double vectors = (double)(w.in_pitch + w.out_channels) / lanes;
-  bool phases = w.phases[0] * w.phases[1] > 1; /* many terms, and strips of which each serves for less */
-  if (phases) products *= 1.2;
+  bool phases =
+      w.phases[0] * w.phases[1] > 1; /* many terms for few products, and strips of which each serves for less */
   double transforms = tiles * vectors * (alpha == 6 ? 170 : phases ? 200 : 80);
   double weights = elements * (double)(w.terms * w.out_channels) * (double)fonio_dtype_bytes(plan->problem.dtype);
   double near = (double)cpu_cache_sizes()->l2_bytes / 2;
   double streamed =
       weights * (double)conv_ceil_div(w.rows * w.columns, probe.blocks.pixels) / (weights > near ? 5 : 20);
-  return (double)plan->problem.groups * images * ((products > streamed ? products : streamed) + transforms) + 2000;
+  double both = phases ? products + streamed : products > streamed ? products : streamed;
+  return (double)plan->problem.groups * images * (both + transforms) + 2000;
 }
 
 static double cost4(const fonio_conv_plan *plan) {
