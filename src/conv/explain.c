@@ -100,7 +100,8 @@ static size_t explain(const fonio_conv_plan *plan, char *text, size_t bytes) {
   for (int i = 0; conv_algorithms[i]; i++)
     if (conv_algorithms[i]->direction == plan->direction) put_algorithm(&out, plan, conv_algorithms[i]);
   put_parts(&out, conv_parts_of(plan));
-  if (plan->algorithm->pack && plan->direction != FONIO_CONV_INPUT_GRADIENT) put_blocks(&out, plan);
+  bool blocks = plan->algorithm->pack || plan->workspace_bytes > 0;
+  if (blocks && plan->direction != FONIO_CONV_INPUT_GRADIENT) put_blocks(&out, plan);
   return out.length;
 }
 

@@ -9,6 +9,11 @@ typedef struct weight_dimension {
   int64_t place; /* in the piece's sums for one output channel */
 } weight_dimension;
 
+/* Padded rows of the input that the last block left in the copy, of an image and a block of columns. */
+typedef struct copied_rows {
+  int64_t image, column, first, rows;
+} copied_rows;
+
 typedef struct gradient_work {
   const conv_run *run;
   const fonio_conv_plan *plan;
@@ -27,6 +32,7 @@ typedef struct gradient_work {
   bool careful;                     /* looks for what is not finite in the output's gradient */
   int64_t block;                    /* of pixels */
   kernel_block pixels;
+  copied_rows copied;
   kernel_gradient job;
   int64_t *offsets;
   gradient_layout layout;
@@ -117,7 +123,19 @@ static void copy_image(const gradient_work *w, const kernel_strip *strip, int64_
                     to + c * n->width * w->bytes);
 }
 
-static void copy_pixels(const gradient_work *w, const source_strides *s) {
+/* Rows at the end of the copy that this block needs at its beginning: they move there. Returns how many. */
+static int64_t keep_rows(gradient_work *w, const kernel_strip *strip) {
+  copied_rows *c = &w->copied;
+  int64_t moved = (strip->row - c->first) / strip->step[0], kept = 0;
+  bool follows = w->pixels.images == 1 && c->image == w->pixels.image && c->column == strip->column && moved > 0;
+  if (follows) kept = conv_max(0, conv_min(c->rows - moved, strip->rows));
+  *c = (copied_rows){w->pixels.image, strip->column, strip->row, w->pixels.images == 1 ? strip->rows : 0};
+  int64_t row_bytes = strip->pitch * w->bytes;
+  if (kept > 0) memmove(w->copy, w->copy + moved * row_bytes, (size_t)(kept * row_bytes));
+  return kept;
+}
+
+static void copy_pixels(gradient_work *w, const source_strides *s) {
   const gradient_numbers *n = w->n;
   const kernel_block *b = &w->pixels;
   const kernel_conv *g = &w->plan->geometry;
@@ -130,8 +148,11 @@ static void copy_pixels(const gradient_work *w, const source_strides *s) {
       .pixel = n->pixel,
       .pitch = n->pitch,
   };
+  int64_t kept = keep_rows(w, &strip);
+  strip.row += kept * strip.step[0];
+  strip.rows -= kept;
   for (int64_t i = 0; i < b->images; i++)
-    copy_image(w, &strip, b->image + i, w->copy + i * s->image * w->bytes);
+    copy_image(w, &strip, b->image + i, w->copy + (i * s->image + kept * strip.pitch) * w->bytes);
 }
 
 /* What the sums read for the block of pixels, and where. */
@@ -306,6 +327,7 @@ static void add_block(gradient_work *w, int64_t block) {
 static void add_blocks(gradient_work *w, int64_t part) {
   const kernel_order *order = &w->n->order;
   memset(w->biases, 0, (size_t)w->layout.result_bytes);
+  w->copied.rows = 0;
   for (int64_t block = kernel_first_block(order, part); block < kernel_first_block(order, part + 1); block++)
     add_block(w, block);
 }

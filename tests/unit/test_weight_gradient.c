@@ -230,12 +230,43 @@ static void either_alone(void **unused) {
   }
 }
 
+static double dot(fenced a, fenced b) {
+  double sum = 0;
+  for (size_t i = 0; i < a.bytes / sizeof(double); i++)
+    sum += ((double *)(void *)a.data)[i] * ((double *)(void *)b.data)[i];
+  return sum;
+}
+
+/* <conv2d(x, w), g> is <w, gradient of w>, whatever the planner takes. */
+static void is_the_adjoint(void **unused) {
+  (void)unused;
+  static const char *const problems[] = {
+      "n2c16h20w21k24r3s3p1b0tf64",    "n2c3h40w41k20r7s7u2p3b0tf64lnhwc",
+      "n3c24h17w18k24r5s5p2g24b0tf64", "n2c32h15w16k32r3s3d2p2mreflectg8b0tf64",
+      "n1c40h12w13k30r1s1u2b0tf64",
+  };
+  for (size_t i = 0; i < sizeof problems / sizeof *problems; i++) {
+    gradients g = gradients_of(problems[i]);
+    fenced weight = random_array((int64_t)(g.grad_weight[0].bytes / sizeof(double)), FONIO_FLOAT64);
+    fenced output = fenced_new(g.grad_output.bytes);
+    fonio_conv_plan *forward = fonio_conv_plan_new(&g.problem, NULL);
+    fonio_conv_buffers b = {.input = g.input.data, .weight = weight.data, .output = output.data};
+    assert_int_equal(fonio_conv_plan_run(forward, &b), FONIO_OK);
+    fonio_conv_plan_release(forward);
+    assert_true(run(&g, NULL, 0, true, false));
+    double there = dot(output, g.grad_output), back = dot(weight, g.grad_weight[0]);
+    double size = sqrt(dot(output, output) * dot(g.grad_output, g.grad_output));
+    if (!(fabs(there - back) <= 1e-12 * size)) fail_msg("%s: %.17g there, %.17g back", problems[i], there, back);
+    fenced_free(weight);
+    fenced_free(output);
+    gradients_free(g);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(paths),
-      cmocka_unit_test(random_problems),
-      cmocka_unit_test(not_finite),
-      cmocka_unit_test(either_alone),
+      cmocka_unit_test(paths),        cmocka_unit_test(random_problems), cmocka_unit_test(not_finite),
+      cmocka_unit_test(either_alone), cmocka_unit_test(is_the_adjoint),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
