@@ -105,7 +105,10 @@ static void block_tiles(fonio_conv_plan *plan, int alpha) {
   int64_t tiles = w.rows * w.columns, a_tile = w.elements * (w.terms + w.out_channels) * bytes;
   int64_t weights = w.elements * w.terms * w.out_channels * bytes;
   int64_t near = cpu_cache_sizes()->l2_bytes * 3 / 4 / a_tile;
-  int64_t most = conv_max(8, (8192 * (w.terms + w.out_channels)) / a_tile);
+  /* The phases of a stride are many terms, but the workspace grows with the channels only. */
+  int64_t channels = plan->geometry.in_channels + plan->geometry.out_channels;
+  int64_t most_bytes = conv_min(8192 * (w.terms + w.out_channels), (1 << 19) + 8192 * channels);
+  int64_t most = conv_max(8, most_bytes / a_tile);
   int64_t block = weights > cpu_cache_sizes()->l2_bytes ? most : conv_min(most, conv_max(near, 12));
   block = conv_ceil_div(tiles, conv_ceil_div(tiles, conv_max(1, block))); /* blocks of the same size */
   plan->blocks.pixels = block;
