@@ -137,11 +137,11 @@ bool core_read_dlpack(core_array *array, const dlpack_tensor *tensor, const char
   if (!core_dtype_of_dlpack(name, tensor->dtype, &array->dtype)) return false;
   array->ndim = tensor->ndim;
   array->data = (char *)tensor->data + tensor->byte_offset;
-  int64_t contiguous = 1;
+  uint64_t contiguous = 1;
   for (int i = tensor->ndim - 1; i >= 0; i--) {
     array->shape[i] = tensor->shape[i];
-    array->strides[i] = tensor->strides ? tensor->strides[i] : contiguous;
-    contiguous *= tensor->shape[i] > 0 ? tensor->shape[i] : 1;
+    array->strides[i] = tensor->strides ? tensor->strides[i] : (int64_t)contiguous;
+    contiguous *= tensor->shape[i] > 0 ? (uint64_t)tensor->shape[i] : 1;
   }
   return is_aligned(array, name);
 }

@@ -44,7 +44,19 @@ static void drop(backward *call) {
 /* ---- Sizes in place of an array ---- */
 
 static bool is_channels_last(const core_array *array) {
-  return array->ndim == 4 && array->strides[1] == 1 && array->shape[1] > 1 && array->shape[2] * array->shape[3] > 1;
+  return array->ndim == 4 && array->strides[1] == 1 && array->shape[1] > 1 &&
+         (array->shape[2] > 1 || array->shape[3] > 1);
+}
+
+/* Strides without gaps. Sizes that no memory has may come to any strides: they are refused later. */
+static void set_dense(core_array *array, bool channels_last) {
+  static const int in_order[4] = {3, 2, 1, 0}, channels_first[4] = {1, 3, 2, 0};
+  uint64_t stride = 1;
+  for (int i = 0; i < array->ndim; i++) {
+    int dim = array->ndim != 4 ? array->ndim - 1 - i : channels_last ? channels_first[i] : in_order[i];
+    array->strides[dim] = (int64_t)stride;
+    stride *= array->shape[dim] > 0 ? (uint64_t)array->shape[dim] : 1;
+  }
 }
 
 /* An array of these sizes without elements: of the dtype and, for images, of the layout of another one. */
@@ -52,14 +64,7 @@ static bool stand_in(core_array *array, PyObject *size, const char *function, co
                      bool channels_last) {
   *array = (core_array){.kind = like->kind, .exchange = like->exchange, .dtype = like->dtype};
   if (!core_read_sizes(size, function, name, &array->ndim, array->shape)) return false;
-  uint64_t stride = 1; /* sizes that no memory has are refused later */
-  bool last = channels_last && array->ndim == 4;
-  static const int in_order[4] = {3, 2, 1, 0}, channels_first[4] = {1, 3, 2, 0};
-  for (int i = 0; i < array->ndim; i++) {
-    int dim = last ? channels_first[i] : array->ndim == 4 ? in_order[i] : array->ndim - 1 - i;
-    array->strides[dim] = (int64_t)stride;
-    stride *= array->shape[dim] > 0 ? (uint64_t)array->shape[dim] : 1;
-  }
+  set_dense(array, channels_last);
   return true;
 }
 
@@ -141,24 +146,13 @@ static bool run(const core_plan *plan, const fonio_conv_buffers *buffers) {
   return !core_failed(status);
 }
 
-/* The strides that a gradient is written with, in place of those of the array that it belongs to. */
-static void set_dense(core_array *array, bool channels_last) {
-  int64_t channels = array->shape[array->ndim - 3], height = array->shape[array->ndim - 2];
-  int64_t width = array->shape[array->ndim - 1], *strides = array->strides + array->ndim - 3;
-  strides[2] = channels_last ? channels : 1;
-  strides[1] = strides[2] * width;
-  strides[0] = channels_last ? 1 : width * height;
-  if (array->ndim == 4) array->strides[0] = channels * height * width;
-}
-
-/* The gradient of the input, NULL with an exception. */
+/* The gradient of the input, NULL with an exception. It is dense, whatever the strides of the input. */
 static PyObject *input_gradient(backward *call) {
   const core_array *like = &call->grad_output;
   gradient result = {0};
   core_array input = call->input;
   backward dense = *call;
-  if (input.ndim == 3 || input.ndim == 4)
-    set_dense(&dense.input, is_channels_last(&input) && core_array_keeps_layout(like));
+  set_dense(&dense.input, is_channels_last(&input) && core_array_keeps_layout(like));
   core_plan *plan = plan_of(&dense, FONIO_CONV_INPUT_GRADIENT);
   if (!plan) return NULL;
   bool done = make_gradient(&result, like, &dense.input) &&
@@ -175,8 +169,7 @@ static bool weight_gradient(backward *call, PyObject **weight, PyObject **bias) 
   const core_array *like = &call->grad_output;
   gradient result = {0}, sums = {0};
   backward dense = *call;
-  if (call->weight.ndim == 4)
-    set_dense(&dense.weight, is_channels_last(&call->weight) && core_array_keeps_layout(like));
+  set_dense(&dense.weight, is_channels_last(&call->weight) && core_array_keeps_layout(like));
   core_plan *plan = plan_of(&dense, FONIO_CONV_WEIGHT_GRADIENT);
   if (!plan) return false;
   core_array one = {.dtype = call->weight.dtype, .ndim = 1, .shape = {call->weight.shape[0]}, .strides = {1}};

@@ -98,8 +98,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
-    """fonio.nn and fonio.autograd, which are imported when they are first asked for."""
-    if name in ("autograd", "nn"):
+    """fonio.autograd, fonio.nn and fonio.torch, which are imported when they are first asked for."""
+    if name in ("autograd", "nn", "torch"):
         import importlib
 
         return importlib.import_module(f"fonio.{name}")
