@@ -1,6 +1,6 @@
 # A thin front for CMake; `make help` lists the targets. The tree's own files are in CMakeLists.txt.
 .DEFAULT_GOAL := build
-.PHONY: build run test bench install symbols format check-format clean help
+.PHONY: build run train test bench install symbols format check-format clean help
 .NOTPARALLEL:
 
 PREFIX ?= /usr/local
@@ -13,6 +13,10 @@ build: ## the library and the examples, into build/ (the default)
 
 run: build ## the article's program, its layer over a photograph, a kernel learnt from one; pictures into out/
 	@scripts/run
+
+train: build ## a small CNN on Fashion-MNIST, to 90 % of the test pictures; into out/ (some minutes; Ctrl-C keeps the state)
+	@scripts/setup train
+	@mkdir -p out && build/examples/train out
 
 test: ## every test, with all of its own set-up; KINDS="unit pytest" picks some
 	@scripts/setup test
