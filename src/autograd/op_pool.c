@@ -4,7 +4,7 @@
 #include "tensor/pool.h"
 
 fonio_pool2d_args fonio_pool2d_args_default(void) {
-  return FONIO_WITH_DEFAULTS(fonio_pool2d_args, FONIO_POOL2D_DEFAULTS);
+  return FONIO_WITH_DEFAULTS(fonio_pool2d_args, FONIO_POOL2D_DEFAULTS, .struct_bytes = sizeof(fonio_pool2d_args));
 }
 
 /* Pairs resolved: the second may be as the first, and the stride as the kernel. */

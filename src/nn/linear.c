@@ -14,7 +14,7 @@ typedef struct linear_layer {
 } linear_layer;
 
 fonio_linear_options fonio_linear_options_default(void) {
-  return FONIO_WITH_DEFAULTS(fonio_linear_options, FONIO_LINEAR_DEFAULTS);
+  return FONIO_WITH_DEFAULTS(fonio_linear_options, FONIO_LINEAR_DEFAULTS, .struct_bytes = sizeof(fonio_linear_options));
 }
 
 static fonio_tensor *forward(fonio_module *module, fonio_tensor *input) {

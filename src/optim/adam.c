@@ -9,11 +9,11 @@
 enum { AVERAGE, SQUARE, LARGEST };
 
 fonio_adam_options fonio_adam_options_default(void) {
-  return FONIO_WITH_DEFAULTS(fonio_adam_options, FONIO_ADAM_DEFAULTS);
+  return FONIO_WITH_DEFAULTS(fonio_adam_options, FONIO_ADAM_DEFAULTS, .struct_bytes = sizeof(fonio_adam_options));
 }
 
 fonio_adam_options fonio_adamw_options_default(void) {
-  return FONIO_WITH_DEFAULTS(fonio_adam_options, FONIO_ADAMW_DEFAULTS);
+  return FONIO_WITH_DEFAULTS(fonio_adam_options, FONIO_ADAMW_DEFAULTS, .struct_bytes = sizeof(fonio_adam_options));
 }
 
 static int used(const fonio_optimizer *optimizer) {

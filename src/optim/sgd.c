@@ -5,7 +5,7 @@
 #include "tensor/copy.h"
 
 fonio_sgd_options fonio_sgd_options_default(void) {
-  return FONIO_WITH_DEFAULTS(fonio_sgd_options, FONIO_SGD_DEFAULTS);
+  return FONIO_WITH_DEFAULTS(fonio_sgd_options, FONIO_SGD_DEFAULTS, .struct_bytes = sizeof(fonio_sgd_options));
 }
 
 static int used(const fonio_optimizer *optimizer) {
