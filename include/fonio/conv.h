@@ -137,8 +137,9 @@ typedef enum fonio_accuracy {
   FONIO_ACCURACY_UNSET = 0, /* in options: what is set for the process */
   /* Each output one chain of fused multiply-adds in one order: the same bits on every processor. */
   FONIO_ACCURACY_STRICT = 1,
-  FONIO_ACCURACY_DEFAULT = 2, /* any algorithm whose rms error is at most 2.5 times that of a plain float32 sum */
-  FONIO_ACCURACY_FAST = 3     /* any algorithm */
+  /* Any algorithm whose rms error is at most 2.5 times that of a plain float32 sum, from 32 input channels on. */
+  FONIO_ACCURACY_DEFAULT = 2,
+  FONIO_ACCURACY_FAST = 3 /* any algorithm */
 } fonio_accuracy;
 
 /* Sets the accuracy for plans made from now on, in the whole process; FONIO_ACCURACY_UNSET goes back to the
