@@ -1,6 +1,7 @@
 #include "autograd/node.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -182,19 +183,27 @@ static void fail_freed(void) {
        "saved tensors after calling backward.");
 }
 
-/* torch says which operation made the tensor, without the "Backward0" of its name; of a view that was written to it has
- * only strides left. */
+/* The name of what made a tensor as torch's message has it: "Sum" for SumBackward0, "Sum1" for SumBackward1. Of a view
+ * that was written to it has only strides left. */
+static void put_maker(const autograd_node *node, char *text, size_t bytes) {
+  const char *name = node->operation->is_view ? "AsStrided" : node->operation->name, *end = NULL;
+  for (const char *at = strstr(name, "Backward"); at; at = strstr(at + 1, "Backward"))
+    end = at;
+  const char *number = end && strcmp(end, "Backward0") != 0 ? end + strlen("Backward") : "";
+  snprintf(text, bytes, "%.*s%s", end ? (int)(end - name) : (int)strlen(name), name, number);
+}
+
 static void fail_modified(const autograd_node *node, const fonio_tensor *tensor, int64_t expected) {
-  const char *name = !node ? "" : node->operation->is_view ? "AsStrided" : node->operation->name;
-  const char *end = strstr(name, "Backward");
+  char maker[64] = "";
+  if (node) put_maker(node, maker, sizeof maker);
   fail(FONIO_RUNTIME_ERROR,
        "one of the variables needed for gradient computation has been modified by an inplace operation: "
-       "[torch.%sTensor %s]%s%.*s%s is at version %lld; expected version %lld instead. Hint: enable anomaly detection "
+       "[torch.%sTensor %s]%s%s%s is at version %lld; expected version %lld instead. Hint: enable anomaly detection "
        "to find the operation that failed to compute its gradient, with "
        "torch.autograd.set_detect_anomaly(True, check_nan=False).",
        fonio_dtype_scalar_name(tensor->dtype), shape_to_text(tensor->ndim, tensor->shape).text,
-       node ? ", which is output 0 of " : "", end ? (int)(end - name) : (int)strlen(name), name, node ? "," : "",
-       (long long)fonio_tensor_version(tensor), (long long)expected);
+       node ? ", which is output 0 of " : "", maker, node ? "," : "", (long long)fonio_tensor_version(tensor),
+       (long long)expected);
 }
 
 fonio_tensor *autograd_saved_tensor(autograd_node *node, int place) {

@@ -716,9 +716,17 @@ static void children_have_threads_of_their_own(void **state) {
   drop(&e);
 }
 
+/* AddressSanitizer's allocator may stay locked in a child, by a thread of the parent's. */
+static bool memory_is_sound_in_children(void) {
+#if defined(__SANITIZE_ADDRESS__)
+  return false;
+#endif
+  return children_are_sound();
+}
+
 static void a_process_may_fork_while_others_call(void **state) {
   (void)state;
-  if (!children_are_sound()) skip();
+  if (!memory_is_sound_in_children()) skip();
   example e = middle_example();
   float *expected = results_of_one_thread(&e);
   fonio_set_num_threads(3);
