@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "fonio/conv.h"
+#include "conv/plan.h"
 
 static _Atomic fonio_accuracy chosen;
 
@@ -25,4 +25,9 @@ static fonio_accuracy of_environment(void) {
 fonio_accuracy fonio_get_accuracy(void) {
   fonio_accuracy accuracy = atomic_load(&chosen);
   return accuracy != FONIO_ACCURACY_UNSET ? accuracy : of_environment();
+}
+
+const char *conv_accuracy_name(fonio_accuracy accuracy) {
+  static const char *const names[] = {"unset", "strict", "default", "fast"};
+  return names[accuracy];
 }

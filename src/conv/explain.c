@@ -17,11 +17,6 @@ const char *conv_direction_name(fonio_conv_direction direction) {
   return names[direction];
 }
 
-static const char *accuracy_name(fonio_accuracy accuracy) {
-  static const char *const names[] = {"unset", "strict", "default", "fast"};
-  return names[accuracy];
-}
-
 /* Two multiply-adds of whole vectors in a cycle: what the processors at hand do at the most. */
 static double least_cycles(const fonio_conv_plan *plan) {
   return conv_gflop(plan) * 1e9 / (4 * kernel_table_for(plan->problem.dtype, cpu_isa_in_use())->lanes);
@@ -31,7 +26,7 @@ static void put_head(conv_text *out, const fonio_conv_plan *plan) {
   bool room = out->length < out->bytes;
   out->length += fonio_conv_problem_print(&plan->asked, room ? out->text + out->length : NULL,
                                           room ? out->bytes - out->length : 0);
-  conv_put(out, ": %s, accuracy %s, %s\n", conv_direction_name(plan->direction), accuracy_name(plan->accuracy),
+  conv_put(out, ": %s, accuracy %s, %s\n", conv_direction_name(plan->direction), conv_accuracy_name(plan->accuracy),
            fonio_isa());
   conv_put(out, "one image: %.4g GFLOP, on one core at least %.0f cycles for the plain sums\n", conv_gflop(plan),
            least_cycles(plan));

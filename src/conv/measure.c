@@ -1,8 +1,8 @@
 /* Planning by measuring: the algorithms that give the same bits, timed on arrays of the problem's shape. */
 #include <string.h>
-#include <time.h>
 
 #include "base/checked.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/memory.h"
 #include "conv/wisdom.h"
@@ -104,12 +104,6 @@ static fonio_status prepare_candidate(candidate *c, const fonio_conv_plan *plan,
   return FONIO_OK;
 }
 
-static double seconds_now(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 static void run_once(const candidate *c, const arrays *a) {
   char *workspace = (char *)c->packed + conv_round_up(c->plan.packed_bytes, MEMORY_ALIGNMENT);
   conv_run run = {&c->plan, &a->buffers, c->packed, workspace};
@@ -123,10 +117,10 @@ static void run_once(const candidate *c, const arrays *a) {
 /* One turn: a run to warm the caches, then at least one that counts. */
 static void time_turn(candidate *c, const arrays *a) {
   run_once(c, a);
-  double start = seconds_now(), before = start, now;
+  double start = clock_seconds(), before = start, now;
   do {
     run_once(c, a);
-    now = seconds_now();
+    now = clock_seconds();
     if (c->seconds == 0 || now - before < c->seconds) c->seconds = now - before;
     before = now;
   } while (now - start < TURN);

@@ -140,8 +140,9 @@ int64_t conv_shared_bytes(const fonio_conv_plan *plan);
 /* Multiplications and additions of the plain sums of one image, in 10^9. */
 double conv_gflop(const fonio_conv_plan *plan);
 
-/* What a direction is called. */
+/* What a direction and an accuracy are called. */
 const char *conv_direction_name(fonio_conv_direction direction);
+const char *conv_accuracy_name(fonio_accuracy accuracy);
 
 /* One more reference; fonio_conv_plan_release and fonio_conv_packed_release give it back. */
 fonio_conv_plan *conv_plan_retain(const fonio_conv_plan *plan);

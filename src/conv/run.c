@@ -1,8 +1,8 @@
 /* A run of a plan: its arrays checked, its pieces shared among threads. */
 #include <string.h>
-#include <time.h>
 
 #include "base/checked.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -167,19 +167,13 @@ static fonio_status run_plan(const fonio_conv_plan *plan, const fonio_conv_buffe
 
 /* ---- The log ---- */
 
-static double seconds(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 /* Weights that are packed for this run only count, and are named. */
 static fonio_status run_and_log(const fonio_conv_plan *plan, const fonio_conv_buffers *buffers) {
   run_report report;
-  double start = seconds();
+  double start = clock_seconds();
   fonio_status status = run_plan(plan, buffers, &report);
   if (status) return status;
-  double took = seconds() - start, gflop = conv_gflop(plan) * (double)plan->problem.batch;
+  double took = clock_seconds() - start, gflop = conv_gflop(plan) * (double)plan->problem.batch;
   char line[512];
   conv_text out = {line, sizeof line, fonio_conv_problem_print(&plan->asked, line, sizeof line)};
   conv_put(&out, " %s %s%s %d thread%s %.3f ms %.1f GFLOP/s", conv_direction_name(plan->direction), report.algorithm,

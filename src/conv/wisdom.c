@@ -93,8 +93,6 @@ static void add_lines(wisdom_line *list) {
 
 /* ---- Keys ---- */
 
-static const char *const accuracy_words[] = {"unset", "strict", "default", "fast"};
-
 /* One image: what is in the batch, what is added to the sums and what becomes of them has no part in the choice.
  * Returns whether the key tells the whole problem. */
 static bool write_key(const char *isa, fonio_accuracy accuracy, const fonio_conv_problem *problem,
@@ -108,7 +106,7 @@ static bool write_key(const char *isa, fonio_accuracy accuracy, const fonio_conv
   one.input_strides[0] = one.in_channels * one.in_height * one.in_width;
   one.output_strides[0] = one.out_channels * one.out_height * one.out_width;
   conv_text out = {key, KEY_BYTES, 0};
-  conv_put(&out, "%s %s ", isa, accuracy_words[accuracy]);
+  conv_put(&out, "%s %s ", isa, conv_accuracy_name(accuracy));
   out.length += fonio_conv_problem_print(&one, key + out.length, KEY_BYTES - out.length);
   return out.length < KEY_BYTES && !strstr(key, "lstrided");
 }
@@ -166,7 +164,7 @@ static const conv_algorithm *forward_algorithm(const char *name) {
 
 static fonio_accuracy accuracy_of(const char *word) {
   for (fonio_accuracy i = FONIO_ACCURACY_STRICT; i <= FONIO_ACCURACY_FAST; i++)
-    if (strcmp(word, accuracy_words[i]) == 0) return i;
+    if (strcmp(word, conv_accuracy_name(i)) == 0) return i;
   return FONIO_ACCURACY_UNSET;
 }
 
