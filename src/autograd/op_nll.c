@@ -13,23 +13,43 @@ typedef struct lookup {
 
 /* ---- What it is asked of ---- */
 
-static fonio_status check_spatial(const fonio_tensor *input, const fonio_tensor *target) {
-  bool fits = target->ndim == input->ndim - 1;
-  for (int i = 2; fits && i < input->ndim; i++)
-    fits = input->shape[i] == target->shape[i - 1];
-  if (fits) return FONIO_OK;
-  if (input->ndim == 4 && target->ndim != 3)
-    return fail(FONIO_RUNTIME_ERROR,
-                "only batches of spatial targets supported (3D tensors) but got targets of dimension: %d",
-                target->ndim);
-  if (input->ndim == 4)
-    return fail(FONIO_RUNTIME_ERROR, "size mismatch (got input: %s , target: %s",
-                shape_to_text(input->ndim, input->shape).text, shape_to_text(target->ndim, target->shape).text);
+static fonio_status check_dtypes(const fonio_tensor *input, const fonio_tensor *target) {
+  if (target->dtype != FONIO_INT64 && target->dtype != FONIO_UINT8)
+    return fail(FONIO_RUNTIME_ERROR, "expected target dtype to be Long or Byte, but got %s",
+                fonio_dtype_scalar_name(target->dtype));
+  if (input->dtype != FONIO_FLOAT32 && input->dtype != FONIO_FLOAT64)
+    return fail(FONIO_NOT_IMPLEMENTED, "\"nll_loss_out_frame\" not implemented for '%s'",
+                fonio_dtype_scalar_name(input->dtype));
+  return FONIO_OK;
+}
+
+static fonio_status check_sizes(const fonio_tensor *input, const fonio_tensor *target) {
   int64_t expected[FONIO_MAX_DIMS] = {input->shape[0]};
   for (int i = 2; i < input->ndim; i++)
     expected[i - 1] = input->shape[i];
+  bool fits = target->ndim == input->ndim - 1;
+  for (int i = 0; fits && i < target->ndim; i++)
+    fits = expected[i] == target->shape[i];
+  if (fits) return FONIO_OK;
+  if (input->ndim == 4)
+    return fail(FONIO_RUNTIME_ERROR, "size mismatch (got input: %s , target: %s",
+                shape_to_text(input->ndim, input->shape).text, shape_to_text(target->ndim, target->shape).text);
   return fail(FONIO_RUNTIME_ERROR, "Expected target size %s, got %s", shape_to_text(input->ndim - 1, expected).text,
               shape_to_text(target->ndim, target->shape).text);
+}
+
+/* More than (batch, classes). PyTorch looks at dtypes before sizes for four dimensions, and after them for others. */
+static fonio_status check_spatial(const fonio_tensor *input, const fonio_tensor *target) {
+  bool image = input->ndim == 4;
+  if (image && target->ndim != 3)
+    return fail(FONIO_RUNTIME_ERROR,
+                "only batches of spatial targets supported (3D tensors) but got targets of dimension: %d",
+                target->ndim);
+  fonio_status status = image ? check_dtypes(input, target) : check_sizes(input, target);
+  if (status == FONIO_OK) status = image ? check_sizes(input, target) : check_dtypes(input, target);
+  if (status == FONIO_OK && target->dtype != FONIO_INT64)
+    return fail(FONIO_RUNTIME_ERROR, "expected scalar type Long but found Byte");
+  return status;
 }
 
 static fonio_status check_shapes(const fonio_tensor *input, const fonio_tensor *target) {
@@ -40,17 +60,10 @@ static fonio_status check_shapes(const fonio_tensor *input, const fonio_tensor *
   if (input->ndim > 1 && (target->ndim == 0 || input->shape[0] != target->shape[0]))
     return fail(FONIO_VALUE_ERROR, "Expected input batch_size (%lld) to match target batch_size (%lld).",
                 (long long)input->shape[0], target->ndim > 0 ? (long long)target->shape[0] : 1);
-  if (target->dtype != FONIO_INT64 && target->dtype != FONIO_UINT8)
-    return fail(FONIO_RUNTIME_ERROR, "expected target dtype to be Long or Byte, but got %s",
-                fonio_dtype_scalar_name(target->dtype));
-  if (input->dtype != FONIO_FLOAT32 && input->dtype != FONIO_FLOAT64)
-    return fail(FONIO_NOT_IMPLEMENTED, "\"nll_loss_out_frame\" not implemented for '%s'",
-                fonio_dtype_scalar_name(input->dtype));
-  if (input->ndim > 2 && target->dtype != FONIO_INT64)
-    return fail(FONIO_RUNTIME_ERROR, "expected scalar type Long but found Byte");
   if (input->ndim > 2) return check_spatial(input, target);
-  if (input->ndim == 1 ? target->ndim <= 1 : target->ndim == 1) return FONIO_OK;
-  return fail(FONIO_RUNTIME_ERROR, "0D or 1D target tensor expected, multi-target not supported");
+  if (target->ndim > 1 || target->ndim < input->ndim - 1)
+    return fail(FONIO_RUNTIME_ERROR, "0D or 1D target tensor expected, multi-target not supported");
+  return check_dtypes(input, target);
 }
 
 /* The targets as int64, contiguous, each a class or ignored; counts those that are not. */
