@@ -36,22 +36,17 @@ INLINE vec activate(fonio_activation kind, vec x, vec slope) {
   return x;
 }
 
-/* Columns that lie side by side, in the output, the residual and the slopes. `kind` comes as a constant. */
+/* Whole vectors of columns that lie side by side, in the output, the residual and the slopes. `kind` comes as a
+ * constant. */
 INLINE void finish_row(fonio_activation kind, int64_t columns, real *output, const real *residual, const real *slopes,
                        bool one_slope) {
   vec slope = kind == FONIO_PRELU && one_slope ? vec_set(*slopes) : vec_zero();
-  int64_t j = 0;
-  for (; j + LANES <= columns; j += LANES) {
+  for (int64_t j = 0; j < columns; j += LANES) {
     vec x = vec_load(output + j);
     if (residual) x += vec_load(residual + j);
     if (kind == FONIO_PRELU && !one_slope) slope = vec_load(slopes + j);
     vec_store(output + j, activate(kind, x, slope));
   }
-  if (j == columns) return;
-  vec x = vec_load_part(output + j, columns - j);
-  if (residual) x += vec_load_part(residual + j, columns - j);
-  if (kind == FONIO_PRELU && !one_slope) slope = vec_load_part(slopes + j, columns - j);
-  vec_store_part(output + j, activate(kind, x, slope), columns - j);
 }
 
 INLINE void finish_rows(fonio_activation kind, const kernel_finish *job, real *output, const real *residual) {
@@ -79,40 +74,48 @@ static void finish_dense(const kernel_finish *job, real *output, const real *res
   }
 }
 
-/* What does not lie side by side passes through here. */
+/* What does not lie side by side, or does not fill a vector, passes through here. */
 #define CHUNK (8 * LANES)
 
 static void gather(const real *from, int64_t stride, int64_t n, real *to) {
-  for (int64_t i = 0; i < n; i++)
-    to[i] = from[i * stride];
+  if (stride == 1 && n < LANES)
+    vec_store(to, vec_load_part(from, n));
+  else
+    for (int64_t i = 0; i < n; i++)
+      to[i] = from[i * stride];
 }
 
 static void scatter(const real *from, int64_t stride, int64_t n, real *to) {
-  for (int64_t i = 0; i < n; i++)
-    to[i * stride] = from[i];
+  if (stride == 1 && n < LANES)
+    vec_store_part(to, vec_load(from), n);
+  else
+    for (int64_t i = 0; i < n; i++)
+      to[i * stride] = from[i];
 }
 
-static void finish_apart(const kernel_finish *job, real *output, const real *residual) {
-  real values[CHUNK], rest[CHUNK], slopes[CHUNK];
+/* From column `first` on. What lies behind the last column in a chunk is computed with, but goes nowhere. */
+static void finish_apart(const kernel_finish *job, int64_t first, real *output, const real *residual) {
+  real values[CHUNK] = {0}, rest[CHUNK] = {0}, slopes[CHUNK] = {0};
   kernel_finish part = {job->activation, 1, 0, {0, 1}, job->slopes ? slopes : NULL, {0, 1}};
   for (int64_t i = 0; i < job->rows; i++)
-    for (int64_t j = 0; j < job->columns; j += CHUNK) {
+    for (int64_t j = first; j < job->columns; j += CHUNK) {
       int64_t at = i * job->strides[0] + j * job->strides[1];
-      part.columns = job->columns - j < CHUNK ? job->columns - j : CHUNK;
-      gather(output + at, job->strides[1], part.columns, values);
-      if (residual) gather(residual + at, job->strides[1], part.columns, rest);
+      int64_t n = job->columns - j < CHUNK ? job->columns - j : CHUNK;
+      gather(output + at, job->strides[1], n, values);
+      if (residual) gather(residual + at, job->strides[1], n, rest);
       if (job->slopes)
         gather((const real *)job->slopes + i * job->slope_strides[0] + j * job->slope_strides[1], job->slope_strides[1],
-               part.columns, slopes);
+               n, slopes);
+      part.columns = (n + LANES - 1) / LANES * LANES;
       finish_dense(&part, values, residual ? rest : NULL);
-      scatter(values, job->strides[1], part.columns, output + at);
+      scatter(values, job->strides[1], n, output + at);
     }
 }
 
 void NAME(finish)(const kernel_finish *job, void *output, const void *residual) {
+  kernel_finish whole = *job;
   bool slopes_dense = job->slope_strides[1] == 0 || job->slope_strides[1] == 1;
-  if (job->strides[1] == 1 && slopes_dense)
-    finish_dense(job, output, residual);
-  else
-    finish_apart(job, output, residual);
+  whole.columns = job->strides[1] == 1 && slopes_dense ? job->columns - job->columns % LANES : 0;
+  if (whole.columns > 0) finish_dense(&whole, output, residual);
+  if (whole.columns < job->columns) finish_apart(job, whole.columns, output, residual);
 }

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-SMALL = 1 << 20
+SMALL = 1_000_000  # bytes, stripped
 
 
 def run(*command):
