@@ -3,9 +3,11 @@
  * buffer, no padded copy. Serves every problem.
  *
  * The loops, outermost first, after Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008):
- *   block of output channels x part of the sum: weights that stay in the second-level cache
+ *   part of the sum
  *     panel of pixels: packed, stays in the first-level cache
- *       tile_rows output channels: one tile in registers */
+ *       tile_rows output channels: one tile in registers
+ * Weights that would not stay in the second-level cache from one panel to the next are many enough for a piece of work
+ * to be one panel; so there is no loop over blocks of output channels, which would pack each panel several times. */
 #include <string.h>
 
 #include "base/cpu.h"
@@ -52,9 +54,7 @@ static void prepare(fonio_conv_plan *plan) {
   int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), terms = terms_of_sum(plan);
   conv_blocks *b = &plan->blocks;
   b->panel = plan->kernels->lanes * plan->kernels->tile_vectors;
-  b->terms = conv_min(terms, most_terms(plan));
-  int64_t rows = plan->kernels->tile_rows;
-  b->channels = conv_max(rows, cpu_cache_sizes()->l2_bytes / 2 / (b->terms * bytes) / rows * rows);
+  b->terms = conv_ceil_div(terms, conv_ceil_div(terms, most_terms(plan)));
   int64_t per_panel = b->panel * terms * plan->geometry.out_channels;
   int64_t pixels = b->panel * conv_max(1, PIECE_PRODUCTS / per_panel);
   int64_t even = conv_ceil_div(pixels_of_image(plan), conv_ceil_div(pixels_of_image(plan), pixels));
@@ -62,8 +62,8 @@ static void prepare(fonio_conv_plan *plan) {
   plan->packed_bytes = plan->problem.groups * plan->geometry.out_channels * terms * bytes;
   /* The panel, the vector that packing may write behind it, and one tile for outputs that cannot be written in place.
    */
-  plan->workspace_bytes =
-      conv_round_up((b->terms * b->panel + plan->kernels->lanes) * bytes, 64) + rows * b->panel * bytes;
+  plan->workspace_bytes = conv_round_up((b->terms * b->panel + plan->kernels->lanes) * bytes, 64) +
+                          plan->kernels->tile_rows * b->panel * bytes;
 }
 
 static bool pack_group(const fonio_conv_plan *plan, const void *weight, void *packed) {
@@ -128,16 +128,37 @@ static void run_tile_beside(const panel_work *w, kernel_tile tile, const void *w
     move_row(w, output + m * channel_bytes, w->scratch + m * row_bytes, true);
 }
 
-/* One panel of pixels times a block of output channels, tile by tile. */
-static void run_panel(const panel_work *w, int64_t channel, int64_t end) {
+/* Where the panel that follows begins, under the first term of the part. NULL: it need not be fetched ahead, as the
+ * neighbouring taps of larger kernels bring it near. */
+static const char *panel_ahead(const panel_work *w) {
+  const kernel_conv *g = &w->plan->geometry;
+  int64_t pixel = w->part.first_pixel + w->width, row = pixel / g->out_width, column = pixel % g->out_width;
+  if (g->kernel_height * g->kernel_width > 1 || g->input_strides[2] != 1 || row >= g->out_height) return NULL;
+  return w->input + w->bytes * (w->part.first_term * g->input_strides[0] + row * g->stride[0] * g->input_strides[1] +
+                                column * g->stride[1]);
+}
+
+/* Some terms of it, while a tile is summed. */
+static void fetch_ahead(const panel_work *w, const char *ahead, int64_t from, int64_t terms) {
+  const kernel_conv *g = &w->plan->geometry;
+  for (int64_t term = from; term < conv_min(from + terms, w->part.terms); term++)
+    for (int64_t at = 0; at < w->width * g->stride[1]; at += 64 / w->bytes)
+      __builtin_prefetch(ahead + w->bytes * (term * g->input_strides[0] + at), 0, 2);
+}
+
+/* One panel of pixels times all output channels, tile by tile. */
+static void run_panel(const panel_work *w) {
   const fonio_conv_plan *plan = w->plan;
   const kernel_table *k = plan->kernels;
   const kernel_tile *tiles = k->tiles + w->width / k->lanes - 1;
   bool in_place = w->flat && w->width == w->part.pixels, accumulate = w->part.first_term > 0;
   int64_t channel_bytes = w->bytes * plan->geometry.output_strides[0], bias_stride = plan->problem.bias_stride;
   double biases[16]; /* the kernel reads the biases of a tile side by side */
-  for (int64_t rows; channel < end; channel += rows) {
+  const char *ahead = panel_ahead(w);
+  int64_t end = plan->geometry.out_channels, share = conv_ceil_div(w->part.terms, conv_ceil_div(end, k->tile_rows));
+  for (int64_t channel = 0, rows; channel < end; channel += rows) {
     rows = conv_min(k->tile_rows, end - channel);
+    if (ahead) fetch_ahead(w, ahead, channel / k->tile_rows * share, share);
     kernel_tile tile = tiles[(rows - 1) * k->tile_vectors];
     const char *weights = w->weights + w->bytes * (channel * w->terms + w->part.first_term * rows);
     const void *bias = w->last && w->bias ? w->bias + w->bytes * channel * bias_stride : NULL;
@@ -162,16 +183,16 @@ static kernel_pixels panel_at(const panel_work *w, int64_t i) {
   return (kernel_pixels){from, to - from, w->part.first_term, w->part.terms};
 }
 
-/* All panels of a piece, for one block of output channels and one part of the sum. */
-static void run_block(panel_work *w, int64_t channel, int64_t end) {
+/* All panels of a piece, for one part of the sum. */
+static void run_part(panel_work *w) {
   const kernel_table *k = w->plan->kernels;
   for (int64_t i = 0; i < w->panels; i++) {
     w->part = panel_at(w, i);
     w->width = conv_round_up(w->part.pixels, k->lanes);
     k->pack_pixels(&w->plan->geometry, &w->part, w->input, w->width, w->panel);
-    run_panel(w, channel, end);
+    run_panel(w);
     if (w->last)
-      conv_finish_pixels(w->run, w->image, w->first_channel + channel, end - channel, w->part.first_pixel,
+      conv_finish_pixels(w->run, w->image, w->first_channel, w->plan->geometry.out_channels, w->part.first_pixel,
                          w->part.pixels);
   }
 }
@@ -203,13 +224,12 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
       .flat = g->output_strides[2] == 1 && (g->output_strides[1] == g->out_width || g->out_height == 1),
   };
   w.panels = conv_ceil_div(w.end_pixel - w.first_pixel, b->panel);
-  for (int64_t channel = 0; channel < plan->geometry.out_channels; channel += b->channels)
-    for (int64_t term = 0; term < terms; term += b->terms) {
-      w.part.first_term = term;
-      w.part.terms = conv_min(b->terms, terms - term);
-      w.last = term + w.part.terms == terms;
-      run_block(&w, channel, conv_min(channel + b->channels, g->out_channels));
-    }
+  for (int64_t term = 0; term < terms; term += b->terms) {
+    w.part.first_term = term;
+    w.part.terms = conv_min(b->terms, terms - term);
+    w.last = term + w.part.terms == terms;
+    run_part(&w);
+  }
 }
 
 const conv_algorithm conv_packed_forward = {
