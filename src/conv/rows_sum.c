@@ -1,4 +1,5 @@
 /* The sum of "rows" for one block of pixels, whose channels lie side by side. */
+#include "base/cpu.h"
 #include "conv/rows.h"
 
 /* Few channels: the taps of a row of the kernel lie side by side in the image, too, so that a pixel away from the edges
@@ -80,6 +81,11 @@ static bool look_up(const rows_work *w, int64_t tile, const void **pointers) {
   return nothing;
 }
 
+/* Whether the weights are so many that a panel of them is worth fetching ahead. */
+static bool come_from_afar(const rows_work *w) {
+  return w->n.terms * w->n.out_channels * w->bytes > 4 * cpu_cache_sizes()->l2_bytes;
+}
+
 /* All tiles of the block times one panel of output channels. */
 static void run_panel(const rows_work *w, int64_t channel, int64_t columns, bool last) {
   const fonio_conv_plan *plan = w->plan;
@@ -99,6 +105,7 @@ static void run_panel(const rows_work *w, int64_t channel, int64_t columns, bool
       .bias = last && w->bias ? biases : NULL,
       .accumulate = term > 0,
   };
+  int64_t ahead = come_from_afar(w) ? columns * w->n.terms : 0; /* to the next panel */
   for (int64_t tile = 0; tile < tiles_of(w); tile++) {
     int64_t from = tile_start(w, tile), count = tile_start(w, tile + 1) - from;
     job.rows = w->pointers + tile * w->taps * k->rows_tile_rows;
@@ -106,6 +113,7 @@ static void run_panel(const rows_work *w, int64_t channel, int64_t columns, bool
     job.segments = nothing ? 0 : join ? g->kernel_height : w->taps;
     job.terms = join ? g->kernel_width * g->in_channels : w->channels;
     if (nothing && job.accumulate && !job.bias) continue;
+    job.ahead = tile == 0 ? ahead : 0;
     k->rows_tiles[(count - 1) * k->rows_tile_vectors + vectors - 1](&job, c + w->bytes * from * job.c_stride);
   }
 }

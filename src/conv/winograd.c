@@ -288,9 +288,10 @@ static void multiply_panel(const winograd_work *w, const char *v, const char *u,
   const kernel_table *k = w->plan->kernels;
   int64_t vectors = conv_ceil_div(columns, k->lanes), blocks = conv_ceil_div(w->tiles, k->rows_tile_rows);
   const void *rows[16];
-  kernel_rows job = {1, terms, rows, u, w->numbers.out_pitch, k->lanes, NULL, first > 0};
+  kernel_rows job = {1, terms, rows, u, w->numbers.out_pitch, k->lanes, NULL, first > 0, 0};
   for (int64_t block = 0, tile = 0; block < blocks; block++) {
     int64_t count = (w->tiles - tile + blocks - block - 1) / (blocks - block); /* blocks of nearly the same size */
+    job.ahead = block == 0 ? terms * columns : 0;                              /* to the next panel */
     for (int64_t i = 0; i < count; i++)
       rows[i] = v + w->bytes * ((tile + i) * w->numbers.in_pitch + first);
     k->rows_tiles[(count - 1) * k->rows_tile_vectors + vectors - 1](&job, m + w->bytes * tile * w->numbers.out_pitch);

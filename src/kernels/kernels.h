@@ -62,6 +62,7 @@ typedef struct kernel_rows {
   int64_t last;            /* how many lanes of the last vector c has */
   const void *bias;        /* one number a column, added at the end; or NULL */
   bool accumulate;         /* the sum goes on from what c holds */
+  int64_t ahead;           /* from b to what is fetched meanwhile into a nearer cache, as much as b has; 0: nothing */
 } kernel_rows;
 typedef void (*kernel_rows_tile)(const kernel_rows *job, void *c);
 

@@ -3,6 +3,9 @@
  * columns are output channels. */
 #include "kernels/families.h"
 
+/* Vectors in a cache line. */
+enum { LINE_VECTORS = 64 / (LANES * REAL_BYTES) };
+
 /* Inlined with constant `rows` and `vectors`, so that the sums and the row pointers live in registers. All of c's
  * vectors are whole. */
 INLINE void rows_tile(int rows, int vectors, const kernel_rows *job, real *restrict c) {
@@ -20,6 +23,9 @@ INLINE void rows_tile(int rows, int vectors, const kernel_rows *job, real *restr
       a[m] = job->rows[segment * ROWS_TILE_ROWS + m];
     for (int64_t term = 0; term < job->terms; term++, b += vectors * LANES) {
       vec columns[ROWS_TILE_VECTORS];
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; v += LINE_VECTORS)
+        __builtin_prefetch(b + job->ahead + v * LANES, 0, 2);
 #pragma GCC unroll 4
       for (int v = 0; v < vectors; v++)
         columns[v] = vec_load(b + v * LANES);
