@@ -178,8 +178,8 @@ typedef struct core_plan {
 /* The plan of the key, with one more user; NULL if there is none. */
 core_plan *core_plan_find(const core_key *key);
 
-/* Makes the plan of a problem and keeps it under the key. NULL with an exception. */
-core_plan *core_plan_make(const core_key *key, const fonio_conv_problem *problem, fonio_conv_direction direction);
+/* Makes the plan of a problem and keeps it under the key; `options` but for their size. NULL with an exception. */
+core_plan *core_plan_make(const core_key *key, const fonio_conv_problem *problem, fonio_conv_plan_options options);
 
 void core_plan_drop(core_plan *plan);
 
@@ -192,6 +192,7 @@ PyObject *core_clear_plans(PyObject *module, PyObject *unused);
 /* keep(): a capsule for one weight of a layer in the orders in which algorithms read it. The layer is to take a new one
  * when the weight changes. */
 PyObject *core_keep(PyObject *module, PyObject *unused);
+PyObject *core_kept_count(PyObject *module, PyObject *object);
 bool core_is_kept(PyObject *object);
 
 /* The weight as the plan reads it, packed in the first call; NULL where it cannot be kept. It lives as long as the

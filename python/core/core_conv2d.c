@@ -130,6 +130,7 @@ static void make_key(const forward *call, core_key *key) {
   core_key_add_array(key, call->has_out ? &call->out : NULL);
   core_key_add_array(key, call->activation == FONIO_PRELU ? &call->prelu : NULL);
   core_key_add(key, call->activation);
+  core_key_add(key, call->kept != NULL);
   core_key_add(key, core_array_keeps_layout(&call->input));
   int64_t slope;
   memcpy(&slope, &call->slope, sizeof slope);
@@ -196,7 +197,8 @@ static bool has_key(const forward *call) {
   return few && call->prelu.ndim <= 4 && call->geometry.padding_kind >= 0 && call->geometry.mode_kind >= 0;
 }
 
-/* A problem that is refused is never kept: a key is found for those only that were checked before. */
+/* A problem that is refused is never kept: a key is found for those only that were checked before. Where nothing is
+ * kept of the weight, each call packs it, and the choice of the algorithm counts that. */
 static core_plan *plan_of(const forward *call) {
   core_key key = {0};
   if (has_key(call)) {
@@ -205,7 +207,8 @@ static core_plan *plan_of(const forward *call) {
     if (found) return found;
   }
   fonio_conv_problem problem;
-  return make_problem(call, &problem) ? core_plan_make(&key, &problem, FONIO_CONV_FORWARD) : NULL;
+  if (!make_problem(call, &problem)) return NULL;
+  return core_plan_make(&key, &problem, (fonio_conv_plan_options){.weight_changes = !call->kept});
 }
 
 /* ---- Running ---- */

@@ -64,6 +64,8 @@ static const char layer_conv2d_doc[] =
 static const char keep_doc[] =
     "keep($module, /)\n--\n\nA place for one weight of a layer in the orders in which algorithms read it.";
 
+static const char kept_count_doc[] = "kept_count($module, kept, /)\n--\n\nHow many orders are in a place from keep().";
+
 static const char explain_doc[] = "explain($module, input, weight=None, bias=None, stride=1, padding=0, dilation=1, "
                                   "groups=1, *, padding_mode='zeros',\n"
                                   "        activation=None, out=None)\n--\n\n"

@@ -118,7 +118,8 @@ static core_plan *plan_of(const backward *call, fonio_conv_direction direction) 
     if (found) return found;
   }
   fonio_conv_problem problem;
-  return make_problem(call, &problem) ? core_plan_make(&key, &problem, direction) : NULL;
+  if (!make_problem(call, &problem)) return NULL;
+  return core_plan_make(&key, &problem, (fonio_conv_plan_options){.direction = direction});
 }
 
 /* ---- Running ---- */

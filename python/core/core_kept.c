@@ -9,8 +9,7 @@ enum { ORDERS = 4 };
 /* What an order depends on, beside the values. */
 typedef struct order_key {
   const char *algorithm;
-  fonio_dtype dtype;
-  int64_t numbers[9]; /* channels, kernel, groups, strides */
+  int64_t numbers[10]; /* dtype, channels, kernel, groups, strides */
 } order_key;
 
 typedef struct order {
@@ -28,26 +27,20 @@ static const char capsule_name[] = "fonio._core.kept";
 static order_key key_of(const fonio_conv_plan *plan) {
   const fonio_conv_problem *problem = fonio_conv_plan_problem(plan);
   const int64_t *strides = problem->weight_strides;
-  order_key key;
-  memset(&key, 0, sizeof key); /* padding, too: keys are compared as bytes */
-  key.algorithm = fonio_conv_plan_algorithm(plan);
-  key.dtype = problem->dtype;
-  const int64_t numbers[9] = {problem->out_channels,
-                              problem->in_channels,
-                              problem->kernel_height,
-                              problem->kernel_width,
-                              problem->groups,
-                              strides[0],
-                              strides[1],
-                              strides[2],
-                              strides[3]};
-  memcpy(key.numbers, numbers, sizeof numbers);
-  return key;
+  return (order_key){
+      .algorithm = fonio_conv_plan_algorithm(plan),
+      .numbers = {problem->dtype, problem->out_channels, problem->in_channels, problem->kernel_height,
+                  problem->kernel_width, problem->groups, strides[0], strides[1], strides[2], strides[3]},
+  };
+}
+
+static bool same(const order_key *a, const order_key *b) {
+  return a->algorithm == b->algorithm && memcmp(a->numbers, b->numbers, sizeof a->numbers) == 0;
 }
 
 static const fonio_conv_packed *find(const kept_weight *kept, const order_key *key) {
   for (int i = 0; i < kept->count; i++)
-    if (memcmp(&kept->orders[i].key, key, sizeof *key) == 0) return kept->orders[i].packed;
+    if (same(&kept->orders[i].key, key)) return kept->orders[i].packed;
   return NULL;
 }
 
@@ -94,4 +87,10 @@ PyObject *core_keep(PyObject *module, PyObject *unused) {
   PyObject *capsule = PyCapsule_New(kept, capsule_name, drop);
   if (!capsule) fonio_memory_give(kept);
   return capsule;
+}
+
+PyObject *core_kept_count(PyObject *module, PyObject *object) {
+  (void)module;
+  kept_weight *kept = PyCapsule_GetPointer(object, capsule_name);
+  return kept ? PyLong_FromLong(kept->count) : NULL;
 }

@@ -17,7 +17,7 @@ static fonio_conv2d *layer_of(PyObject *object) {
 static void layer_dealloc(PyObject *self) {
   PyTypeObject *type = Py_TYPE(self);
   if (layer_of(self)) fonio_module_release(&layer_of(self)->base);
-  freefunc give = (freefunc)PyType_GetSlot(type, Py_tp_free);
+  freefunc give = (freefunc)(uintptr_t)PyType_GetSlot(type, Py_tp_free);
   give(self);
   Py_DECREF((PyObject *)type);
 }
@@ -117,7 +117,7 @@ static PyGetSetDef properties[] = {
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_dealloc, layer_dealloc},
+    {Py_tp_dealloc, (void *)(uintptr_t)layer_dealloc},
     {Py_tp_methods, methods},
     {Py_tp_getset, properties},
     {0, NULL},

@@ -73,6 +73,7 @@ static PyMethodDef functions[] = {
      conv2d_backward_doc},
     {"layer_conv2d", (PyCFunction)(void (*)(void))core_layer_conv2d, METH_FASTCALL, layer_conv2d_doc},
     {"keep", core_keep, METH_NOARGS, keep_doc},
+    {"kept_count", core_kept_count, METH_O, kept_count_doc},
     {"explain", (PyCFunction)(void (*)(void))core_explain, METH_FASTCALL | METH_KEYWORDS, explain_doc},
     {"plan_count", core_plan_count, METH_NOARGS, plan_count_doc},
     {"clear_plans", core_clear_plans, METH_NOARGS, clear_plans_doc},

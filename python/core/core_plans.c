@@ -82,8 +82,8 @@ core_plan *core_plan_find(const core_key *key) {
   return found ? use(found) : NULL;
 }
 
-core_plan *core_plan_make(const core_key *key, const fonio_conv_problem *problem, fonio_conv_direction direction) {
-  fonio_conv_plan_options options = {.struct_bytes = sizeof options, .direction = direction};
+core_plan *core_plan_make(const core_key *key, const fonio_conv_problem *problem, fonio_conv_plan_options options) {
+  options.struct_bytes = sizeof options;
   fonio_conv_plan *made = fonio_conv_plan_new(problem, &options);
   if (!made) return core_raise(), NULL;
   core_plan *plan = fonio_memory_take(sizeof *plan);

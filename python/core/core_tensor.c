@@ -60,7 +60,7 @@ PyObject *core_set_tensor_class(PyObject *module, PyObject *type) {
 static void tensor_dealloc(PyObject *self) {
   PyTypeObject *type = Py_TYPE(self);
   fonio_tensor_release(core_tensor_of(self));
-  freefunc give = (freefunc)PyType_GetSlot(type, Py_tp_free);
+  freefunc give = (freefunc)(uintptr_t)PyType_GetSlot(type, Py_tp_free);
   give(self);
   Py_DECREF((PyObject *)type);
 }
@@ -204,8 +204,12 @@ static void release_buffer(PyObject *self, Py_buffer *view) {
 /* ---- The type ---- */
 
 static PyType_Slot slots[] = {
-    {Py_tp_dealloc, tensor_dealloc}, {Py_tp_methods, core_tensor_methods},  {Py_tp_getset, core_tensor_properties},
-    {Py_bf_getbuffer, get_buffer},   {Py_bf_releasebuffer, release_buffer}, {0, NULL},
+    {Py_tp_dealloc, (void *)(uintptr_t)tensor_dealloc},
+    {Py_tp_methods, core_tensor_methods},
+    {Py_tp_getset, core_tensor_properties},
+    {Py_bf_getbuffer, (void *)(uintptr_t)get_buffer},
+    {Py_bf_releasebuffer, (void *)(uintptr_t)release_buffer},
+    {0, NULL},
 };
 
 static PyType_Spec spec = {

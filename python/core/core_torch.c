@@ -46,22 +46,7 @@ static PyObject *resolve_negative(PyObject *object) {
 }
 
 /* DLPack may give any stride to a dimension of one element, and torch does, but goes by the true ones where it decides
- * on the layout of a result. Where the other dimensions tell the layout, they tell that stride, too: */
-static void complete_strides(core_array *array) {
-  const int64_t *shape = array->shape;
-  int64_t *strides = array->strides;
-  int widest = shape[3] > 1 ? 3 : 2;
-  static const int contiguous[4] = {3, 2, 1, 0}, channels_last[4] = {1, 3, 2, 0};
-  const int *order = strides[1] < strides[widest] ? channels_last : contiguous;
-  int64_t next = 1;
-  for (int i = 0; i < 4; i++) {
-    int dim = order[i];
-    if (shape[dim] == 1) strides[dim] = next;
-    next = strides[dim] * shape[dim];
-  }
-}
-
-/* otherwise torch is asked. */
+ * on the layout of a result: torch is asked. */
 static bool ask_for_strides(core_array *array) {
   static PyObject *stride;
   PyObject *strides = PyObject_CallMethodObjArgs(array->object, name_of(&stride, "stride"), NULL);
@@ -71,13 +56,25 @@ static bool ask_for_strides(core_array *array) {
   return !PyErr_Occurred();
 }
 
+/* Where channels do not lie next to each other, no stride of a dimension of one element makes torch see channels_last:
+ * one without gaps then does. */
+static void complete_strides(core_array *array) {
+  int64_t next = 1;
+  for (int i = 3; i >= 0; i--) {
+    if (array->shape[i] == 1) array->strides[i] = next;
+    next = array->strides[i] * array->shape[i];
+  }
+}
+
 static bool read_true_strides(core_array *array) {
   bool one = false;
-  const int64_t *shape = array->shape;
+  const int64_t *shape = array->shape, *strides = array->strides;
   for (int i = 0; i < array->ndim; i++)
     one |= shape[i] == 1;
   if (!one || array->ndim < 3) return true;
-  if (array->ndim > 4 || array->ndim == 3 || shape[1] < 2 || shape[2] * shape[3] < 2) return ask_for_strides(array);
+  if (array->ndim > 4 || array->ndim == 3 || shape[1] < 2 || shape[2] * shape[3] < 2 ||
+      strides[1] < strides[shape[3] > 1 ? 3 : 2])
+    return ask_for_strides(array);
   complete_strides(array);
   return true;
 }

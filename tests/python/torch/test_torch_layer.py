@@ -238,6 +238,14 @@ def test_kept_in_eval_and_without_gradients_only():
     assert "_kept" not in layer.state_dict() and list(layer.state_dict()) == ["weight", "bias"]
 
 
+@torch.no_grad()
+def test_packed_once_for_all_calls():
+    layer = fonio.torch.Conv2d(32, 32, 3, padding=1)
+    for batch in (1, 1, 3, 2):
+        layer(torch.randn(batch, 32, 28, 28))
+    assert fonio._core.kept_count(layer._kept.order) == 1
+
+
 def test_kept_for_every_size_and_inference_mode():
     layer = fonio.torch.Conv2d(16, 16, 3, padding=1).eval()
     with torch.inference_mode():
