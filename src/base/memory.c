@@ -1,5 +1,6 @@
 #include "base/memory.h"
 
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,8 +12,77 @@
  * fault for each page, and each miss of the TLB a walk. */
 #define HUGE_PAGE ((size_t)2 << 20)
 
-static void *default_allocate(size_t alignment, size_t bytes, void *user) {
-  (void)user;
+/* ---- Large blocks that were given back, for who takes next: the system clears each page of a new one when it is first
+ * used, which took a training step longer than its arithmetic. AddressSanitizer is to see every block given back. */
+enum { MOST_KEPT = 64, LEAST_BYTES = 1 << 16, MOST_BYTES = 1 << 26 };
+#ifdef __SANITIZE_ADDRESS__
+static const bool keeps = false;
+#else
+static const bool keeps = true;
+#endif
+
+static struct {
+  atomic_flag taken; /* for a moment only: who finds it so does without, as after a fork in such a moment */
+  int count;
+  size_t bytes;
+  struct kept_block {
+    void *pointer;
+    size_t bytes;
+  } blocks[MOST_KEPT]; /* in the order in which they came */
+} kept = {.taken = ATOMIC_FLAG_INIT};
+
+static bool take_kept(void) {
+  return keeps && !atomic_flag_test_and_set_explicit(&kept.taken, memory_order_acquire);
+}
+
+static void give_kept(void) {
+  atomic_flag_clear_explicit(&kept.taken, memory_order_release);
+}
+
+static void *remove_kept(int place) {
+  void *pointer = kept.blocks[place].pointer;
+  kept.bytes -= kept.blocks[place].bytes;
+  kept.count--;
+  memmove(&kept.blocks[place], &kept.blocks[place + 1], (size_t)(kept.count - place) * sizeof *kept.blocks);
+  return pointer;
+}
+
+/* The smallest one that is large enough, and not twice so; or NULL. */
+static void *find_kept(size_t bytes) {
+  int best = -1;
+  if (bytes < LEAST_BYTES || !take_kept()) return NULL;
+  for (int i = 0; i < kept.count; i++) {
+    size_t here = kept.blocks[i].bytes;
+    if (here >= bytes && here / 2 < bytes && (best < 0 || here < kept.blocks[best].bytes)) best = i;
+  }
+  void *pointer = best < 0 ? NULL : remove_kept(best);
+  give_kept();
+  return pointer;
+}
+
+/* In place of those that nobody has asked for longest. */
+static bool keep(void *pointer) {
+  size_t bytes = malloc_usable_size(pointer);
+  if (bytes < LEAST_BYTES || bytes > MOST_BYTES || !take_kept()) return false;
+  while (kept.count == MOST_KEPT || kept.bytes + bytes > MOST_BYTES)
+    free(remove_kept(0));
+  kept.blocks[kept.count++] = (struct kept_block){pointer, bytes};
+  kept.bytes += bytes;
+  give_kept();
+  return true;
+}
+
+/* Also when the library is unloaded. */
+__attribute__((destructor)) static void keep_none(void) {
+  if (!take_kept()) return;
+  while (kept.count)
+    free(remove_kept(kept.count - 1));
+  give_kept();
+}
+
+/* ---- Allocators ---- */
+
+static void *new_block(size_t alignment, size_t bytes) {
   void *pointer = NULL;
   bool large = bytes >= 2 * HUGE_PAGE;
   if (posix_memalign(&pointer, large ? HUGE_PAGE : alignment, bytes)) return NULL;
@@ -22,9 +92,18 @@ static void *default_allocate(size_t alignment, size_t bytes, void *user) {
   return pointer;
 }
 
+static void *default_allocate(size_t alignment, size_t bytes, void *user) {
+  (void)user;
+  void *pointer = find_kept(bytes);
+  if (!pointer) pointer = new_block(alignment, bytes);
+  if (pointer) return pointer;
+  keep_none();
+  return new_block(alignment, bytes);
+}
+
 static void default_release(void *pointer, void *user) {
   (void)user;
-  free(pointer);
+  if (!keep(pointer)) free(pointer);
 }
 
 static const fonio_allocator default_allocator = {default_allocate, default_release, NULL};
@@ -38,6 +117,7 @@ fonio_status fonio_set_allocator(const fonio_allocator *chosen) {
                 (long long)atomic_load(&live_allocations));
   if (chosen && (!chosen->allocate || !chosen->release))
     return fail(FONIO_VALUE_ERROR, "an allocator needs both an allocate and a release function");
+  keep_none();
   allocator = chosen ? *chosen : default_allocator;
   return FONIO_OK;
 }
