@@ -124,13 +124,27 @@ static int64_t count_of(const pool_window *w, const int64_t first[2], pool_span 
   return sizes[0] * sizes[1];
 }
 
+/* The windows of a row that lie in the image from left to right. */
+static pool_span inner_of(const pool_window *w) {
+  int64_t before = w->padding[1], last = w->in[1] + before - (w->kernel[1] - 1) * w->dilation[1] - 1;
+  pool_span inner = {(before + w->stride[1] - 1) / w->stride[1], last < 0 ? 0 : last / w->stride[1] + 1};
+  if (inner.end > w->out[1]) inner.end = w->out[1];
+  return inner;
+}
+
 #define REAL float
+#define PLACE int32_t
+#define SPREAD(from, s) {(from)[0], (from)[s], (from)[2 * (s)], (from)[3 * (s)]}
 #define NAMED(name) name##_f32
 #include "tensor/pool.inc"
 #undef REAL
+#undef PLACE
+#undef SPREAD
 #undef NAMED
 
 #define REAL double
+#define PLACE int64_t
+#define SPREAD(from, s) {(from)[0], (from)[s]}
 #define NAMED(name) name##_f64
 #include "tensor/pool.inc"
 
@@ -168,16 +182,19 @@ static fonio_tensor *empty_planes(const fonio_tensor *like, fonio_dtype dtype, c
 
 fonio_status pool_max(const pool_window *window, const fonio_tensor *image, fonio_tensor **values,
                       fonio_tensor **places) {
+  bool f32 = image->dtype == FONIO_FLOAT32;
   *places = NULL;
+  if (f32 && window->in[0] > INT32_MAX / window->in[1])
+    return fail(FONIO_NOT_IMPLEMENTED, "max_pool2d of more than 2^31 - 1 pixels is not implemented");
   *values = empty_planes(image, image->dtype, window->out);
-  if (*values) *places = empty_planes(image, FONIO_INT64, window->out);
+  if (*values) *places = empty_planes(image, f32 ? FONIO_INT32 : FONIO_INT64, window->out);
   if (!*places) {
     fonio_tensor_release(*values);
     return fonio_last_status();
   }
   for (int64_t i = 0; i < planes_of(image); i++) {
     plane from = plane_of(image, i), to = plane_of(*values, i), at = plane_of(*places, i);
-    if (image->dtype == FONIO_FLOAT32)
+    if (f32)
       max_plane_f32(window, from.data, from.strides, to.data, at.data, to.strides);
     else
       max_plane_f64(window, from.data, from.strides, to.data, at.data, to.strides);

@@ -15,7 +15,7 @@ typedef struct pool_window {
 fonio_status pool_resolve(pool_window *window, const fonio_tensor *image, bool ceil_mode);
 
 /* New tensors of the result's shape and torch's layout: the largest values, and the places in their planes where they
- * were found (int64). */
+ * were found (integers as large as a value). */
 fonio_status pool_max(const pool_window *window, const fonio_tensor *image, fonio_tensor **values,
                       fonio_tensor **places);
 
