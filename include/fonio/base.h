@@ -107,7 +107,10 @@ typedef void (*fonio_log_handler)(const char *line, void *user);
  * nothing. Takes effect for the next run of any thread. */
 FONIO_API void fonio_set_log_handler(fonio_log_handler handler, void *user);
 
-/* ---- Memory ---- */
+/* ---- Memory ----
+ *
+ * Without an allocator of the host's, large blocks that are given back (64 KiB to 64 MiB) are kept for whoever takes
+ * the next one: 64 MiB in all at the most, of which no count knows. fonio_set_allocator gives them to the system. */
 
 /* A host's own memory functions. `allocate` returns `bytes` bytes aligned to `alignment` (a power of two), or NULL. */
 typedef struct fonio_allocator {

@@ -134,7 +134,8 @@ static pool_span inner_of(const pool_window *w) {
 
 #define REAL float
 #define PLACE int32_t
-#define SPREAD(from, s) {(from)[0], (from)[s], (from)[2 * (s)], (from)[3 * (s)]}
+#define SPREAD(from, s)                                                                                                \
+  { (from)[0], (from)[s], (from)[2 * (s)], (from)[3 * (s)] }
 #define NAMED(name) name##_f32
 #include "tensor/pool.inc"
 #undef REAL
@@ -144,7 +145,8 @@ static pool_span inner_of(const pool_window *w) {
 
 #define REAL double
 #define PLACE int64_t
-#define SPREAD(from, s) {(from)[0], (from)[s]}
+#define SPREAD(from, s)                                                                                                \
+  { (from)[0], (from)[s] }
 #define NAMED(name) name##_f64
 #include "tensor/pool.inc"
 

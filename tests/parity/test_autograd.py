@@ -79,7 +79,7 @@ class Program:
         self.rng = rng
         self.lines = []
         self.twins = []
-        self.was_written_to = self.has_convolved = self.has_gradients = False
+        self.was_written_to = self.has_convolved = self.has_padded = self.has_gradients = False
         for _ in range(rng.randint(1, 4)):
             self.add(Twin.leaf(rng), "leaf")
 
@@ -250,6 +250,7 @@ def convolution(program):
         check(lib.tensor_set_requires_grad(twin.fonio.handle, twin.torch.requires_grad))
         program.add(twin, "leaf")
     program.has_convolved = True
+    program.has_padded = program.has_padded or mode != "zeros"
 
     def in_torch():
         if mode == "zeros":
@@ -307,8 +308,8 @@ def ask(program):
     how = {"retain_graph": retain_graph, "create_graph": create_graph, "allow_unused": allow_unused}
     wanted = outcome(lambda: list(torch.autograd.grad(y.torch, [x.torch for _, x in inputs], gradient, **how)))
     made = outcome(lambda: fonio_c.grad(y.fonio, [x.fonio for _, x in inputs], given, **how))
-    if not compare_failures(program, made, wanted) or isinstance(made, tuple):
-        return isinstance(made, list)
+    if not compare_failures(program, made, wanted):
+        return False
     for one, other in zip(made, wanted):
         assert (one is None) == (other is None), program
         # torch's convolutions give their gradients the format of the output, Fonio's that of the array.
@@ -332,6 +333,9 @@ def compare_failures(program, made, wanted):
     # Nor are the steps inside of a gradient the same ones, of which that of a gradient's gradient saves some.
     modified = [failure is not None and "modified by an inplace" in failure[1] for failure in failures]
     if (program.has_convolved or program.has_gradients) and any(modified):
+        return False
+    # The padding of torch's has a gradient of its own, which the way back of a gradient may find freed.
+    if program.has_padded and program.has_gradients and failures[1] and "a second time" in failures[1][1]:
         return False
     assert failures[0] == failures[1], (failures, program)
     return failures == [None, None]

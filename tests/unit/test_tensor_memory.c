@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <cmocka.h>
+#include <pthread.h>
 
 #include "tensor/tensor.h"
 #include "tensors.h"
@@ -249,6 +250,58 @@ static void dictionary_stays_whole(void **state) {
   fonio_tensor_release(tensor);
 }
 
+/* ---- Large blocks that are given back ---- */
+
+static void large_blocks_serve_again(void **state) {
+  (void)state;
+  void *first = fonio_memory_take(1 << 20);
+  assert_non_null(first);
+  fonio_memory_give(first);
+  void *second = fonio_memory_take(900000), *third = fonio_memory_take(900000);
+#ifndef __SANITIZE_ADDRESS__
+  assert_ptr_equal(second, first);
+#endif
+  assert_ptr_not_equal(third, second);
+  fonio_memory_give(second);
+  void *small = fonio_memory_take(300000);
+  assert_ptr_not_equal(small, second); /* it would waste most of it */
+  fonio_memory_give(small);
+  fonio_memory_give(third);
+}
+
+/* Blocks that are in use at once must be apart: each begins and ends with marks of its own. */
+static void *take_and_give(void *pointer) {
+  unsigned mark = *(unsigned *)pointer, *blocks[8] = {NULL};
+  size_t length[8] = {0};
+  for (unsigned i = 0; i < 400; i++) {
+    unsigned place = i * 5 % 8, **block = &blocks[place];
+    if (*block && ((*block)[0] != mark + place || (*block)[length[place]] != mark + place)) return pointer;
+    fonio_memory_give(*block);
+    length[place] = 20000 + (i * 7919 + mark) % 60000;
+    *block = fonio_memory_take((length[place] + 1) * sizeof **block);
+    if (!*block || (uintptr_t)*block % 64 != 0) return pointer;
+    (*block)[0] = (*block)[length[place]] = mark + place;
+  }
+  for (int i = 0; i < 8; i++)
+    fonio_memory_give(blocks[i]);
+  return NULL;
+}
+
+static void threads_share_large_blocks(void **state) {
+  (void)state;
+  pthread_t threads[4];
+  unsigned marks[4];
+  for (unsigned i = 0; i < 4; i++) {
+    marks[i] = 1000 * (i + 1);
+    assert_int_equal(pthread_create(&threads[i], NULL, take_and_give, &marks[i]), 0);
+  }
+  for (int i = 0; i < 4; i++) {
+    void *failed;
+    assert_int_equal(pthread_join(threads[i], &failed), 0);
+    assert_null(failed);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(makers_give_back_what_they_took),
@@ -256,6 +309,8 @@ int main(void) {
       TEST(wrap_does_not_release_when_it_fails),
       TEST(copy_within_one_storage),
       TEST(dictionary_stays_whole),
+      cmocka_unit_test_setup_teardown(large_blocks_serve_again, NULL, nothing_is_lost),
+      cmocka_unit_test_setup_teardown(threads_share_large_blocks, NULL, nothing_is_lost),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
