@@ -23,6 +23,7 @@ static const bool keeps = true;
 
 static struct {
   atomic_flag taken; /* for a moment only: who finds it so does without, as after a fork in such a moment */
+  bool watched;
   int count;
   size_t bytes;
   struct kept_block {
@@ -60,24 +61,24 @@ static void *find_kept(size_t bytes) {
   return pointer;
 }
 
+static void keep_none(void) {
+  if (!take_kept()) return;
+  while (kept.count)
+    free(remove_kept(kept.count - 1));
+  give_kept();
+}
+
 /* In place of those that nobody has asked for longest. */
 static bool keep(void *pointer) {
   size_t bytes = malloc_usable_size(pointer);
   if (bytes < LEAST_BYTES || bytes > MOST_BYTES || !take_kept()) return false;
+  if (!kept.watched) kept.watched = atexit(keep_none) == 0; /* which comes before the library is unloaded, too */
   while (kept.count == MOST_KEPT || kept.bytes + bytes > MOST_BYTES)
     free(remove_kept(0));
   kept.blocks[kept.count++] = (struct kept_block){pointer, bytes};
   kept.bytes += bytes;
   give_kept();
   return true;
-}
-
-/* Also when the library is unloaded. */
-__attribute__((destructor)) static void keep_none(void) {
-  if (!take_kept()) return;
-  while (kept.count)
-    free(remove_kept(kept.count - 1));
-  give_kept();
 }
 
 /* ---- Allocators ---- */
