@@ -15,13 +15,9 @@ static int64_t pixels_of(const rows_work *w) {
   return w->rows * w->columns;
 }
 
-static int64_t tiles_of(const rows_work *w) {
-  return conv_ceil_div(pixels_of(w), w->plan->kernels->rows_tile_rows);
-}
-
 /* Tiles of nearly the same size: where tile `i` begins. */
 static int64_t tile_start(const rows_work *w, int64_t i) {
-  return pixels_of(w) * i / tiles_of(w);
+  return pixels_of(w) * i / w->tiles;
 }
 
 /* Where a pixel of the block finds its channels under a tap; NULL: in the padding. */
@@ -48,7 +44,8 @@ static bool undisturbed(const rows_work *w, int64_t pixel) {
 }
 
 static bool tile_joins(const rows_work *w, int64_t tile) {
-  bool all = w->join;
+  if (!w->join) return false;
+  bool all = true;
   for (int64_t i = tile_start(w, tile); all && i < tile_start(w, tile + 1); i++)
     all = undisturbed(w, i);
   return all;
@@ -106,21 +103,21 @@ static void run_panel(const rows_work *w, int64_t channel, int64_t columns, bool
       .accumulate = term > 0,
   };
   int64_t ahead = come_from_afar(w) ? columns * w->n.terms : 0; /* to the next panel */
-  for (int64_t tile = 0; tile < tiles_of(w); tile++) {
-    int64_t from = tile_start(w, tile), count = tile_start(w, tile + 1) - from;
+  for (int64_t tile = 0, from = 0, end; tile < w->tiles; tile++, from = end) {
+    end = tile_start(w, tile + 1);
     job.rows = w->pointers + tile * w->taps * k->rows_tile_rows;
     bool join = tile_joins(w, tile), nothing = w->taps == 1 && !job.rows[0];
     job.segments = nothing ? 0 : join ? g->kernel_height : w->taps;
     job.terms = join ? g->kernel_width * g->in_channels : w->channels;
     if (nothing && job.accumulate && !job.bias) continue;
     job.ahead = tile == 0 ? ahead : 0;
-    k->rows_tiles[(count - 1) * k->rows_tile_vectors + vectors - 1](&job, c + w->bytes * from * job.c_stride);
+    k->rows_tiles[(end - from - 1) * k->rows_tile_vectors + vectors - 1](&job, c + w->bytes * from * job.c_stride);
   }
 }
 
 /* One part of the sum for the whole block. */
 static void run_part(const rows_work *w, bool last) {
-  for (int64_t tile = 0; tile < tiles_of(w); tile++) {
+  for (int64_t tile = 0; tile < w->tiles; tile++) {
     const void **pointers = w->pointers + tile * w->taps * w->plan->kernels->rows_tile_rows;
     /* A single tap that lies in the padding for all pixels of the tile is left out. */
     if (look_up(w, tile, pointers) && w->taps == 1) pointers[0] = NULL;
@@ -131,6 +128,7 @@ static void run_part(const rows_work *w, bool last) {
 }
 
 void conv_rows_sum(rows_work *w) {
+  w->tiles = conv_ceil_div(pixels_of(w), w->plan->kernels->rows_tile_rows);
   int64_t terms = w->n.terms, in_channels = w->plan->geometry.in_channels, most = w->plan->blocks.terms;
   for (int64_t term = 0, next; term < terms; term = next) {
     w->first_tap = term / in_channels;
