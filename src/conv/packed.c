@@ -54,10 +54,10 @@ static void prepare(fonio_conv_plan *plan) {
   int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), terms = terms_of_sum(plan);
   conv_blocks *b = &plan->blocks;
   b->panel = plan->kernels->lanes * plan->kernels->tile_vectors;
-  b->terms = conv_ceil_div(terms, conv_ceil_div(terms, most_terms(plan)));
+  b->terms = conv_even(terms, most_terms(plan));
   int64_t per_panel = b->panel * terms * plan->geometry.out_channels;
   int64_t pixels = b->panel * conv_max(1, PIECE_PRODUCTS / per_panel);
-  int64_t even = conv_ceil_div(pixels_of_image(plan), conv_ceil_div(pixels_of_image(plan), pixels));
+  int64_t even = conv_even(pixels_of_image(plan), pixels);
   b->pixels = conv_round_up(even, plan->kernels->lanes);
   plan->packed_bytes = plan->problem.groups * plan->geometry.out_channels * terms * bytes;
   /* The panel, the vector that packing may write behind it, and one tile for outputs that cannot be written in place.

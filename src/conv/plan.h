@@ -216,6 +216,11 @@ static inline int64_t conv_round_up(int64_t a, int64_t multiple) {
   return conv_ceil_div(a, multiple) * multiple;
 }
 
+/* The size of the parts that `count` falls into, nearly equal ones of at most `most`. */
+static inline int64_t conv_even(int64_t count, int64_t most) {
+  return conv_ceil_div(count, conv_ceil_div(count, most));
+}
+
 /* How far to lay rows of so many elements from each other: a power of two apart they would fall into the same sets of a
  * cache, a vector more keeps them out of step. */
 static inline int64_t conv_pitch(int64_t elements, int64_t lanes) {

@@ -69,7 +69,7 @@ static block_size size_of_block(const fonio_conv_plan *plan, const rows_numbers 
   const fonio_conv_problem *p = &plan->problem;
   bool turn = n->turn_input || n->turn_output;
   /* Nearly equal blocks: a small rest would fill its tiles badly. */
-  block_size b = {1, conv_ceil_div(p->out_width, conv_ceil_div(p->out_width, turn ? 128 : 512))};
+  block_size b = {1, conv_even(p->out_width, turn ? 128 : 512)};
   int64_t rows = conv_max(1, 112 / b.columns);
   /* More rows in a block: fewer input rows are turned twice. */
   if (n->turn_input && p->kernel_height > 1) rows = conv_max(rows, 2 * p->kernel_height);
@@ -100,6 +100,12 @@ static double share_inside(const int64_t *map, int64_t outputs, int64_t stride, 
   return (double)inside / (double)(outputs * taps);
 }
 
+/* Terms whose panel of weights stays in the first-level cache, beside what a tile reads of its pixels. */
+static int64_t most_terms(const fonio_conv_plan *plan, const rows_numbers *n) {
+  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+  return conv_max(16, cpu_cache_sizes()->l1_bytes * 3 / 4 / (n->panel * bytes));
+}
+
 static double cost(const fonio_conv_plan *plan) {
   rows_numbers n = numbers_of(plan);
   block_size b = size_of_block(plan, &n);
@@ -113,7 +119,7 @@ static double cost(const fonio_conv_plan *plan) {
   if (p->groups > 1 && n.in_channels < 32)
     sum += tiles * (double)n.taps * (15.0 * plan->kernels->rows_tile_rows + 40 * vectors);
   /* Where taps are taken one at a time, those of a tile that lies in the padding are left out. */
-  if (cpu_cache_sizes()->l1_bytes / 2 / (n.panel * (int64_t)fonio_dtype_bytes(p->dtype)) < 2 * n.in_channels)
+  if (most_terms(plan, &n) < 2 * n.in_channels)
     sum *= share_inside(plan->geometry.rows, p->out_height, p->stride[0], p->kernel_height, p->dilation[0]);
   double turn_in = (double)turned_input(plan, &n, b.rows, b.columns) / (double)(b.rows * b.columns) * pixels;
   double turn_out = n.turn_output ? pixels * (double)n.out_channels : 0;
@@ -137,9 +143,9 @@ static void prepare(fonio_conv_plan *plan) {
   block_size size = size_of_block(plan, &n);
   conv_blocks *b = &plan->blocks;
   int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), channels = plan->geometry.in_channels;
-  int64_t terms = conv_max(16, cpu_cache_sizes()->l1_bytes / 2 / (n.panel * bytes));
+  int64_t terms = most_terms(plan, &n);
   b->panel = n.panel;
-  b->terms = terms < channels ? terms : conv_min(n.terms, terms / channels * channels);
+  b->terms = terms < channels ? conv_even(channels, terms) : conv_even(n.taps, terms / channels) * channels;
   b->rows = size.rows;
   b->pixels = size.rows * size.columns;
   /* Few blocks and many channels: cut the output channels, too, so that there is work for several threads. */

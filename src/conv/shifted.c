@@ -113,9 +113,9 @@ static block_size fit_block(const fonio_conv_plan *plan, const shifted_numbers *
 static block_size size_of_block(const fonio_conv_plan *plan, const shifted_numbers *n) {
   int64_t per_pixel = n->terms * plan->geometry.out_channels;
   int64_t most = n->direct ? conv_max(512, PIECE_PRODUCTS / per_pixel) : 512;
-  block_size b = {1, conv_ceil_div(n->width, conv_ceil_div(n->width, most))};
+  block_size b = {1, conv_even(n->width, most)};
   int64_t rows = conv_min(n->height, conv_max(1, PIECE_PRODUCTS / (per_pixel * b.columns)));
-  b.rows = conv_ceil_div(n->height, conv_ceil_div(n->height, rows));
+  b.rows = conv_even(n->height, rows);
   return fit_block(plan, n, b);
 }
 

@@ -110,7 +110,7 @@ static void block_tiles(fonio_conv_plan *plan, int alpha) {
   int64_t most_bytes = conv_min(8192 * (w.terms + w.out_channels), (1 << 19) + 8192 * channels);
   int64_t most = conv_max(8, most_bytes / a_tile);
   int64_t block = weights > cpu_cache_sizes()->l2_bytes ? most : conv_min(most, conv_max(near, 12));
-  block = conv_ceil_div(tiles, conv_ceil_div(tiles, conv_max(1, block))); /* blocks of the same size */
+  block = conv_even(tiles, conv_max(1, block));
   plan->blocks.pixels = block;
   /* Few tiles and many channels: cut the output channels, too, so that there is work for several threads. */
   int64_t panel = lanes * plan->kernels->rows_tile_vectors, parts = 1;
@@ -118,7 +118,7 @@ static void block_tiles(fonio_conv_plan *plan, int alpha) {
     parts *= 2;
   plan->blocks.channels = conv_round_up(conv_ceil_div(w.out_channels, parts), panel);
   plan->blocks.panel = panel;
-  plan->blocks.terms = conv_max(16, cpu_cache_sizes()->l1_bytes / 2 / (panel * bytes));
+  plan->blocks.terms = conv_even(w.terms, conv_max(16, cpu_cache_sizes()->l1_bytes * 5 / 8 / (panel * bytes)));
 }
 
 static void prepare(fonio_conv_plan *plan) {
