@@ -1,5 +1,6 @@
 /* sum and mean with their gradients: every element that was added has the same. */
 #include "autograd/node.h"
+#include "base/checked.h"
 #include "base/error.h"
 #include "tensor/index.h"
 
@@ -43,15 +44,37 @@ static fonio_tensor *sums(const reduction *of, const fonio_tensor *tensor, bool 
   return result;
 }
 
-/* The gradient of the sums, for each element that went into one: a view. */
+/* The gradient of what `spread` made: summed again. */
+static fonio_status spread_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
+                                 fonio_tensor **gradients) {
+  (void)wanted;
+  const reduction *of = node->attributes;
+  int64_t dims[FONIO_MAX_DIMS];
+  int count = 0;
+  for (int i = 0; i < gradient->ndim; i++)
+    if (of->reduced[i]) dims[count++] = i;
+  gradients[0] = fonio_tensor_sum_dims(gradient, count, dims, node->shapes[0].ndim == gradient->ndim);
+  return autograd_made(gradients[0]);
+}
+
+static const autograd_operation spread_operation = {"ExpandBackward0", true, spread_apply};
+
+/* The gradient of the sums, for each element that went into one: a view. Strides are torch's, of dimensions with one
+ * element too: the order in which the next operation lays its result out may hang on them. */
 static fonio_tensor *spread(const autograd_node *node, fonio_tensor *gradient) {
+  const reduction *of = node->attributes;
   const autograd_shape *input = &node->shapes[0];
-  int64_t shape[FONIO_MAX_DIMS];
-  shape_of_sums(node->attributes, input->ndim, input->sizes, true, shape);
-  fonio_tensor *kept = fonio_tensor_reshape(gradient, input->ndim, shape);
-  fonio_tensor *result = fonio_tensor_expand(kept, input->ndim, input->sizes);
-  fonio_tensor_release(kept);
-  return result;
+  bool keepdim = gradient->ndim == input->ndim;
+  int64_t strides[FONIO_MAX_DIMS];
+  for (int i = 0, from = 0; i < input->ndim; i++) {
+    bool is_new = of->reduced[i] && !keepdim, is_last = from == gradient->ndim;
+    strides[i] = is_last ? 1 : gradient->strides[from];
+    if (is_new && !is_last && !checked_mul(gradient->shape[from], strides[i], &strides[i])) strides[i] = 1;
+    if (of->reduced[i] && input->sizes[i] != 1) strides[i] = 0;
+    if (!is_new) from++;
+  }
+  fonio_tensor *view = tensor_view(gradient, input->ndim, input->sizes, strides, gradient->offset);
+  return autograd_record(view, &spread_operation, 1, &gradient, of, sizeof *of);
 }
 
 /* ---- sum ---- */

@@ -2,6 +2,7 @@
 refusals. A failure prints the call that led to it."""
 
 import ctypes
+import math
 import re
 
 import pytest
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 
 import fonio_c
 from fonio_c import Tensor, handle_of, int64s, lib
-from tensors import FLOATS, outcome, random_tensor
+from tensors import FLOATS, call, outcome, random_tensor
 
 REDUCTIONS = ("none", "mean", "sum")
 
@@ -245,3 +246,34 @@ def test_random_calls(kind, rng, cases):
     for _ in range(cases(70)):
         kind(rng).check()
     assert lib.live_allocations() == before
+
+
+# ---- Zeros and their signs, infinities, NaN, numbers at the ends of the range ----
+
+ODD = [0.0, 1.0, 0.5, 2.0, 3.0, 1e-45, 1e-320, 88.8, 104.0, 709.5, 746.0, 1e20, 3e38, 1e308, math.inf]
+ODD += [-number for number in ODD] + [math.nan]
+EXPONENTS = [0, -0.0, 1, 2, 3, 5, -1, -2, -3, 0.5, -0.5, 1.5, -1.5, 0.1, math.inf, -math.inf, math.nan]
+
+
+def assert_alike(made, wanted, about):
+    """The same zeros, infinities and NaNs, the same signs, and otherwise numbers that are a few roundings apart."""
+    made = made.torch()
+    same_sign = made.signbit() == wanted.signbit()
+    close = torch.isclose(made, wanted, 8 * torch.finfo(wanted.dtype).eps, 0)
+    right = (same_sign & close) | (made.isnan() & wanted.isnan())
+    assert right.all(), (about, [(made[i].item(), wanted[i].item()) for i in (~right).nonzero().flatten()])
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_odd_numbers(dtype):
+    odd = torch.tensor(ODD, dtype=dtype)
+    ours = Tensor.wrap(odd)
+    for name in ("neg", "relu", "exp", "log"):
+        assert_alike(call(name, ours), getattr(odd, name)(), name)
+    for exponent in EXPONENTS:
+        assert_alike(call("pow", ours, exponent), odd.pow(exponent), f"pow {exponent}")
+    pairs = torch.cartesian_prod(odd, odd).T.contiguous()
+    ours = [Tensor.wrap(side) for side in pairs]
+    for name in ("add", "sub", "mul", "div"):
+        made = Tensor(getattr(lib, f"tensor_{name}")(*[side.handle for side in ours]))
+        assert_alike(made, getattr(torch, name)(*pairs), name)
