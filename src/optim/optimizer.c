@@ -167,11 +167,13 @@ static const char *key_of(text_buffer *text, const optim_slot *slot, const char 
   return text_take(text);
 }
 
+/* Only what there is after a step: buffers that one has yet to fill are no state. */
 static fonio_status add_slot(const fonio_optimizer *optimizer, optim_slot *slot, fonio_dict *dict, text_buffer *text) {
   const char *name;
   fonio_status status = FONIO_OK;
   fonio_tensor **kept;
-  for (int i = 0; !status && slot->step && (kept = kept_at(optimizer, slot, i, &name)); i++) {
+  bool has_state = slot->step && !is_first(slot);
+  for (int i = 0; !status && has_state && (kept = kept_at(optimizer, slot, i, &name)); i++) {
     const char *key = key_of(text, slot, name);
     status = key ? fonio_dict_set(dict, key, *kept) : fonio_last_status();
   }

@@ -182,6 +182,19 @@ def test_refuses_what_is_no_leaf():
     assert outcome(lambda: Optimizer("SGD", [])) == outcome(lambda: torch.optim.SGD([]))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_state_before_the_first_step_is_none(kind):
+    """Loaded and saved again, too: an SGD's momentum begins with the first gradient, not with zeros."""
+    w = Tensor.wrap(torch.ones(2), True)
+    options = {"momentum": 0.9, "dampening": 0.3} if kind == "SGD" else {}
+    optimizer = Optimizer(kind, [w], **options)
+    for _ in range(2):
+        state = lib.optimizer_state_dict(optimizer.handle)
+        assert lib.dict_size(state) == 0
+        check(lib.optimizer_load_state_dict(optimizer.handle, state))
+        lib.dict_release(state)
+
+
 # ---- Layers ----
 
 
