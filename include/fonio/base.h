@@ -67,7 +67,8 @@ typedef enum fonio_status {
   FONIO_IO_ERROR = 8
 } fonio_status;
 
-/* The message of this thread's last failure; "" when there was none. Valid until the thread's next failure. */
+/* The message of this thread's last failure; "" when there was none. Valid until the thread's next failure or
+ * fonio_clear_error(). One of 1024 characters or more takes a block of the library's memory until then. */
 FONIO_API const char *fonio_last_error(void);
 
 /* The status of this thread's last failure; FONIO_OK when there was none, or after fonio_clear_error(). */

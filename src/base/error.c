@@ -5,29 +5,62 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Each thread keeps its own last failure, so that threads never see each other's messages. Room for the keys of a whole
- * network, which load_state_dict lists. */
-static _Thread_local fonio_status last_status;
-static _Thread_local char last_message[64 << 10];
+#include "base/memory.h"
 
-/* A function of its own, because a host's thread may have a small stack, and few messages are so long. */
-static __attribute__((noinline)) void write_long_message(const char *format, va_list arguments) {
-  char message[sizeof last_message];
-  vsnprintf(message, sizeof message, format, arguments);
-  memcpy(last_message, message, sizeof message);
+/* Each thread keeps its own last failure, so that threads never see each other's messages. */
+static _Thread_local fonio_status last_status;
+static _Thread_local char last_message[1024];
+
+/* A longer message has a block of memory: load_state_dict lists the keys of a whole network. */
+static _Thread_local char *whole_message;
+
+/* The block goes with its thread: the key is there to have it released then. */
+static pthread_key_t key;
+static bool has_key;
+
+static void forget_whole(void *text) {
+  memory_give(text);
+  whole_message = NULL;
+}
+
+static void make_key(void) {
+  has_key = pthread_key_create(&key, forget_whole) == 0;
+}
+
+/* NULL when there is no memory. */
+static char *write_whole(const char *format, va_list arguments, int length) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, make_key);
+  char *text = has_key ? memory_take((int64_t)length + 1) : NULL;
+  if (text && pthread_setspecific(key, text)) {
+    memory_give(text);
+    return NULL;
+  }
+  if (text) vsnprintf(text, (size_t)length + 1, format, arguments);
+  return text;
+}
+
+static void keep_whole(char *text) {
+  if (whole_message && !text) pthread_setspecific(key, NULL);
+  memory_give(whole_message);
+  whole_message = text;
+}
+
+/* Before the library is unloaded. */
+static __attribute__((destructor)) void delete_key(void) {
+  keep_whole(NULL);
+  if (has_key) pthread_key_delete(key);
 }
 
 /* The message is written aside first: an argument may be the message before it. */
 static fonio_status note(fonio_status status, const char *format, va_list arguments) {
-  char message[1024];
+  char message[sizeof last_message] = "";
   va_list again;
   va_copy(again, arguments);
-  size_t length = (size_t)vsnprintf(message, sizeof message, format, arguments);
-  if (length < sizeof message)
-    memcpy(last_message, message, length + 1);
-  else
-    write_long_message(format, again);
+  int length = vsnprintf(message, sizeof message, format, arguments);
+  keep_whole(length < (int)sizeof message ? NULL : write_whole(format, again, length));
   va_end(again);
+  memcpy(last_message, message, sizeof message);
   last_status = status;
   return status;
 }
@@ -58,7 +91,8 @@ fonio_status fonio_fail_given_null(const char *function) {
 }
 
 const char *fonio_last_error(void) {
-  return last_status == FONIO_OK ? "" : last_message;
+  if (last_status == FONIO_OK) return "";
+  return whole_message ? whole_message : last_message;
 }
 
 fonio_status fonio_last_status(void) {
@@ -66,6 +100,7 @@ fonio_status fonio_last_status(void) {
 }
 
 void fonio_clear_error(void) {
+  keep_whole(NULL);
   last_status = FONIO_OK;
 }
 
