@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -23,8 +24,20 @@ static void forget_whole(void *text) {
   whole_message = NULL;
 }
 
+static void keep_whole(char *text) {
+  if (whole_message && !text) pthread_setspecific(key, NULL);
+  memory_give(whole_message);
+  whole_message = text;
+}
+
+/* At the end of the process, or when the library is unloaded. */
+static void delete_key(void) {
+  keep_whole(NULL);
+  pthread_key_delete(key);
+}
+
 static void make_key(void) {
-  has_key = pthread_key_create(&key, forget_whole) == 0;
+  has_key = pthread_key_create(&key, forget_whole) == 0 && atexit(delete_key) == 0;
 }
 
 /* NULL when there is no memory. */
@@ -38,18 +51,6 @@ static char *write_whole(const char *format, va_list arguments, int length) {
   }
   if (text) vsnprintf(text, (size_t)length + 1, format, arguments);
   return text;
-}
-
-static void keep_whole(char *text) {
-  if (whole_message && !text) pthread_setspecific(key, NULL);
-  memory_give(whole_message);
-  whole_message = text;
-}
-
-/* Before the library is unloaded. */
-static __attribute__((destructor)) void delete_key(void) {
-  keep_whole(NULL);
-  if (has_key) pthread_key_delete(key);
 }
 
 /* The message is written aside first: an argument may be the message before it. */
