@@ -96,7 +96,7 @@ static void show_progress(int step, double loss, bool last) {
     return;
   }
   double done = log(first_loss / loss) / log(first_loss / goal);
-  int width = done < 0 ? 0 : done > 1 ? 40 : (int)(40 * done);
+  int width = done > 1 ? 40 : done > 0 ? (int)(40 * done) : 0; /* also where nothing had to be learnt: NaN */
   bool colour = !getenv("NO_COLOR");
   fprintf(stderr, "\r  %s[%-40.*s]%s step %4d: mean squared difference %.1e%s", colour ? "\033[36m" : "", width, full,
           colour ? "\033[0m" : "", step, loss, last ? "\n" : "");
