@@ -55,9 +55,12 @@ typedef struct core_array {
 /* What kind of array the object is, by its type; CORE_NO_ARRAY without an exception. */
 core_kind core_kind_of(PyObject *object, const dlpack_exchange **exchange);
 
-/* Looks at an array; `name` is for messages. False with an exception. Given back by core_array_drop, which may be
- * called on zeros, too. */
+/* Looks at an array; `name` is for messages. False with an exception, also where a gradient would be lost. Given back
+ * by core_array_drop, which may be called on zeros, too. */
 bool core_array_take(core_array *array, PyObject *object, const char *name);
+
+/* The same for callers that have taken care of gradients. */
+bool core_array_look(core_array *array, PyObject *object, const char *name);
 void core_array_drop(core_array *array);
 
 /* The library's view of it. */
@@ -66,8 +69,9 @@ fonio_array core_array_view(const core_array *array);
 /* Reads what DLPack tells of an array, whose owner keeps it alive. False with an exception. */
 bool core_read_dlpack(core_array *array, const dlpack_tensor *tensor, const char *name);
 
-/* Looks at an array of CORE_EXCHANGE: core_torch.c. */
+/* Looks at an array of CORE_EXCHANGE; refuses one whose gradient torch would record: core_torch.c. */
 bool core_take_exchange(core_array *array, PyObject *object, const char *name);
+bool core_refuse_gradient(PyObject *object, const char *name);
 
 /* Tells torch that a tensor was written to, so that a gradient which needs what it held is refused. */
 void core_note_write(PyObject *tensor);
@@ -122,6 +126,10 @@ bool core_add_tensor(PyObject *module);
 /* ---- core_methods.c, core_properties.c, core_create.c, core_layer.c ---- */
 
 extern PyMethodDef core_tensor_methods[], core_create_functions[], core_layer_functions[];
+
+/* ---- core_train.c ---- */
+
+extern PyMethodDef core_train_functions[];
 extern PyGetSetDef core_tensor_properties[];
 
 bool core_add_layer(PyObject *module);

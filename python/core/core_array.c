@@ -200,6 +200,12 @@ static bool take_tensor(core_array *array, PyObject *object) {
 
 bool core_array_take(core_array *array, PyObject *object, const char *name) {
   *array = (core_array){0};
+  bool records = core_kind_of(object, NULL) == CORE_EXCHANGE;
+  return (!records || core_refuse_gradient(object, name)) && core_array_look(array, object, name);
+}
+
+bool core_array_look(core_array *array, PyObject *object, const char *name) {
+  *array = (core_array){0};
   array->kind = core_kind_of(object, &array->exchange);
   Py_INCREF(object);
   array->object = object;

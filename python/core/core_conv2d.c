@@ -21,7 +21,8 @@ typedef struct forward {
   core_geometry geometry;
   fonio_activation activation;
   double slope;
-  PyObject *kept; /* borrowed; or NULL */
+  PyObject *kept;                                                      /* borrowed; or NULL */
+  bool (*take)(core_array *array, PyObject *object, const char *name); /* core_array_take or core_array_look */
 } forward;
 
 static void drop(forward *call) {
@@ -54,7 +55,7 @@ static bool fail_activation(PyObject *given) {
 /* What goes with the name: a slope, or an array of them. torch's slope of leaky_relu where there is none. */
 static bool read_slope(forward *call, PyObject *given, PyObject *slope) {
   if (call->activation == FONIO_PRELU)
-    return slope ? core_array_take(&call->prelu, slope, "activation") : fail_activation(given);
+    return slope ? call->take(&call->prelu, slope, "activation") : fail_activation(given);
   call->slope = 0.01;
   if (!slope) return true;
   if (call->activation != FONIO_LEAKY_RELU) return fail_activation(given);
@@ -103,10 +104,10 @@ static bool are_arrays(PyObject *const *values) {
 static bool take_arrays(forward *call, PyObject *const *values) {
   call->has_bias = given(values[BIAS]);
   call->has_out = given(values[OUT]);
-  return core_array_take(&call->input, values[INPUT], "conv2d(): argument 'input'") &&
-         core_array_take(&call->weight, values[WEIGHT], "conv2d(): argument 'weight'") &&
-         (!call->has_bias || core_array_take(&call->bias, values[BIAS], "conv2d(): argument 'bias'")) &&
-         (!call->has_out || core_array_take(&call->out, values[OUT], "conv2d(): argument 'out'"));
+  return call->take(&call->input, values[INPUT], "conv2d(): argument 'input'") &&
+         call->take(&call->weight, values[WEIGHT], "conv2d(): argument 'weight'") &&
+         (!call->has_bias || call->take(&call->bias, values[BIAS], "conv2d(): argument 'bias'")) &&
+         (!call->has_out || call->take(&call->out, values[OUT], "conv2d(): argument 'out'"));
 }
 
 static bool read_arguments(forward *call, PyObject *const *values) {
@@ -290,13 +291,12 @@ static PyObject *run_on_tensors(PyObject *const *values) {
   return core_tensor_new(made);
 }
 
-static PyObject *run_on_arrays(PyObject *const *values, PyObject *kept) {
+static PyObject *run_on_arrays(PyObject *const *values, forward *call) {
   PyObject *made = NULL;
-  forward call = {.kept = kept};
-  core_plan *plan = read_arguments(&call, values) ? plan_of(&call) : NULL;
-  if (plan) made = call.has_out ? run_into_out(&call, plan) : run_into_new(&call, plan);
+  core_plan *plan = read_arguments(call, values) ? plan_of(call) : NULL;
+  if (plan) made = call->has_out ? run_into_out(call, plan) : run_into_new(call, plan);
   core_plan_drop(plan);
-  drop(&call);
+  drop(call);
   return made;
 }
 
@@ -304,18 +304,26 @@ PyObject *core_conv2d(PyObject *module, PyObject *const *arguments, Py_ssize_t c
   (void)module;
   PyObject *values[PARAMETERS];
   if (!core_bind(&signature, arguments, count, names, values)) return NULL;
-  return core_kind_of(values[INPUT], NULL) == CORE_TENSOR ? run_on_tensors(values) : run_on_arrays(values, NULL);
+  if (core_kind_of(values[INPUT], NULL) == CORE_TENSOR) return run_on_tensors(values);
+  return run_on_arrays(values, &(forward){.take = core_array_take});
 }
+
+/* layer_conv2d(input, weight, bias, (stride, padding, dilation, groups, padding_mode), activation, kept) */
+enum { LAYER_GEOMETRY = 3, LAYER_ACTIVATION, LAYER_KEPT, LAYER_PARAMETERS };
 
 PyObject *core_layer_conv2d(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
   (void)module;
-  if (count != PARAMETERS)
-    return PyErr_Format(PyExc_TypeError, "layer_conv2d() takes %d arguments (%zd given)", PARAMETERS, count);
-  PyObject *values[PARAMETERS] = {NULL}, *kept = given(arguments[OUT]) ? arguments[OUT] : NULL;
+  PyObject *values[PARAMETERS] = {NULL}, *geometry = count == LAYER_PARAMETERS ? arguments[LAYER_GEOMETRY] : NULL;
+  if (!geometry || !PyTuple_Check(geometry) || PyTuple_Size(geometry) != MODE - STRIDE + 1)
+    return PyErr_SetString(PyExc_TypeError, "layer_conv2d() takes 6 arguments, the fourth a tuple of 5"), NULL;
+  PyObject *kept = given(arguments[LAYER_KEPT]) ? arguments[LAYER_KEPT] : NULL;
   if (kept && !core_is_kept(kept))
-    return PyErr_SetString(PyExc_TypeError, "layer_conv2d(): argument 10 must come from keep()"), NULL;
-  memcpy(values, arguments, OUT * sizeof *values);
-  return run_on_arrays(values, kept);
+    return PyErr_SetString(PyExc_TypeError, "layer_conv2d(): argument 6 must come from keep()"), NULL;
+  memcpy(values, arguments, LAYER_GEOMETRY * sizeof *values);
+  for (int i = STRIDE; i <= MODE; i++)
+    values[i] = PyTuple_GetItem(geometry, i - STRIDE);
+  values[ACTIVATION] = arguments[LAYER_ACTIVATION];
+  return run_on_arrays(values, &(forward){.kept = kept, .take = core_array_look});
 }
 
 /* ---- Explaining ---- */
@@ -340,7 +348,7 @@ PyObject *core_explain(PyObject *module, PyObject *const *arguments, Py_ssize_t 
   if (count == 1 && !names && PyUnicode_Check(arguments[0])) return explain_string(arguments[0]);
   PyObject *values[PARAMETERS], *text = NULL;
   if (!core_bind(&signature, arguments, count, names, values)) return NULL;
-  forward call = {0};
+  forward call = {.take = core_array_take};
   core_plan *plan = read_arguments(&call, values) ? plan_of(&call) : NULL;
   if (plan) text = text_of(plan->plan);
   core_plan_drop(plan);

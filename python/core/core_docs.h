@@ -57,9 +57,10 @@ static const char conv2d_backward_doc[] =
     "grad_output's kind.";
 
 static const char layer_conv2d_doc[] =
-    "layer_conv2d($module, input, weight, bias, stride, padding, dilation, groups, padding_mode, activation, kept, /)\n"
-    "--\n\n"
-    "conv2d for a layer, all arguments by place: `kept` is what keep() gave, for this very weight, or None.";
+    "layer_conv2d($module, input, weight, bias, geometry, activation, kept, /)\n--\n\n"
+    "conv2d for a layer, all arguments by place: `geometry` is (stride, padding, dilation, groups, padding_mode), "
+    "`kept`\n"
+    "what keep() gave, for this very weight, or None. Gradients are the caller's to record.";
 
 static const char keep_doc[] =
     "keep($module, /)\n--\n\nA place for one weight of a layer in the orders in which algorithms read it.";

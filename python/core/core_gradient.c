@@ -202,7 +202,9 @@ static bool bind(core_signature *signature, PyObject *const *arguments, Py_ssize
 
 static bool take(core_array *array, PyObject *object, const core_signature *signature, PyObject *const *values,
                  const char *name) {
-  if (core_kind_of(object, NULL) != CORE_NO_ARRAY) return core_array_take(array, object, name);
+  bool (*look)(core_array *, PyObject *, const char *) =
+      signature == &backward_signature ? core_array_look : core_array_take;
+  if (core_kind_of(object, NULL) != CORE_NO_ARRAY) return look(array, object, name);
   core_raise_combination(signature, values);
   return false;
 }

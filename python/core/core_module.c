@@ -96,6 +96,7 @@ PyMODINIT_FUNC PyInit__core(void) {
   PyObject *module = PyModule_Create(&definition);
   if (!module || !core_add_tensor(module) || !core_add_layer(module) ||
       PyModule_AddFunctions(module, core_create_functions) || PyModule_AddFunctions(module, core_layer_functions) ||
+      PyModule_AddFunctions(module, core_train_functions) ||
       PyModule_AddStringConstant(module, "version", fonio_version())) {
     Py_XDECREF(module);
     return NULL;

@@ -26,7 +26,7 @@ static bool records_gradients(void) {
 }
 
 /* A tensor whose gradient would be lost is refused where torch would record one. */
-static bool refuse_gradient(PyObject *object, const char *name) {
+bool core_refuse_gradient(PyObject *object, const char *name) {
   static PyObject *requires_grad;
   if (!is_true(PyObject_GetAttr(object, name_of(&requires_grad, "requires_grad"))) || !records_gradients()) return true;
   PyErr_Format(PyExc_RuntimeError,
@@ -81,7 +81,6 @@ static bool read_true_strides(core_array *array) {
 
 bool core_take_exchange(core_array *array, PyObject *object, const char *name) {
   dlpack_tensor seen;
-  if (!refuse_gradient(object, name)) return false;
   PyObject *resolved = resolve_negative(object);
   if (!resolved) return false;
   Py_DECREF(array->object);

@@ -53,14 +53,17 @@ from fonio._dtypes import int16 as short
 from fonio._dtypes import int32 as int
 from fonio._dtypes import int64 as long
 from fonio._functions import (
+    Generator,
     add,
     allclose,
     arange,
+    argmax,
     div,
     empty,
     enable_grad,
     equal,
     exp,
+    flatten,
     from_dlpack,
     from_numpy,
     full,
@@ -94,12 +97,12 @@ from fonio._tensor import Tensor, channels_last, contiguous_format
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fonio import autograd, nn
+    from fonio import autograd, nn, optim
 
 
 def __getattr__(name: str) -> object:
-    """fonio.autograd, fonio.nn and fonio.torch, which are imported when they are first asked for."""
-    if name in ("autograd", "nn", "torch"):
+    """fonio.autograd, fonio.nn, fonio.optim and fonio.torch, which are imported when they are first asked for."""
+    if name in ("autograd", "nn", "optim", "torch"):
         import importlib
 
         return importlib.import_module(f"fonio.{name}")
@@ -107,12 +110,14 @@ def __getattr__(name: str) -> object:
 
 
 __all__ = [
+    "Generator",
     "Size",
     "Tensor",
     "__version__",
     "add",
     "allclose",
     "arange",
+    "argmax",
     "autograd",
     "bfloat16",
     "bool",
@@ -135,6 +140,7 @@ __all__ = [
     "equal",
     "exp",
     "explain",
+    "flatten",
     "float",
     "float16",
     "float32",
@@ -165,6 +171,7 @@ __all__ = [
     "no_grad",
     "ones",
     "ones_like",
+    "optim",
     "pow",
     "rand",
     "randint",

@@ -59,14 +59,22 @@ def ones(*size: Any, dtype: _dtype = _dtypes.float32, requires_grad: bool = Fals
     return _made(_core.ones(dtype._number, _size("ones", size)), requires_grad)
 
 
-def rand(*size: Any, dtype: _dtype = _dtypes.float32, requires_grad: bool = False) -> Tensor:
+def rand(
+    *size: Any, generator: Generator | None = None, dtype: _dtype = _dtypes.float32, requires_grad: bool = False
+) -> Tensor:
     """A tensor of random numbers, uniform in [0, 1): those that torch draws from the same seed."""
-    return _made(_core.rand(dtype._number, _size("rand", size)), requires_grad)
+    sizes = _size("rand", size)
+    made = _core.rand(dtype._number, sizes) if generator is None else generator._draw(dtype, sizes, "uniform", 0, 1)
+    return _made(made, requires_grad)
 
 
-def randn(*size: Any, dtype: _dtype = _dtypes.float32, requires_grad: bool = False) -> Tensor:
+def randn(
+    *size: Any, generator: Generator | None = None, dtype: _dtype = _dtypes.float32, requires_grad: bool = False
+) -> Tensor:
     """A tensor of random numbers of a normal distribution: those that torch draws from the same seed."""
-    return _made(_core.randn(dtype._number, _size("randn", size)), requires_grad)
+    sizes = _size("randn", size)
+    made = _core.randn(dtype._number, sizes) if generator is None else generator._draw(dtype, sizes, "normal", 0, 1)
+    return _made(made, requires_grad)
 
 
 def full(size: Sequence[int], fill_value: Any, *, dtype: _dtype | None = None, requires_grad: bool = False) -> Tensor:
@@ -98,17 +106,28 @@ def arange(
 
 
 def randint(
-    low: int, high: Any = None, size: Any = None, *, dtype: _dtype = _dtypes.int64, requires_grad: bool = False
+    low: int,
+    high: Any = None,
+    size: Any = None,
+    *,
+    generator: Generator | None = None,
+    dtype: _dtype = _dtypes.int64,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Random whole numbers in [low, high): those that torch draws from the same seed. With two arguments: high, size."""
     if size is None:
         low, high, size = 0, low, high
-    return _made(_core.randint(dtype._number, _size("randint", (size,)), low, high), requires_grad)
+    sizes = _size("randint", (size,))
+    if generator is None or low >= high:  # the library says what is wrong with an empty range
+        return _made(_core.randint(dtype._number, sizes, low, high), requires_grad)
+    return _made(generator._draw(dtype, sizes, "random", low, high), requires_grad)
 
 
-def randperm(n: int, *, dtype: _dtype = _dtypes.int64) -> Tensor:
+def randperm(n: int, *, generator: Generator | None = None, dtype: _dtype = _dtypes.int64) -> Tensor:
     """0 to n - 1 in random order: that which torch draws from the same seed."""
-    return _core.randperm(dtype._number, n)
+    if generator is None:
+        return _core.randperm(dtype._number, n)
+    return _core.generator_randperm(generator._made, dtype._number, n)
 
 
 def zeros_like(input: Tensor, *, dtype: _dtype | None = None) -> Tensor:
@@ -206,12 +225,43 @@ def _over(array: Any) -> Tensor:
 # ---- Random numbers ----
 
 
-def manual_seed(seed: int) -> None:
-    """Seeds the random numbers: what is drawn then is what torch draws."""
+def _checked_seed(seed: int) -> int:
     seed = int(seed)
     if not -(2**63) <= seed < 2**64:
         raise ValueError("Overflow when unpacking long long")
-    _core.manual_seed(seed)
+    return seed
+
+
+def manual_seed(seed: int) -> None:
+    """Seeds the random numbers: what is drawn then is what torch draws."""
+    _core.manual_seed(_checked_seed(seed))
+
+
+class Generator:
+    """Random numbers of one's own: torch.Generator. rand, randn, randint and randperm take one as `generator`."""
+
+    def __init__(self, device: str = "cpu") -> None:
+        if device != "cpu":
+            raise NotImplementedError(f"Fonio computes on the CPU, and has no generator for {device}")
+        self._made = _core.generator()
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Seeds it: what is drawn then is what torch draws."""
+        _core.generator_manual_seed(self._made, _checked_seed(seed) % 2**64)
+        return self
+
+    def seed(self) -> int:
+        """Seeds it by chance, and returns that seed."""
+        return _core.generator_seed(self._made)
+
+    def initial_seed(self) -> int:
+        """The seed that was set last."""
+        return _core.generator_initial_seed(self._made)
+
+    def _draw(self, dtype: _dtype, sizes: tuple[int, ...], name: str, a: float, b: float) -> Tensor:
+        made = _core.empty(dtype._number, sizes)
+        _core.generator_draw(self._made, made, name, a, b)
+        return made
 
 
 def seed() -> int:
@@ -265,6 +315,16 @@ def exp(input: Tensor) -> Tensor:
 def log(input: Tensor) -> Tensor:
     """The natural logarithm of each element."""
     return input.log()
+
+
+def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """Where the largest element is: of all, or along a dimension."""
+    return input.argmax(dim, keepdim)
+
+
+def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """Dimensions joined into one."""
+    return input.flatten(start_dim, end_dim)
 
 
 def relu(input: Tensor) -> Tensor:

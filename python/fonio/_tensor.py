@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from fonio import _core, _dtypes
 from fonio._dtypes import DTYPES, Size
 
@@ -227,9 +229,25 @@ class Tensor(_core.Tensor):
             )
         return made
 
-    def flatten(self) -> Tensor:
-        """All elements in one dimension."""
-        return self._reshape((-1,))
+    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+        """The dimensions from one to another joined into one."""
+        shape = tuple(self.shape) or (1,)
+        first, last = _dimension(start_dim, len(shape)), _dimension(end_dim, len(shape))
+        if first > last:
+            raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
+        return self._reshape((*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :]))
+
+    def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
+        """Where the largest element is: of all, or along a dimension."""
+        import numpy
+
+        if self.numel() == 0:
+            raise IndexError("argmax(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument.")
+        axis = None if dim is None else _dimension(dim, max(self.ndim, 1))
+        if self.ndim == 0:
+            axis = None
+        place = numpy.argmax(self.detach().clone().numpy(), axis=axis, keepdims=keepdim)
+        return _core.wrap(numpy.asarray(place, dtype=numpy.int64))[0]
 
     def unsqueeze(self, dim: int) -> Tensor:
         """One more dimension, of one element, in place `dim`."""
@@ -550,9 +568,12 @@ def _sliced(view: Tensor, dim: int, part: slice) -> Tensor:
 
 
 def _selected(view: Tensor, dim: int, index: Any, place: int) -> Tensor:
-    if isinstance(index, bool) or not hasattr(index, "__index__"):
-        if isinstance(index, (bool, list, Tensor)):
-            raise NotImplementedError("a tensor is indexed by numbers, slices, None and an ellipsis only, so far")
+    of_many = isinstance(index, Tensor) and (index.ndim > 0 or index.dtype is _dtypes.bool_)
+    if isinstance(index, bool) or of_many or not hasattr(index, "__index__"):
+        if isinstance(index, (bool, list, Tensor)) or _core.is_array(index):
+            raise NotImplementedError(
+                "a tensor is indexed by numbers, slices, None and an ellipsis only, so far: not by a mask or a list of places"
+            )
         raise IndexError(
             "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices "
             f"(got {type(index).__name__})"

@@ -136,7 +136,7 @@ class Fusion:
             order = conv._order_of(weight)
         else:
             weight, bias, order = self._fold(self.norm, weight, bias)
-        output = _core.layer_conv2d(input, weight, bias, *geometry, self._activation(), order)
+        output = _core.layer_conv2d(input, weight, bias, geometry, self._activation(), order)
         setattr(output, _MARK, self.done)
         return output
 

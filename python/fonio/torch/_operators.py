@@ -36,8 +36,6 @@ CONV2D = torch.ops.fonio.conv2d.default
 CONV2D_INPUT = torch.ops.fonio.conv2d_input.default
 CONV2D_WEIGHT = torch.ops.fonio.conv2d_weight.default
 
-_PLAIN = frozenset((Tensor, Parameter))
-
 
 _transforms_are_active = torch._C._are_functorch_transforms_active
 _mode_count = torch._C._len_torch_dispatch_stack
@@ -51,9 +49,9 @@ _is_grad_enabled = torch.is_grad_enabled
 def direct(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
     """Whether nobody but autograd has to hear of a call with these tensors, whichever they are."""
     return (
-        type(input) in _PLAIN
-        and type(weight) in _PLAIN
-        and (bias is None or type(bias) in _PLAIN)
+        (type(input) is Tensor or type(input) is Parameter)
+        and (type(weight) is Parameter or type(weight) is Tensor)
+        and (bias is None or type(bias) is Parameter or type(bias) is Tensor)
         and not (
             _transforms_are_active()
             or _mode_count()
@@ -84,7 +82,7 @@ class Conv2dFunction(torch.autograd.Function):
         ctx.save_for_backward(input, weight)
         ctx.geometry = geometry
         if keys is None:
-            return _core.layer_conv2d(input, weight, bias, *geometry, None, kept)
+            return _core.layer_conv2d(input, weight, bias, geometry, None, kept)
         return _below_autograd(CONV2D, keys, ctx, (input, weight), input, weight, bias, *geometry)
 
     @staticmethod
@@ -206,8 +204,7 @@ def run(input: Tensor, weight: Tensor, bias: Tensor | None, geometry: Any, kept:
         input.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
     ):
         return _apply_conv2d(None, input, weight, bias, geometry, kept)
-    stride, padding, dilation, groups, padding_mode = geometry
-    return _core.layer_conv2d(input, weight, bias, stride, padding, dilation, groups, padding_mode, None, kept)
+    return _core.layer_conv2d(input, weight, bias, geometry, None, kept)
 
 
 def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, kept: Any = None) -> Tensor:
@@ -260,8 +257,8 @@ def channels_last(tensor: Tensor) -> bool:
 # ---- The operators for the dispatcher ----
 
 
-def _convolution(input, weight, bias, stride, padding, dilation, groups, padding_mode):
-    return _core.layer_conv2d(input, weight, bias, stride, padding, dilation, groups, padding_mode, None, None)
+def _convolution(input, weight, bias, *geometry):
+    return _core.layer_conv2d(input, weight, bias, geometry, None, None)
 
 
 def _format(last):
