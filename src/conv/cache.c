@@ -158,11 +158,16 @@ static void keep_packed(conv_cache *cache, const packed_weight *weight, const fo
 
 /* ---- Running ---- */
 
+/* A layer packs once, and a training step for a batch of images: for 8, be it said, whatever the batch. */
+static fonio_conv_plan *plan_of(const fonio_conv_problem *problem, const fonio_conv_plan_options *options) {
+  return conv_plan_new(problem, *options, options->direction == FONIO_CONV_INPUT_GRADIENT ? 0.125 : 0);
+}
+
 static fonio_conv_plan *plan_for(conv_cache *cache, const fonio_conv_problem *problem,
                                  const fonio_conv_plan_options *options) {
   fonio_conv_plan *plan = find_plan(cache, problem, options);
   if (plan) return plan;
-  plan = fonio_conv_plan_new(problem, options);
+  plan = plan_of(problem, options);
   if (plan) keep_plan(cache, plan);
   return plan;
 }
@@ -199,7 +204,7 @@ fonio_status conv_cache_run(conv_cache *cache, const fonio_conv_problem *problem
       .direction = direction,
       .accuracy = fonio_get_accuracy(),
   };
-  fonio_conv_plan *plan = cache ? plan_for(cache, problem, &options) : fonio_conv_plan_new(problem, &options);
+  fonio_conv_plan *plan = cache ? plan_for(cache, problem, &options) : plan_of(problem, &options);
   if (!plan) return fonio_last_status();
   fonio_status status = run_plan(cache, plan, state, buffers);
   fonio_conv_plan_release(plan);

@@ -130,10 +130,10 @@ static void keep_part(conv_parts *parts, conv_part part, int64_t copy_bytes) {
 static fonio_status plan_part(const fonio_conv_plan *plan, const conv_parts *parts, const fonio_conv_problem *problem,
                               int64_t group_stride, bool beside, conv_part *part) {
   const conv_part *known = first_with_taps(parts, part);
-  part->plan = conv_plan_part(problem, group_stride, plan->accuracy, known ? known->plan->algorithm : NULL);
+  part->plan = conv_plan_part(plan, problem, group_stride, known ? known->plan->algorithm : NULL);
   if (part->plan && beside && part->plan->workspace_bytes > most_workspace(&plan->problem)) {
     fonio_conv_plan_release(part->plan);
-    part->plan = conv_plan_part(problem, group_stride, plan->accuracy, &conv_packed_forward);
+    part->plan = conv_plan_part(plan, problem, group_stride, &conv_packed_forward);
   }
   return part->plan ? FONIO_OK : FONIO_NO_MEMORY;
 }

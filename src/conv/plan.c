@@ -28,14 +28,13 @@ static fonio_status take_named(fonio_conv_plan *plan, const char *name) {
   return fail(FONIO_VALUE_ERROR, "there is no algorithm '%s'", name);
 }
 
-/* Cycles that packing adds to an image where it comes with each run, as if the batch were of one: the batch itself must
- * not be looked at. */
+/* Cycles that packing adds to an image where it comes with each run. The batch itself must not be looked at. */
 static double cost_of_packing(const fonio_conv_plan *plan, const conv_algorithm *algorithm) {
-  if (!plan->weight_changes || !algorithm->pack) return 0;
+  if (plan->packings == 0 || !algorithm->pack) return 0;
   fonio_conv_plan probe = *plan;
   probe.algorithm = algorithm;
   algorithm->prepare(&probe);
-  return algorithm->packing * (double)probe.packed_bytes;
+  return plan->packings * algorithm->packing * (double)probe.packed_bytes;
 }
 
 /* The cheapest one that can do it and is exact enough; of those that pack weights, if `packing`. */
@@ -51,7 +50,7 @@ static void take_cheapest(fonio_conv_plan *plan, bool packing) {
     plan->algorithm = conv_algorithms[i];
     least = cost;
   }
-  plan->why = plan->weight_changes ? "taken: the fewest, packing counted" : "taken: the fewest";
+  plan->why = plan->packings > 0 ? "taken: the fewest, packing counted" : "taken: the fewest";
 }
 
 /* The one that is remembered, or the cheapest; to measure, the fastest of those that give the same bits. */
@@ -80,7 +79,7 @@ void conv_plan_other(const fonio_conv_plan *plan, const conv_algorithm *algorith
       .problem = plan->problem,
       .direction = plan->direction,
       .accuracy = plan->accuracy,
-      .weight_changes = plan->weight_changes,
+      .packings = plan->packings,
       .kernels = kernel_table_for(plan->problem.dtype, cpu_isa_in_use()),
       .geometry = plan->geometry,
       .tables = plan->tables,
@@ -97,7 +96,6 @@ void conv_plan_other(const fonio_conv_plan *plan, const conv_algorithm *algorith
 static fonio_status fill_plan(fonio_conv_plan *plan, const fonio_conv_plan_options *options) {
   plan->kernels = kernel_table_for(plan->problem.dtype, cpu_isa_in_use());
   plan->accuracy = options->accuracy ? options->accuracy : fonio_get_accuracy();
-  plan->weight_changes = options->weight_changes || plan->direction == FONIO_CONV_INPUT_GRADIENT;
   plan->weight_group_stride = plan->problem.out_channels / plan->problem.groups * plan->problem.weight_strides[0];
   fonio_status status = conv_geometry_init(plan);
   if (!status && plan->direction == FONIO_CONV_INPUT_GRADIENT) status = conv_phases_init(plan);
@@ -141,6 +139,10 @@ static void join_rows(fonio_conv_problem *p) {
 fonio_conv_plan *fonio_conv_plan_new(const fonio_conv_problem *problem, const fonio_conv_plan_options *options) {
   if (!problem) return fail_given_null("fonio_conv_plan_new"), NULL;
   fonio_conv_plan_options o = read_options(options);
+  return conv_plan_new(problem, o, o.weight_changes || o.direction == FONIO_CONV_INPUT_GRADIENT);
+}
+
+fonio_conv_plan *conv_plan_new(const fonio_conv_problem *problem, fonio_conv_plan_options o, double packings) {
   if ((unsigned)o.accuracy > FONIO_ACCURACY_FAST)
     return fail_null(FONIO_VALUE_ERROR, "there is no accuracy %d", (int)o.accuracy);
   if ((unsigned)o.direction > FONIO_CONV_WEIGHT_GRADIENT)
@@ -153,6 +155,7 @@ fonio_conv_plan *fonio_conv_plan_new(const fonio_conv_problem *problem, const fo
   plan->references = 1;
   plan->asked = plan->problem = *problem;
   plan->direction = o.direction;
+  plan->packings = packings;
   for (int axis = 0; axis < 2; axis++)
     shorten_stride(&plan->problem, axis);
   if (o.direction == FONIO_CONV_FORWARD) join_rows(&plan->problem);
@@ -163,14 +166,14 @@ fonio_conv_plan *fonio_conv_plan_new(const fonio_conv_problem *problem, const fo
   return plan;
 }
 
-fonio_conv_plan *conv_plan_part(const fonio_conv_problem *problem, int64_t weight_group_stride, fonio_accuracy accuracy,
-                                const conv_algorithm *algorithm) {
+fonio_conv_plan *conv_plan_part(const fonio_conv_plan *whole, const fonio_conv_problem *problem,
+                                int64_t weight_group_stride, const conv_algorithm *algorithm) {
   fonio_conv_plan *plan = memory_take_zeroed(sizeof *plan);
   if (!plan) return NULL;
   plan->references = 1;
   plan->asked = plan->problem = *problem;
-  plan->accuracy = accuracy;
-  plan->weight_changes = true;
+  plan->accuracy = whole->accuracy;
+  plan->packings = whole->packings;
   plan->kernels = kernel_table_for(problem->dtype, cpu_isa_in_use());
   plan->weight_group_stride = weight_group_stride;
   if (conv_geometry_init(plan)) {

@@ -34,8 +34,8 @@ struct fonio_conv_plan {
   fonio_conv_direction direction;
   fonio_accuracy accuracy; /* that the algorithm was chosen for */
   const conv_algorithm *algorithm;
-  const char *why;     /* it was taken */
-  bool weight_changes; /* it is packed in each run, which the choice counts */
+  const char *why; /* it was taken */
+  double packings; /* of the weight for each image, which the choice counts */
   const kernel_table *kernels;
   kernel_conv geometry; /* of one image and group; points into `tables` */
   int64_t *tables;
@@ -115,8 +115,11 @@ void conv_plan_other(const fonio_conv_plan *plan, const conv_algorithm *algorith
 /* A forward plan that is a part of another: it reads packed weights only. Its padding may be negative, which leaves out
  * the edge of the image, and its weights may have any strides. By `algorithm` where that can do it, else by the
  * cheapest. FONIO_NO_MEMORY. */
-fonio_conv_plan *conv_plan_part(const fonio_conv_problem *problem, int64_t weight_group_stride, fonio_accuracy accuracy,
-                                const conv_algorithm *algorithm);
+fonio_conv_plan *conv_plan_part(const fonio_conv_plan *whole, const fonio_conv_problem *problem,
+                                int64_t weight_group_stride, const conv_algorithm *algorithm);
+
+/* fonio_conv_plan_new, which says itself how many times the weight is packed for each image. */
+fonio_conv_plan *conv_plan_new(const fonio_conv_problem *problem, fonio_conv_plan_options options, double packings);
 
 /* Fills in the parts of a plan for an input gradient. FONIO_NO_MEMORY. */
 fonio_status conv_phases_init(fonio_conv_plan *plan);
