@@ -202,9 +202,14 @@ def test_memory_is_measured(root):
     assert held > 2**20 and 7 * 2**20 < beyond < 10 * 2**20
 
 
-def test_training_step():
+def test_training_step(root):
     """The losses must agree, or it says so and fails."""
-    run = subprocess.run([sys.executable, "-m", "bench.training", "--rounds", "1", "--steps", "2", "--json"], capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-m", "bench.training", "--rounds", "1", "--steps", "2", "--json"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout)
     assert list(found) == ["fonio", "torch", "torch_channels_last"]
