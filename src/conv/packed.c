@@ -41,7 +41,7 @@ static double cost(const fonio_conv_plan *plan) {
   double rows = (double)conv_round_up(g->out_channels, 2);
   double pixels = (double)conv_round_up(pixels_of_image(plan), plan->kernels->lanes);
   int64_t step = g->stride[1] * g->input_strides[2];
-  double pack = step == 1 ? 1.5 / lanes + 0.1 : step == 2 ? 4 / lanes + 0.1 : 1.5;
+  double pack = step == 1 ? 1.5 / lanes + 0.1 : step == 2 ? (g->kernel_width > 2 ? 6 : 4) / lanes + 0.1 : 1.5;
   double moves = (double)(2 * conv_ceil_div(terms_of_sum(plan), most_terms(plan)) - 1);
   double store = g->output_strides[2] == 1 ? 2.9 / lanes * channels : 3 * channels * moves;
   return (double)plan->problem.groups * pixels * (rows * terms / (1.85 * lanes) + pack * terms + store);

@@ -143,7 +143,7 @@ static double cost_of(const fonio_conv_plan *plan, int alpha) {
   double vectors = (double)(w.in_pitch + w.out_channels) / lanes;
   bool phases =
       w.phases[0] * w.phases[1] > 1; /* many terms for few products, and strips of which each serves for less */
-  double transforms = tiles * vectors * (alpha == 6 ? 170 : phases ? 200 : 80);
+  double transforms = tiles * vectors * (alpha == 6 ? 170 : phases ? 100 : 80);
   double weights = elements * (double)(w.terms * w.out_channels) * (double)fonio_dtype_bytes(plan->problem.dtype);
   double near = (double)cpu_cache_sizes()->l2_bytes / 2;
   double streamed =
@@ -182,6 +182,7 @@ typedef struct winograd_work {
   char *output, *v, *m, *strip;
   int64_t phase[2];                /* which interleaved image */
   int64_t first_tile, tiles;       /* counted row by row */
+  int64_t blocks;                  /* of tiles, nearly equal ones: rows of one tile of the product */
   int64_t first_channel, channels; /* output channels, whole vectors */
 } winograd_work;
 
@@ -286,12 +287,12 @@ static void transform_outputs(const winograd_work *w, tile_run run) {
 static void multiply_panel(const winograd_work *w, const char *v, const char *u, char *m, int64_t columns,
                            int64_t first, int64_t terms) {
   const kernel_table *k = w->plan->kernels;
-  int64_t vectors = conv_ceil_div(columns, k->lanes), blocks = conv_ceil_div(w->tiles, k->rows_tile_rows);
+  int64_t vectors = conv_ceil_div(columns, k->lanes), least = w->tiles / w->blocks, more = w->tiles % w->blocks;
   const void *rows[16];
   kernel_rows job = {1, terms, rows, u, w->numbers.out_pitch, k->lanes, NULL, first > 0, 0};
-  for (int64_t block = 0, tile = 0; block < blocks; block++) {
-    int64_t count = (w->tiles - tile + blocks - block - 1) / (blocks - block); /* blocks of nearly the same size */
-    job.ahead = block == 0 ? terms * columns : 0;                              /* to the next panel */
+  for (int64_t block = 0, tile = 0; block < w->blocks; block++) {
+    int64_t count = block < more ? least + 1 : least;
+    job.ahead = block == 0 ? terms * columns : 0; /* to the next panel */
     for (int64_t i = 0; i < count; i++)
       rows[i] = v + w->bytes * ((tile + i) * w->numbers.in_pitch + first);
     k->rows_tiles[(count - 1) * k->rows_tile_vectors + vectors - 1](&job, m + w->bytes * tile * w->numbers.out_pitch);
@@ -353,6 +354,7 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
       .phase = {down, across},
       .first_tile = tile,
       .tiles = conv_min(plan->blocks.pixels, n.rows * n.columns - tile),
+      .blocks = conv_ceil_div(conv_min(plan->blocks.pixels, n.rows * n.columns - tile), plan->kernels->rows_tile_rows),
       .first_channel = channels,
       .channels = conv_min(plan->blocks.channels, n.out_channels - channels),
   };
