@@ -9,8 +9,9 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "base/clock.h"
 
 /* How long a thread looks for what it waits for before it sleeps: about what waking up costs. */
 #define SPIN_NS 30000
@@ -47,13 +48,7 @@ static struct {
   _Atomic int64_t paused_until;
 } pool = {.owner = PTHREAD_MUTEX_INITIALIZER};
 
-/* ---- Time and sleep ---- */
-
-static int64_t now_ns(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
-}
+/* ---- Waiting ---- */
 
 static void relax(void) {
 #if defined(__x86_64__) || defined(__i386__)
@@ -76,14 +71,14 @@ static void wake(_Atomic uint32_t *word, int threads) {
 
 /* Waits until there are tickets, or the pool stops: awake for a while, then asleep. */
 static void wait_for_tickets(void) {
-  int64_t deadline = now_ns() + SPIN_NS;
+  int64_t deadline = clock_ns() + SPIN_NS;
   uint32_t tickets;
   do {
     relax();
     tickets = atomic_load(&pool.tickets);
     /* `stop` is set before `tickets` changes for it, and read after: whoever sleeps on these tickets will be woken. */
     if (tickets & TICKETS || atomic_load(&pool.stop)) return;
-  } while (now_ns() < deadline);
+  } while (clock_ns() < deadline);
   atomic_fetch_add(&pool.sleepers, 1);
   sleep_while(&pool.tickets, tickets);
   atomic_fetch_sub(&pool.sleepers, 1);
@@ -202,7 +197,7 @@ static void judge(int64_t began, int64_t ended, int64_t alone) {
 
 int pool_limit(int threads) {
   int limit = atomic_load(&pool.limit);
-  return threads > limit && now_ns() < atomic_load(&pool.paused_until) ? limit : threads;
+  return threads > limit && clock_ns() < atomic_load(&pool.paused_until) ? limit : threads;
 }
 
 /* ---- The owner's work ---- */
@@ -215,7 +210,7 @@ typedef struct pace {
 static pace work_at(job *j, int64_t began) {
   pace p = {0, 0, 0};
   for (; job_claim(j, 0); p.claims++) {
-    int64_t took = now_ns() - began - p.total;
+    int64_t took = clock_ns() - began - p.total;
     p.total += took;
     if (took > p.longest) p.longest = took;
   }
@@ -223,10 +218,10 @@ static pace work_at(job *j, int64_t began) {
 }
 
 static void wait_for(uint32_t workers) {
-  int64_t deadline = now_ns() + SPIN_NS;
+  int64_t deadline = clock_ns() + SPIN_NS;
   uint32_t departed;
   while ((departed = atomic_load(&pool.departed)) != workers)
-    if (now_ns() < deadline) {
+    if (clock_ns() < deadline) {
       relax();
     } else {
       atomic_store(&pool.owner_sleeps, true);
@@ -239,12 +234,12 @@ static void work_together(void) {
   uint32_t workers = (uint32_t)pool.slots - 1;
   atomic_store(&pool.departed, 0);
   lay_out_tickets(workers);
-  int64_t began = now_ns();
+  int64_t began = clock_ns();
   pace p = work_at(pool.job, began);
   wait_for(workers - (atomic_fetch_and(&pool.tickets, ~TICKETS) & TICKETS));
   if (p.claims == 0) return;
   int64_t usual = p.claims > 1 ? (p.total - p.longest) / (p.claims - 1) : p.total;
-  judge(began, now_ns(), usual * job_claims(pool.job));
+  judge(began, clock_ns(), usual * job_claims(pool.job));
 }
 
 bool pool_work(job *j, int slots) {
