@@ -1,4 +1,5 @@
-"""The few functions of libfonio.so that the benchmark calls, through ctypes."""
+"""The few functions of libfonio.so that the benchmark calls, through ctypes. The tests take the structs from here
+(tests/parity/fonio_c.py)."""
 
 import ctypes
 import os
@@ -108,20 +109,20 @@ SIGNATURES = {
 class Library:
     """The functions of the library; each is looked up and declared when first asked for."""
 
-    def __init__(self, path):
-        self._library = ctypes.CDLL(str(path))
+    def __init__(self, path, signatures):
+        self._library, self._signatures = ctypes.CDLL(str(path)), signatures
 
     def __getattr__(self, name):
         try:
             function = getattr(self._library, "fonio_" + name)
         except AttributeError:
             raise RuntimeError(f"this libfonio has no fonio_{name}") from None
-        function.restype, function.argtypes = SIGNATURES[name]
+        function.restype, function.argtypes = self._signatures[name]
         setattr(self, name, function)
         return function
 
 
-lib = Library(os.environ.get("FONIO_LIBRARY", BUILD / "libfonio.so"))
+lib = Library(os.environ.get("FONIO_LIBRARY", BUILD / "libfonio.so"), SIGNATURES)
 
 
 def check(status):

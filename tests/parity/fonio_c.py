@@ -13,63 +13,28 @@ import ctypes
 import itertools
 import os
 import pathlib
+import sys
 from ctypes import POINTER, c_bool, c_char_p, c_double, c_int, c_int64, c_size_t, c_uint64, c_void_p
 
 import torch
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.append(str(ROOT))
+
+from bench.library import RELEASE, Args, Buffers, Library, PlanOptions, Problem  # noqa: E402
 
 BOTH = -(2**63)  # FONIO_BOTH
 ZEROS, REFLECT, REPLICATE, CIRCULAR = range(4)  # fonio_padding_mode
 FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT = range(3)  # fonio_conv_direction
 UNSET, STRICT, DEFAULT, FAST = range(4)  # fonio_accuracy
 
-# ---- Structs, as the headers have them ----
-
-
-class Args(ctypes.Structure):
-    """fonio_conv2d_args."""
-
-    _fields_ = [
-        ("struct_bytes", c_size_t),
-        ("stride", c_int64 * 2),
-        ("padding", c_int64 * 2),
-        ("padding_sides", c_int64 * 4),
-        ("padding_name", c_char_p),
-        ("padding_mode", c_char_p),
-        ("dilation", c_int64 * 2),
-        ("groups", c_int64),
-    ]
+# ---- Structs, as the headers have them: those that the benchmark does without ----
 
 
 class Array(ctypes.Structure):
     """fonio_array."""
 
     _fields_ = [("dtype", c_int), ("ndim", c_int), ("shape", POINTER(c_int64)), ("strides", POINTER(c_int64))]
-
-
-class Problem(ctypes.Structure):
-    """fonio_conv_problem."""
-
-    _fields_ = [
-        ("struct_bytes", c_size_t),
-        ("dtype", c_int),
-        *((name, c_int64) for name in ("batch", "in_channels", "in_height", "in_width")),
-        *((name, c_int64) for name in ("out_channels", "out_height", "out_width", "kernel_height", "kernel_width")),
-        ("stride", c_int64 * 2),
-        ("dilation", c_int64 * 2),
-        ("padding", c_int64 * 4),
-        ("padding_mode", c_int),
-        ("groups", c_int64),
-        ("has_bias", c_bool),
-        ("has_residual", c_bool),
-        ("activation", c_int),
-        ("slope", c_double),
-        ("prelu_stride", c_int64),
-        ("batched", c_bool),
-        ("input_strides", c_int64 * 4),
-        ("weight_strides", c_int64 * 4),
-        ("bias_stride", c_int64),
-        ("output_strides", c_int64 * 4),
-    ]
 
 
 class PoolArgs(ctypes.Structure):
@@ -81,19 +46,6 @@ class PoolArgs(ctypes.Structure):
         ("ceil_mode", c_bool),
         ("count_include_pad", c_bool),
         ("divisor_override", c_int64),
-    ]
-
-
-class PlanOptions(ctypes.Structure):
-    """fonio_conv_plan_options."""
-
-    _fields_ = [
-        ("struct_bytes", c_size_t),
-        ("direction", c_int),
-        ("algorithm", c_char_p),
-        ("accuracy", c_int),
-        ("measure", c_bool),
-        ("weight_changes", c_bool),
     ]
 
 
@@ -111,19 +63,8 @@ class PrintOptions(ctypes.Structure):
     ]
 
 
-class Buffers(ctypes.Structure):
-    """fonio_conv_buffers."""
-
-    _fields_ = [
-        *((name, c_void_p) for name in "input weight packed bias residual prelu output".split()),
-        *((name, c_void_p) for name in "grad_output grad_input grad_weight grad_bias workspace".split()),
-        ("workspace_bytes", c_int64),
-    ]
-
-
 # ---- Functions ----
 
-RELEASE = ctypes.CFUNCTYPE(None, c_void_p, c_void_p)
 WARNING = ctypes.CFUNCTYPE(None, c_char_p, c_void_p)
 handle, sizes = c_void_p, POINTER(c_int64)
 
@@ -260,21 +201,7 @@ SIGNATURES = {
 }
 
 
-class Library:
-    """The functions of the library; each is looked up and declared when first asked for."""
-
-    def __init__(self, path):
-        self._library = ctypes.CDLL(str(path))
-
-    def __getattr__(self, name):
-        function = getattr(self._library, "fonio_" + name)
-        function.restype, function.argtypes = SIGNATURES[name]
-        setattr(self, name, function)
-        return function
-
-
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-lib = Library(os.environ.get("FONIO_LIBRARY", ROOT / "build" / "libfonio.so"))
+lib = Library(os.environ.get("FONIO_LIBRARY", ROOT / "build" / "libfonio.so"), SIGNATURES)
 
 # ---- Failures ----
 
