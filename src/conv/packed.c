@@ -156,9 +156,9 @@ static void run_panel(const panel_work *w) {
   double biases[16]; /* the kernel reads the biases of a tile side by side */
   const char *ahead = panel_ahead(w);
   int64_t end = plan->geometry.out_channels, share = conv_ceil_div(w->part.terms, conv_ceil_div(end, k->tile_rows));
-  for (int64_t channel = 0, rows; channel < end; channel += rows) {
+  for (int64_t channel = 0, fetched = 0, rows; channel < end; channel += rows, fetched += share) {
     rows = conv_min(k->tile_rows, end - channel);
-    if (ahead) fetch_ahead(w, ahead, channel / k->tile_rows * share, share);
+    if (ahead) fetch_ahead(w, ahead, fetched, share);
     kernel_tile tile = tiles[(rows - 1) * k->tile_vectors];
     const char *weights = w->weights + w->bytes * (channel * w->terms + w->part.first_term * rows);
     const void *bias = w->last && w->bias ? w->bias + w->bytes * channel * bias_stride : NULL;
