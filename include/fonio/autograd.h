@@ -35,6 +35,20 @@ FONIO_API fonio_status fonio_tensor_set_grad(fonio_tensor *tensor, fonio_tensor 
 /* tensor.retain_grad(): keep the gradient of a tensor that is no leaf, too. */
 FONIO_API fonio_status fonio_tensor_retain_grad(fonio_tensor *tensor);
 
+/* tensor.register_hook(hook): while a backward or fonio_grad runs, calls hook(gradient, &changed, user) with the whole
+ * gradient of the tensor before it goes anywhere. `gradient` is borrowed and must not be written to; a new tensor in
+ * `changed` (NULL until then), of the same dtype and shape, takes its place, also for the next hook: they run in the
+ * order in which they were registered. A status other than FONIO_OK ends the way back with it. `handle` (or NULL) is
+ * for removing; a hook goes with its tensor, or, if that is no leaf, with what was made from it. FONIO_RUNTIME_ERROR
+ * with torch's texts. Hooks may be registered and removed by any thread, but the tensor is not to be released
+ * meanwhile. */
+typedef fonio_status (*fonio_gradient_hook)(fonio_tensor *gradient, fonio_tensor **changed, void *user);
+FONIO_API fonio_status fonio_tensor_register_hook(fonio_tensor *tensor, fonio_gradient_hook hook, void *user,
+                                                  int64_t *handle);
+
+/* handle.remove(), of a hook of this tensor. One that is gone is ignored, as in torch. */
+FONIO_API fonio_status fonio_tensor_remove_hook(fonio_tensor *tensor, int64_t handle);
+
 /* tensor.detach(): a new tensor over the same storage without a history. */
 FONIO_NEW fonio_tensor *fonio_tensor_detach(fonio_tensor *tensor);
 

@@ -29,6 +29,12 @@ FONIO_NEW fonio_tensor *fonio_tensor_conv2d_with(fonio_tensor *input, fonio_tens
     fonio_tensor_conv2d_with((input), (weight), (bias), &fonio_args_);                                                 \
   })
 
+/* The derivative of that call's result along tangents, forward-mode: what torch.func.jvp gives as the second of its
+ * two. A tangent has the shape and dtype of what it belongs to; NULL stands for zeros. Gradients flow through it. */
+FONIO_NEW fonio_tensor *fonio_tensor_conv2d_jvp_with(fonio_tensor *input, fonio_tensor *weight, fonio_tensor *bias,
+                                                     const fonio_conv2d_args *args, fonio_tensor *input_tangent,
+                                                     fonio_tensor *weight_tangent, fonio_tensor *bias_tangent);
+
 /* ---- Arithmetic: floating-point dtypes, torch's broadcasting and type promotion between float32 and float64 ---- */
 
 /* torch.add(a, b), sub, mul and div. FONIO_RUNTIME_ERROR with torch's text for shapes that cannot be broadcast. A

@@ -38,6 +38,7 @@ static void bury(autograd_node *node) {
     node_release(node->edges[i].node);
     fonio_tensor_release(node->edges[i].leaf);
   }
+  tensor_hooks_release(node->hooks);
   memory_give(node);
 }
 

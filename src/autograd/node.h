@@ -55,6 +55,7 @@ struct autograd_node {
   autograd_saved saved[AUTOGRAD_MOST_SAVED]; /* the lock guards them */
   bool freed;                                /* so does it this: a backward has given them back */
   fonio_tensor *output; /* the node's tensor while it keeps its gradient; not owned; the lock guards it */
+  tensor_hook *hooks;   /* of the node's tensor; so does it guard these */
   autograd_node *next_doomed;
   const void *attributes; /* the operation's own numbers, behind the node in one block */
 };
@@ -123,8 +124,11 @@ void autograd_node_keep_output(autograd_node *node, fonio_tensor *tensor);
 /* The tensor that keeps the node's gradient, retained; NULL if there is none (any more). */
 fonio_tensor *autograd_node_output(autograd_node *node);
 
-/* One lock for what several threads may touch in graphs that they share: saved tensors, and .grad. Nothing is released
- * while it is held: releasing a tensor may take it. */
+/* Calls the hooks of a list with the gradient, which they may replace. */
+fonio_status autograd_run_hooks(tensor_hook *const *list, fonio_tensor **gradient);
+
+/* One lock for what several threads may touch in graphs that they share: saved tensors, .grad, and hooks. Nothing is
+ * released while it is held: releasing a tensor may take it. */
 void autograd_lock(void);
 void autograd_unlock(void);
 

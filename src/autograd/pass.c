@@ -167,9 +167,12 @@ static fonio_status apply(autograd_pass *pass, pass_target *from) {
 }
 
 static fonio_status visit(autograd_pass *pass, pass_target *target, bool retain_graph) {
-  if (!target->node || !target->gradient) return FONIO_OK;
+  if (!target->gradient) return FONIO_OK;
+  fonio_status status =
+      autograd_run_hooks(target->node ? &target->node->hooks : &target->leaf->hooks, &target->gradient);
+  if (status || !target->node) return status;
   target->keeper = autograd_node_output(target->node);
-  fonio_status status = target->leads ? apply(pass, target) : FONIO_OK;
+  status = target->leads ? apply(pass, target) : FONIO_OK;
   if (status) return status;
   if (target->leads && !retain_graph) autograd_node_free_saved(target->node);
   if (target->asked || target->keeper) return FONIO_OK;

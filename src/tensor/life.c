@@ -78,9 +78,18 @@ fonio_tensor *fonio_tensor_retain(fonio_tensor *tensor) {
   return tensor;
 }
 
+void tensor_hooks_release(tensor_hook *list) {
+  while (list) {
+    tensor_hook *next = list->next;
+    memory_give(list);
+    list = next;
+  }
+}
+
 void fonio_tensor_release(fonio_tensor *tensor) {
   if (!tensor || atomic_fetch_sub_explicit(&tensor->references, 1, memory_order_acq_rel) != 1) return;
   fonio_tensor_release(tensor->grad);
+  tensor_hooks_release(tensor->hooks);
   if (tensor->node) tensor->history->release(tensor->node);
   storage_release(tensor->storage);
   memory_give(tensor);

@@ -27,6 +27,16 @@ typedef struct tensor_history {
   const char *(*name)(const void *node); /* as torch prints it in grad_fn=<...> */
 } tensor_history;
 
+/* What is called with a gradient: in a list, in the order in which they came. */
+typedef struct tensor_hook {
+  struct tensor_hook *next;
+  int64_t number;
+  fonio_status (*function)(fonio_tensor *gradient, fonio_tensor **changed, void *user);
+  void *user;
+} tensor_hook;
+
+void tensor_hooks_release(tensor_hook *list);
+
 /* torch's class of a tensor: torch.Tensor, torch.nn.Parameter, UninitializedParameter. */
 typedef enum tensor_kind { TENSOR_PLAIN, TENSOR_PARAMETER, TENSOR_UNINITIALIZED } tensor_kind;
 
@@ -44,6 +54,7 @@ struct fonio_tensor {
   bool requires_grad;            /* of a leaf, as set; of others, true */
   bool retains_grad;             /* keep .grad though not a leaf */
   fonio_tensor *grad;            /* owned; or NULL */
+  tensor_hook *hooks;            /* of a leaf; the lock of autograd guards them */
   void *node;                    /* owned through `history`; NULL: a leaf */
   const tensor_history *history; /* set whenever `node` is */
 };

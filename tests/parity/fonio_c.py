@@ -66,6 +66,7 @@ class PrintOptions(ctypes.Structure):
 # ---- Functions ----
 
 WARNING = ctypes.CFUNCTYPE(None, c_char_p, c_void_p)
+HOOK = ctypes.CFUNCTYPE(c_int, c_void_p, POINTER(c_void_p), c_void_p)
 handle, sizes = c_void_p, POINTER(c_int64)
 
 # name without fonio_: (result, arguments)
@@ -159,6 +160,9 @@ SIGNATURES = {
     "tensor_numel": (c_int64, [handle]),
     "tensor_const_data": (c_void_p, [handle]),
     "tensor_conv2d_with": (handle, [handle] * 3 + [POINTER(Args)]),
+    "tensor_conv2d_jvp_with": (handle, [handle] * 3 + [POINTER(Args)] + [handle] * 3),
+    "tensor_register_hook": (c_int, [handle, HOOK, c_void_p, sizes]),
+    "tensor_remove_hook": (c_int, [handle, c_int64]),
     "tensor_requires_grad": (c_bool, [handle]),
     "tensor_set_requires_grad": (c_int, [handle, c_bool]),
     "tensor_grad": (handle, [handle]),
