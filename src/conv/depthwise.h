@@ -1,5 +1,6 @@
 /* Depthwise convolution: groups == in_channels. What its algorithms share: depthwise_planes.c for NCHW,
- * depthwise_pixels.c for channels_last, depthwise_turned.c for small planes, which are turned into pixels. */
+ * depthwise_pixels.c for channels_last, depthwise_turned.c for small planes, which are turned into pixels;
+ * depthwise_pairs.c for the input gradient with a stride. */
 #ifndef CONV_DEPTHWISE_H
 #define CONV_DEPTHWISE_H
 
@@ -31,6 +32,10 @@ static inline int64_t conv_depthwise_input_rows(const fonio_conv_plan *plan, int
 /* The weights as [block of channels][tap][channel of the block], the last block filled up with zeros; returns whether
  * all are finite. */
 bool conv_depthwise_pack(const fonio_conv_plan *plan, const void *weight, int64_t block, void *packed);
+
+/* `count` of its taps from number `place` on, which lie at from[i], in elements from the channel's first weight. */
+bool conv_depthwise_pack_taps(const fonio_conv_plan *plan, const void *weight, int64_t block, int64_t place,
+                              int64_t count, const int64_t *from, void *packed);
 
 /* Some output rows over pixels whose channels lie side by side: the image's, or such as were turned. */
 typedef struct depthwise_rows {

@@ -17,17 +17,19 @@ static bool planes_applicable(const fonio_conv_problem *p) {
   return conv_is_depthwise(p) && p->output_strides[3] == 1;
 }
 
-/* Whether the image can be read as it is. A vector of stride 2 reads one column further than its last tap. */
+/* Whether the image can be read as it is. */
 static bool reads_image(const fonio_conv_plan *plan) {
   const kernel_conv *g = &plan->geometry;
-  int64_t last = (g->out_width - 1) * g->stride[1] + conv_depthwise_reach(g, 1) + (g->stride[1] == 2);
-  return g->input_strides[2] == 1 && g->image_column == 0 && last < g->in_width && g->out_width >= plan->kernels->lanes;
+  int64_t last = g->out_width - 1 + conv_depthwise_reach(g, 1);
+  return g->stride[1] == 1 && g->input_strides[2] == 1 && g->image_column == 0 && last < g->in_width &&
+         g->out_width >= plan->kernels->lanes;
 }
 
-/* Elements of a padded input row, and a vector more. */
+/* Elements of a padded input row, which a stride deals out, and a vector more for each phase. */
 static int64_t row_elements(const fonio_conv_plan *plan) {
-  int64_t lanes = plan->kernels->lanes, columns = conv_max(plan->problem.out_width, lanes);
-  return conv_round_up(columns * plan->geometry.stride[1] + conv_depthwise_reach(&plan->geometry, 1) + lanes, lanes);
+  int64_t lanes = plan->kernels->lanes, stride = plan->geometry.stride[1];
+  int64_t columns = conv_max(plan->problem.out_width, lanes) + conv_depthwise_reach(&plan->geometry, 1) / stride;
+  return conv_round_up(columns + lanes, lanes) * stride;
 }
 
 static planes_layout lay_out(const fonio_conv_plan *plan) {
@@ -40,20 +42,16 @@ static planes_layout lay_out(const fonio_conv_plan *plan) {
   return l;
 }
 
-/* Copying and starting a row takes its time; so does gathering single elements, for large strides and rows that do not
+/* Copying and starting a row takes its time; so does moving single elements, for large strides and columns that do not
  * lie side by side. */
 static double planes_cost(const fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
   int64_t lanes = plan->kernels->lanes;
   double waste = (double)conv_round_up(p->out_width, lanes) / (double)conv_max(1, p->out_width);
-  double scattered =
-      p->input_strides[3] == 1 ? 0 : 4 * conv_depthwise_products(plan) / (double)conv_depthwise_taps(plan);
-  return conv_depthwise_products(plan) * waste *
-             (p->stride[1] == 1   ? 0.8
-              : p->stride[1] == 2 ? 1.3
-                                  : 8) /
-             (double)lanes +
-         20.0 * (double)(p->out_channels * p->out_height) + scattered;
+  double elements = (double)p->out_channels * (double)(p->in_height * p->in_width);
+  double moved = p->input_strides[3] == 1 && p->stride[1] <= 2 ? 0 : 4 * elements;
+  return conv_depthwise_products(plan) * waste * (p->stride[1] == 1 ? 0.8 : 1.1) / (double)lanes +
+         20.0 * (double)(p->out_channels * p->out_height) + moved;
 }
 
 /* Blocks of rows so high that few input rows are visited twice, while they stay in the first-level cache. */

@@ -172,6 +172,7 @@ fonio_conv_plan *conv_plan_part(const fonio_conv_plan *whole, const fonio_conv_p
   if (!plan) return NULL;
   plan->references = 1;
   plan->asked = plan->problem = *problem;
+  join_rows(&plan->problem);
   plan->accuracy = whole->accuracy;
   plan->packings = whole->packings;
   plan->kernels = kernel_table_for(problem->dtype, cpu_isa_in_use());
@@ -199,6 +200,7 @@ void fonio_conv_plan_release(fonio_conv_plan *plan) {
   if (!plan || atomic_fetch_sub_explicit(&plan->references, 1, memory_order_acq_rel) != 1) return;
   conv_parts_release(plan);
   memory_give(plan->explanation);
+  memory_give(plan->spare);
   memory_give(plan->tables);
   memory_give(plan);
 }

@@ -51,6 +51,7 @@ struct fonio_conv_plan {
   int64_t packed_bytes;      /* of all groups; 0: the algorithm reads the weights as they are */
   int64_t workspace_bytes;   /* of one piece of work at a time */
   int64_t shared_bytes;      /* of the workspace, beside those: what pieces leave for run_last */
+  void *_Atomic spare;       /* packed_bytes that a run took to pack in and left for the next one; or NULL */
   char *_Atomic explanation; /* made when first asked for; or NULL */
 };
 
@@ -99,6 +100,7 @@ struct conv_algorithm {
 extern const conv_algorithm *const conv_algorithms[];
 extern const conv_algorithm conv_reference_forward, conv_reference_input_gradient, conv_reference_weight_gradient;
 extern const conv_algorithm conv_phases_input_gradient, conv_shuffle_input_gradient;
+extern const conv_algorithm conv_depthwise_pairs_input_gradient;
 extern const conv_algorithm conv_packed_forward, conv_shifted_forward, conv_winograd4_forward, conv_winograd2_forward;
 extern const conv_algorithm conv_channels_weight_gradient, conv_groups_weight_gradient;
 extern const conv_algorithm conv_rows_forward, conv_depthwise_planes_forward, conv_depthwise_pixels_forward;

@@ -130,20 +130,18 @@ static void run_with(const fonio_conv_plan *plan, const fonio_conv_buffers *b, c
   run_pieces(&run, workspace, threads, report);
 }
 
-/* Packs the weights for this run only, beside the workspace. */
-static fonio_status pack_and_run(const fonio_conv_plan *plan, const fonio_conv_buffers *b, run_report *report) {
-  int threads = threads_of_run(plan, b);
-  int64_t workspace_bytes = b->workspace ? 0 : fonio_conv_plan_workspace_bytes(plan, threads), bytes;
-  if (!checked_add(workspace_bytes, plan->packed_bytes, &bytes)) bytes = INT64_MAX;
-  char *memory = memory_take(bytes);
-  if (!memory) return FONIO_NO_MEMORY;
-  void *packed = memory + workspace_bytes;
-  if (!plan->algorithm->pack(plan, b->weight, packed) && has_zeros(plan))
-    run_plain(plan, b, NULL, report);
-  else
-    run_with(plan, b, packed, b->workspace ? b->workspace : memory, threads, report);
-  memory_give(memory);
-  return FONIO_OK;
+/* Memory to pack in: the system clears what it gives, which takes nearly as long as packing, so a plan keeps some from
+ * run to run. */
+#define MOST_SPARE (1 << 24)
+
+static void *take_spare(const fonio_conv_plan *plan) {
+  void *spare = atomic_exchange(&((fonio_conv_plan *)plan)->spare, NULL);
+  return spare ? spare : memory_take(plan->packed_bytes);
+}
+
+static void give_spare(const fonio_conv_plan *plan, void *spare) {
+  if (plan->packed_bytes <= MOST_SPARE) spare = atomic_exchange(&((fonio_conv_plan *)plan)->spare, spare);
+  memory_give(spare);
 }
 
 static fonio_status run_plan(const fonio_conv_plan *plan, const fonio_conv_buffers *buffers, run_report *report) {
@@ -154,13 +152,23 @@ static fonio_status run_plan(const fonio_conv_plan *plan, const fonio_conv_buffe
     run_plain(plan, buffers, packed->plain, report);
     return FONIO_OK;
   }
-  if (plan->packed_bytes && !packed) return pack_and_run(plan, buffers, report);
   int threads = threads_of_run(plan, buffers);
-  void *own = NULL;
-  if (!buffers->workspace && plan->workspace_bytes &&
-      !(own = memory_take(fonio_conv_plan_workspace_bytes(plan, threads))))
+  void *own = NULL, *spare = NULL;
+  bool takes = !buffers->workspace && plan->workspace_bytes, packs = plan->packed_bytes && !packed;
+  if ((takes && !(own = memory_take(fonio_conv_plan_workspace_bytes(plan, threads)))) ||
+      (packs && !(spare = take_spare(plan)))) {
+    memory_give(own);
     return FONIO_NO_MEMORY;
-  run_with(plan, buffers, packed ? packed->data : NULL, own ? own : buffers->workspace, threads, report);
+  }
+  if (packs && !plan->algorithm->pack(plan, buffers->weight, spare) && has_zeros(plan))
+    run_plain(plan, buffers, NULL, report);
+  else
+    run_with(plan, buffers,
+             packs    ? spare
+             : packed ? packed->data
+                      : NULL,
+             takes ? own : buffers->workspace, threads, report);
+  if (packs) give_spare(plan, spare);
   memory_give(own);
   return FONIO_OK;
 }

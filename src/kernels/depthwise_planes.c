@@ -2,9 +2,10 @@
  * one row.
  *
  * Input rows are read behind pointers: in the image itself where no column touches the padding, else in a buffer that
- * they are copied to with the padding around them. Beyond that there are no edges. Vectors overlap where columns are no
- * multiple of the lanes, and bands of rows where rows are no multiple of a band: what is computed twice has the same
- * bits. */
+ * they are copied to with the padding around them. With a stride they are dealt out there: element i of phase f is the
+ * padded column i * stride + f. So vectors are always loaded whole, and there are no edges. Vectors overlap where
+ * columns are no multiple of the lanes, and bands of rows where rows are no multiple of a band: what is computed twice
+ * has the same bits. */
 #include "kernels/families.h"
 
 #define BAND_ROWS 4
@@ -41,21 +42,52 @@ INLINE void copy_columns(const real *from, int64_t apart, int64_t length, bool n
   }
 }
 
-static void copy_mapped(const kernel_conv *conv, const row_part *p, const real *row, real *to) {
-  for (int64_t i = 0; i < p->count; i++)
-    if (i < p->from || i >= p->end) to[i] = row[conv->columns[i] * conv->input_strides[2]];
+/* Where a padded column lies in a row of the buffer. */
+INLINE int64_t place_of(const kernel_conv *conv, const kernel_depthwise *job, int64_t column) {
+  int64_t stride = conv->stride[1];
+  return stride == 1 ? column : column % stride * (job->pitch / stride) + column / stride;
 }
 
-/* Inlined for columns side by side, and no more than a vector of them, as constants. */
-INLINE void copy_rows(const kernel_conv *conv, const kernel_depthwise *job, const row_part *p, int64_t rows,
+INLINE void deal_pairs_at(const real *from, int64_t i, real *to, real *other) {
+  vec even, odd;
+  vec_deal(from + 2 * i, &even, &odd);
+  vec_store(to + i, even);
+  vec_store(other + i, odd);
+}
+
+/* Columns side by side of a row that is dealt out for a stride of 2, to two places in turns. */
+INLINE void deal_pairs(const real *from, int64_t length, real *to, real *other) {
+  int64_t pairs = length / 2;
+  for (int64_t i = 0; i + LANES < pairs; i += LANES)
+    deal_pairs_at(from, i, to, other);
+  if (pairs >= LANES) deal_pairs_at(from, pairs - LANES, to, other);
+  for (int64_t i = 0; i < pairs && pairs < LANES; i++)
+    to[i] = from[2 * i], other[i] = from[2 * i + 1];
+  if (length % 2) to[pairs] = from[length - 1];
+}
+
+static void copy_mapped(const kernel_conv *conv, const kernel_depthwise *job, const row_part *p, const real *row,
+                        real *to) {
+  for (int64_t i = 0; i < p->count; i++)
+    if (i < p->from || i >= p->end) to[place_of(conv, job, i)] = row[conv->columns[i] * conv->input_strides[2]];
+}
+
+/* Inlined for a stride, for columns side by side, and no more than a vector of them, as constants. */
+INLINE void copy_rows(const kernel_conv *conv, const kernel_depthwise *job, const row_part *p, int64_t rows, bool deals,
                       int64_t apart, bool narrow, const real *image) {
   const int64_t *map = conv->rows + job->row * conv->stride[0], down = conv->input_strides[1], pitch = job->pitch;
   int64_t length = p->end - p->from;
   const real *inside = image + (p->from - conv->image_column) * apart;
   real *to = job->buffer;
+  int64_t first = place_of(conv, job, p->from), second = place_of(conv, job, p->from + 1);
   for (int64_t i = 0; i < rows; i++, to += pitch) {
-    if (map[i] >= 0) copy_columns(inside + map[i] * down, apart, length, narrow, to + p->from);
-    if (map[i] >= 0 && p->mapped) copy_mapped(conv, p, image + map[i] * down, to);
+    const real *from = inside + map[i] * down;
+    if (map[i] >= 0 && !deals) copy_columns(from, apart, length, narrow, to + first);
+    if (map[i] >= 0 && deals && conv->stride[1] == 2 && apart == 1) deal_pairs(from, length, to + first, to + second);
+    if (map[i] >= 0 && deals && !(conv->stride[1] == 2 && apart == 1))
+      for (int64_t j = 0; j < length; j++)
+        to[place_of(conv, job, p->from + j)] = from[j * apart];
+    if (map[i] >= 0 && p->mapped) copy_mapped(conv, job, p, image + map[i] * down, to);
     job->rows_at[i] = map[i] < 0 ? job->zeros : to;
   }
 }
@@ -71,12 +103,12 @@ void NAME(depthwise_rows)(const kernel_conv *conv, const kernel_depthwise *job, 
   row_part p = part_of_row(conv);
   if (!job->pitch)
     point_at_rows(conv, job, rows, plane);
+  else if (conv->stride[1] != 1)
+    copy_rows(conv, job, &p, rows, true, conv->input_strides[2], false, plane);
   else if (conv->input_strides[2] != 1)
-    copy_rows(conv, job, &p, rows, conv->input_strides[2], false, plane);
-  else if (p.end - p.from < LANES)
-    copy_rows(conv, job, &p, rows, 1, true, plane);
+    copy_rows(conv, job, &p, rows, false, conv->input_strides[2], false, plane);
   else
-    copy_rows(conv, job, &p, rows, 1, false, plane);
+    copy_rows(conv, job, &p, rows, false, 1, p.end - p.from < LANES, plane);
 }
 
 /* ---- The sums ---- */
@@ -89,38 +121,25 @@ typedef struct band {
   const real *weights, *bias;
   real *to;
   int64_t pitch; /* of `to` */
+  /* Of the columns that a tap reads: how many phases further than those of the one before, and how many elements; how
+   * many when that is beyond the last phase. */
+  int64_t phases, next, back;
 } band;
 
-/* The columns p, p + stride, ...; for stride 2 in the quick order. */
-INLINE vec load_columns(const real *p, int64_t stride) {
-  if (stride == 1) return vec_load(p);
-  if (stride == 2) return vec_even_quick(vec_load(p), vec_load(p + LANES));
-  real lanes[LANES];
-  for (int i = 0; i < LANES; i++)
-    lanes[i] = p[i * stride];
-  return vec_load(lanes);
-}
-
-/* Column s of a constant kernel: odd columns of stride 2 share the loads of the even ones. */
-INLINE vec load_tap(const real *p, int s, int stride) {
-  if (stride == 2 && s % 2) return vec_odd_quick(vec_load(p + s - 1), vec_load(p + s - 1 + LANES));
-  return load_columns(p + s, stride);
-}
-
-/* Small kernels, all sizes constant: each input row serves the output rows that have it under one of their taps.
- * `apart`: columns from the first vector to the second. */
+/* Small kernels, all sizes constant: each input row serves the output rows that have it under one of their
+ * taps. `apart`: columns from the first vector to the second. */
 INLINE void sum_small(int height, int vectors, int kernel, int stride, const band *b, const vec *weights,
                       int64_t column, int64_t apart, vec sum[BAND_ROWS][BAND_VECTORS]) {
 #pragma GCC unroll 16
   for (int i = 0; i < (height - 1) * stride + kernel; i++) {
     if (b->rows[i] == b->zeros) continue;
-    const real *row = (const real *)b->rows[i] + column * stride;
+    const real *row = (const real *)b->rows[i] + column, *odd = row + b->next;
 #pragma GCC unroll 8
     for (int s = 0; s < kernel; s++) {
       vec x[BAND_VECTORS];
 #pragma GCC unroll 2
       for (int v = 0; v < vectors; v++)
-        x[v] = load_tap(row + v * apart * stride, s, stride);
+        x[v] = vec_load((stride == 2 && s % 2 ? odd : row) + v * apart + s / stride);
 #pragma GCC unroll 4
       for (int j = 0; j < height; j++) {
         int r = i - j * stride;
@@ -172,32 +191,37 @@ INLINE void sum_tall(int vectors, const band *b, int64_t column, int64_t apart, 
       sum_row(i, BAND_ROWS, vectors, (const real *)*rows + column, weights, width, dilation, apart, sum);
 }
 
-/* Any sizes; `stride` is constant where it is 1 or 2. */
-INLINE void sum_any(int height, int vectors, int64_t stride, const band *b, int64_t column, int64_t apart,
+/* Any sizes. */
+INLINE void sum_any(int height, int vectors, const band *b, int64_t column, int64_t apart,
                     vec sum[BAND_ROWS][BAND_VECTORS]) {
   const kernel_conv *conv = b->conv;
   const real *weights = b->weights;
+  int64_t stride = conv->stride[1];
   for (int64_t r = 0; r < conv->kernel_height; r++) {
     const real *row[BAND_ROWS];
 #pragma GCC unroll 4
     for (int j = 0; j < height; j++)
-      row[j] = (const real *)b->rows[j * conv->stride[0] + r * conv->dilation[0]] + column * stride;
+      row[j] = (const real *)b->rows[j * conv->stride[0] + r * conv->dilation[0]] + column;
+    int64_t phase = 0, at = 0;
     for (int64_t s = 0; s < conv->kernel_width; s++) {
       vec w = vec_set(*weights++);
 #pragma GCC unroll 4
       for (int j = 0; j < height; j++)
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++)
-          sum[j][v] = vec_fma(w, load_columns(row[j] + s * conv->dilation[1] + v * apart * stride, stride), sum[j][v]);
+          sum[j][v] = vec_fma(w, vec_load(row[j] + at + v * apart), sum[j][v]);
+      phase += b->phases;
+      at += b->next;
+      if (phase >= stride) phase -= stride, at += b->back;
     }
   }
 }
 
-/* Which of the sums; ANY goes by a stride of its own. */
+/* Which of the sums. */
 typedef enum band_kind { SMALL, TALL, ANY } band_kind;
 
 /* One tile: `height` rows x `vectors` vectors. */
-INLINE void tile(band_kind kind, int height, int vectors, int kernel, int64_t stride, const band *b, const vec *weights,
+INLINE void tile(band_kind kind, int height, int vectors, int kernel, int stride, const band *b, const vec *weights,
                  int64_t column, int64_t apart) {
   vec sum[BAND_ROWS][BAND_VECTORS];
 #pragma GCC unroll 4
@@ -205,21 +229,19 @@ INLINE void tile(band_kind kind, int height, int vectors, int kernel, int64_t st
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; v++)
       sum[j][v] = vec_zero();
-  if (kind == SMALL) sum_small(height, vectors, kernel, (int)stride, b, weights, column, apart, sum);
+  if (kind == SMALL) sum_small(height, vectors, kernel, stride, b, weights, column, apart, sum);
   if (kind == TALL) sum_tall(vectors, b, column, apart, sum);
-  if (kind == ANY) sum_any(height, vectors, stride, b, column, apart, sum);
+  if (kind == ANY) sum_any(height, vectors, b, column, apart, sum);
   vec add = vec_set((b->bias ? *b->bias : 0) + (real)0);
 #pragma GCC unroll 4
   for (int j = 0; j < height; j++)
 #pragma GCC unroll 2
-    for (int v = 0; v < vectors; v++) {
-      vec result = stride == 2 ? vec_settle(sum[j][v]) : sum[j][v];
-      vec_store(b->to + j * b->pitch + column + v * apart, result + add);
-    }
+    for (int v = 0; v < vectors; v++)
+      vec_store(b->to + j * b->pitch + column + v * apart, sum[j][v] + add);
 }
 
 /* Inlined with constants: all tiles of a band, `vectors` vectors wide and at last one. */
-INLINE void run_band(band_kind kind, int height, int vectors, int kernel, int64_t stride, const band *b) {
+INLINE void run_band(band_kind kind, int height, int vectors, int kernel, int stride, const band *b) {
   vec weights[9];
 #pragma GCC unroll 9
   for (int i = 0; i < 9; i++)
@@ -241,25 +263,20 @@ BAND(small3_2, SMALL, BAND_ROWS, 1, 3, 2)
 BAND(small5, SMALL, BAND_ROWS, 2, 5, 1)
 BAND(small5_2, SMALL, BAND_ROWS, 2, 5, 2)
 BAND(tall, TALL, BAND_ROWS, 2, 0, 1)
-BAND(any, ANY, BAND_ROWS, 2, 0, 1)
-BAND(any_2, ANY, BAND_ROWS, 2, 0, 2)
-BAND(any_n, ANY, BAND_ROWS, 2, 0, b->conv->stride[1])
-BAND(row, ANY, 1, 2, 0, 1)
-BAND(row_2, ANY, 1, 2, 0, 2)
-BAND(row_n, ANY, 1, 2, 0, b->conv->stride[1])
+BAND(any, ANY, BAND_ROWS, 2, 0, 0)
+BAND(row, ANY, 1, 2, 0, 0)
 
 typedef void (*band_function)(const band *b);
 
 static band_function find_band(const kernel_conv *conv, int64_t rows) {
   int64_t stride = conv->stride[1], size = conv->kernel_height;
+  if (rows < BAND_ROWS) return band_row;
   /* Without vectors the unrolled ones gain little, and are large. */
-  if (LANES == 1) return rows < BAND_ROWS ? band_row_n : band_any_n;
-  if (rows < BAND_ROWS) return stride == 1 ? band_row : stride == 2 ? band_row_2 : band_row_n;
+  if (LANES == 1) return band_any;
   bool square = size == conv->kernel_width && conv->stride[0] == stride && conv->dilation[0] * conv->dilation[1] == 1;
   if (square && size == 3 && stride <= 2) return stride == 1 ? band_small3 : band_small3_2;
   if (square && size == 5 && stride <= 2) return stride == 1 ? band_small5 : band_small5_2;
-  if (conv->stride[0] * stride * conv->dilation[0] == 1 && size >= BAND_ROWS) return band_tall;
-  return stride == 1 ? band_any : stride == 2 ? band_any_2 : band_any_n;
+  return conv->stride[0] * stride * conv->dilation[0] == 1 && size >= BAND_ROWS ? band_tall : band_any;
 }
 
 /* A band narrower than a vector, where its last rows have no room for whole vectors: computed beside the output. */
@@ -280,6 +297,7 @@ static void run_narrow(band_function function, band *b, int64_t rows, int64_t ro
 void NAME(depthwise_sums)(const kernel_conv *conv, const kernel_depthwise *job, const void *weights, const void *bias,
                           void *output) {
   band_function function = find_band(conv, job->rows);
+  int64_t stride = conv->stride[1], dilation = conv->dilation[1], phase = job->pitch / stride;
   int64_t height = job->rows < BAND_ROWS ? 1 : BAND_ROWS, pitch = conv->output_strides[1];
   for (int64_t j = 0; j < job->rows; j += height) {
     int64_t row = least(j, job->rows - height);
@@ -289,7 +307,10 @@ void NAME(depthwise_sums)(const kernel_conv *conv, const kernel_depthwise *job, 
               .weights = weights,
               .bias = bias,
               .to = (real *)output + (job->row + row) * pitch,
-              .pitch = pitch};
+              .pitch = pitch,
+              .phases = dilation % stride,
+              .next = dilation / stride + dilation % stride * phase,
+              .back = 1 - stride * phase};
     int64_t room = job->room - row * pitch;
     if (conv->out_width < LANES && room < (height - 1) * pitch + LANES)
       run_narrow(function, &b, height, room);

@@ -20,6 +20,7 @@ const kernel_table NAME(kernel_table) = {
     .depthwise_rows = NAME(depthwise_rows),
     .depthwise_sums = NAME(depthwise_sums),
     .depthwise_pixels = NAME(depthwise_pixels),
+    .depthwise_pairs = NAME(depthwise_pairs),
     .finish = NAME(finish),
     .shifted_rows = SHIFTED_ROWS,
     .shifted_tiles = NAME(shifted_tiles),

@@ -78,6 +78,9 @@ void NAME(depthwise_sums)(const kernel_conv *conv, const kernel_depthwise *job, 
 void NAME(depthwise_pixels)(const kernel_conv *conv, const void *const *const *rows, int64_t channels,
                             const void *weights, const void *bias, void *output);
 
+/* depthwise_pairs.c */
+void NAME(depthwise_pairs)(const kernel_pairs *job, const void *weights, const void *strip, void *output);
+
 /* finish.c */
 void NAME(finish)(const kernel_finish *job, void *output, const void *residual);
 

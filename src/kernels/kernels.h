@@ -99,8 +99,8 @@ typedef struct kernel_winograd_weights {
 /* Some rows of one output plane, for depthwise convolution. */
 typedef struct kernel_depthwise {
   int64_t row, rows; /* of the output */
-  /* Elements of a row of the buffer, where the rows of the input that the block needs are padded; 0: no buffer, no tap
-   * touches the padding of columns. */
+  /* Elements of a row of the buffer, where the rows of the input that the block needs are padded, and dealt out with a
+   * stride: a multiple of it. 0: no buffer, the stride is 1 and no tap touches the padding of columns. */
   int64_t pitch;
   void *buffer;         /* [input row][pitch]; zero where padding is, in the mode that pads with zeros */
   const void *zeros;    /* in place of rows of zeros */
@@ -108,6 +108,20 @@ typedef struct kernel_depthwise {
   int64_t room;         /* elements of the output, from the block's first on, that may be written now as later writes
                            will put them right; for blocks narrower than a vector */
 } kernel_depthwise;
+
+/* Rows of an input gradient whose even and odd columns have other taps; taps of a kernel row read columns `dilation`
+ * apart. */
+typedef struct kernel_pairs {
+  int64_t rows, row_stride;
+  int64_t columns;  /* side by side */
+  int64_t pitch;    /* of the strip */
+  int64_t phases;   /* row i is of phase i % phases and begins in row i / phases of the strip */
+  int64_t taps[2];  /* of a kernel row, for an even column and for an odd one */
+  int64_t first[2]; /* the columns that the first ones read, seen from the pair */
+  int64_t dilation;
+  const int64_t *kernel_rows,
+      *offsets; /* of each phase: how many; where all of them lie in the strip, seen from row i */
+} kernel_pairs;
 
 /* Results that are there, rows x columns of them: a residual is added, then comes the activation. */
 typedef struct kernel_finish {
@@ -213,6 +227,9 @@ typedef struct kernel_table {
    * pixel, or NULL for a row of zeros; weights [tap][channels]; biases side by side, or NULL. */
   void (*depthwise_pixels)(const kernel_conv *conv, const void *const *const *rows, int64_t channels,
                            const void *weights, const void *bias, void *output);
+
+  /* `weights`: of each kernel row those for even columns, then those for odd ones. */
+  void (*depthwise_pairs)(const kernel_pairs *job, const void *weights, const void *strip, void *output);
 
   /* `residual` may be NULL. */
   void (*finish)(const kernel_finish *job, void *output, const void *residual);

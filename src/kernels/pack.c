@@ -160,8 +160,8 @@ void NAME(pack_pixels)(const kernel_conv *conv, const kernel_pixels *part, const
 
 /* ---- Weights ---- */
 
-/* Input channels that are taken at a time for a vector of output channels: a cache line of each of these is read whole
- * before the next vector of them, which may lie in the same sets of the cache, takes its place. */
+/* Input channels that are taken at a time: of each, the cache lines that hold the weights of a block of output
+ * channels, or all of its taps, are read whole before others take their place. */
 #define LINE_CHANNELS (64 / REAL_BYTES)
 
 INLINE vec across_channels(const real *w, int64_t stride) {
@@ -172,11 +172,17 @@ INLINE vec across_channels(const real *w, int64_t stride) {
   return values;
 }
 
-/* A vector of output channels of some input channels. */
+/* A vector of output channels of some input channels. Where these lie side by side, as in turned weights of one tap,
+ * lines of the blocks to come are asked for: of so many rows at once no processor does that by itself. */
 INLINE void pack_vectors(const real *w, const int64_t strides[4], int64_t channels, int64_t width, real *out) {
-  for (int64_t c = 0; c < channels; c++)
-    vec_store(out + c * width,
-              strides[0] == 1 ? vec_load(w + c * strides[1]) : across_channels(w + c * strides[1], strides[0]));
+  if (strides[0] == 1)
+    for (int64_t c = 0; c < channels; c++, w += strides[1]) {
+      vec_store(out + c * width, vec_load(w));
+      __builtin_prefetch(w + 256 / REAL_BYTES);
+    }
+  else
+    for (int64_t c = 0; c < channels; c++)
+      vec_store(out + c * width, across_channels(w + c * strides[1], strides[0]));
 }
 
 /* One output channel, or zeros in its place. */
@@ -186,19 +192,19 @@ INLINE void pack_channel(const real *w, int64_t stride, int64_t channels, int64_
 }
 
 /* One tap of `width` output channels, `exist` of which do, input channel by input channel. */
-static void pack_tap(const real *weight, const int64_t strides[4], int64_t in_channels, int64_t exist, int64_t width,
+static void pack_tap(const real *weight, const int64_t strides[4], int64_t channels, int64_t exist, int64_t width,
                      real *out) {
-  for (int64_t first = 0; first < in_channels; first += LINE_CHANNELS) {
-    int64_t channels = least(LINE_CHANNELS, in_channels - first), m = 0;
-    const real *from = weight + first * strides[1];
-    real *to = out + first * width;
-    for (; m + LANES <= exist; m += LANES)
-      pack_vectors(from + m * strides[0], strides, channels, width, to + m);
-    for (; m < exist; m++)
-      pack_channel(from + m * strides[0], strides[1], channels, width, true, to + m);
-    for (; m < width; m++)
-      pack_channel(from, strides[1], channels, width, false, to + m);
-  }
+  int64_t m = 0;
+  for (; m + LANES <= exist; m += LANES)
+    pack_vectors(weight + m * strides[0], strides, channels, width, out + m);
+  if (strides[0] == 1 && exist - m == TILE_ROWS)
+    for (; m < exist; m += TILE_ROWS)
+      for (int64_t c = 0; c < channels; c++)
+        memcpy(out + m + c * width, weight + m + c * strides[1], TILE_ROWS * sizeof(real));
+  for (; m < exist; m++)
+    pack_channel(weight + m * strides[0], strides[1], channels, width, true, out + m);
+  for (; m < width; m++)
+    pack_channel(weight, strides[1], channels, width, false, out + m);
 }
 
 /* 0, or NaN where a number is not finite: inf * 0 and nan * 0 are nan. */
@@ -206,6 +212,7 @@ static real sum_of_zeros(const real *numbers, int64_t count) {
   vec sums[4] = {vec_zero(), vec_zero(), vec_zero(), vec_zero()};
   int64_t i = 0;
   for (; i + 4 * LANES <= count; i += 4 * LANES)
+#pragma GCC unroll 4
     for (int j = 0; j < 4; j++)
       sums[j] += vec_load(numbers + i + j * LANES) * vec_zero();
   vec sum = sums[0] + sums[1] + sums[2] + sums[3];
@@ -217,27 +224,33 @@ static real sum_of_zeros(const real *numbers, int64_t count) {
   return total;
 }
 
-/* Weights of `width` output channels from `first` on, term by term; channels that do not exist are zero. Returns 0, or
- * NaN where one is not finite. */
-static real pack_block(const kernel_conv *conv, const real *weight, int64_t first, int64_t width, real *out) {
+/* Weights of `width` output channels from `first` on and some input channels, term by term; channels that do not exist
+ * are zero. Returns 0, or NaN where one is not finite. */
+static real pack_block(const kernel_conv *conv, const real *weight, int64_t first, int64_t width, int64_t channel,
+                       real *out) {
   const int64_t *strides = conv->weight_strides;
-  int64_t taps = conv->kernel_height * conv->kernel_width, exist = clamp(conv->out_channels - first, 0, width);
-  for (int64_t tap = 0; tap < taps; tap++) {
-    int64_t r = tap / conv->kernel_width, s = tap % conv->kernel_width;
-    pack_tap(weight + first * strides[0] + r * strides[2] + s * strides[3], strides, conv->in_channels, exist, width,
-             out + tap * conv->in_channels * width);
-  }
-  return sum_of_zeros(out, taps * conv->in_channels * width);
+  int64_t exist = clamp(conv->out_channels - first, 0, width),
+          channels = least(LINE_CHANNELS, conv->in_channels - channel);
+  real not_finite = 0;
+  weight += first * strides[0] + channel * strides[1];
+  for (int64_t r = 0; r < conv->kernel_height; r++)
+    for (int64_t s = 0; s < conv->kernel_width; s++) {
+      real *to = out + ((r * conv->kernel_width + s) * conv->in_channels + channel) * width;
+      pack_tap(weight + r * strides[2] + s * strides[3], strides, channels, exist, width, to);
+      not_finite += sum_of_zeros(to, channels * width);
+    }
+  return not_finite;
 }
 
 /* Blocks of at most `widest` output channels; the last is narrower, a multiple of `multiple` wide. */
 INLINE bool pack_blocks(const kernel_conv *conv, const real *weight, int64_t widest, int64_t multiple, real *packed) {
   int64_t terms = conv->kernel_height * conv->kernel_width * conv->in_channels;
   real not_finite = 0;
-  for (int64_t first = 0; first < conv->out_channels; first += widest) {
-    int64_t width = clamp((conv->out_channels - first + multiple - 1) / multiple * multiple, 0, widest);
-    not_finite += pack_block(conv, weight, first, width, packed + first * terms);
-  }
+  for (int64_t channel = 0; channel < conv->in_channels; channel += LINE_CHANNELS)
+    for (int64_t first = 0; first < conv->out_channels; first += widest) {
+      int64_t width = clamp((conv->out_channels - first + multiple - 1) / multiple * multiple, 0, widest);
+      not_finite += pack_block(conv, weight, first, width, channel, packed + first * terms);
+    }
   return not_finite == 0;
 }
 
@@ -252,9 +265,10 @@ bool NAME(pack_columns)(const kernel_conv *conv, const void *weight, void *packe
 bool NAME(pack_even)(const kernel_conv *conv, int64_t blocks, const void *weight, void *packed) {
   int64_t terms = conv->kernel_height * conv->kernel_width * conv->in_channels;
   real not_finite = 0;
-  for (int64_t i = 0; i < blocks; i++) {
-    int64_t first = conv->out_channels * i / blocks, end = conv->out_channels * (i + 1) / blocks;
-    not_finite += pack_block(conv, weight, first, end - first, (real *)packed + first * terms);
-  }
+  for (int64_t channel = 0; channel < conv->in_channels; channel += LINE_CHANNELS)
+    for (int64_t i = 0; i < blocks; i++) {
+      int64_t first = conv->out_channels * i / blocks, end = conv->out_channels * (i + 1) / blocks;
+      not_finite += pack_block(conv, weight, first, end - first, channel, (real *)packed + first * terms);
+    }
   return not_finite == 0;
 }

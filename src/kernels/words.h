@@ -9,6 +9,8 @@
  *   vec_select(mask, a, b)       a where a comparison holds, else b
  *   vec_even, vec_odd            every second of the 2 * LANES elements of two vectors
  *   vec_even_quick, ..._odd_...  the same in an order of their own, which vec_settle puts right
+ *   vec_deal(p, &even, &odd)     2 * LANES elements, dealt out
+ *   vec_zip_low, vec_zip_high    the elements of two vectors in turns: the first half of them, and the second
  *   vec_join(a, b)               half a vector from each of two addresses
  *   vec_load_transposed          LANES x LANES elements
  *
@@ -127,6 +129,30 @@ INLINE vec vec_odd(vec a, vec b) {
 #define vec_odd(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)
 #endif
 
+/* And back. */
+#if LANES == 1
+INLINE vec vec_zip_low(vec a, vec b) {
+  (void)b;
+  return a;
+}
+INLINE vec vec_zip_high(vec a, vec b) {
+  (void)a;
+  return b;
+}
+#elif LANES == 2
+#define vec_zip_low(a, b) __builtin_shufflevector(a, b, 0, 2)
+#define vec_zip_high(a, b) __builtin_shufflevector(a, b, 1, 3)
+#elif LANES == 4
+#define vec_zip_low(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
+#define vec_zip_high(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
+#elif LANES == 8
+#define vec_zip_low(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define vec_zip_high(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+#elif LANES == 16
+#define vec_zip_low(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define vec_zip_high(a, b) __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+#endif
+
 /* AVX2 shuffles quickly only within the halves of a vector. */
 #if defined(KERNEL_ISA_avx2) && LANES == 8
 #define vec_even_quick(a, b) __builtin_shufflevector(a, b, 0, 2, 8, 10, 4, 6, 12, 14)
@@ -141,6 +167,19 @@ INLINE vec vec_odd(vec a, vec b) {
 #define vec_odd_quick(a, b) vec_odd(a, b)
 #define vec_settle(v) (v)
 #endif
+
+/* Within halves AVX2 deals in order what is loaded as the first and third, the second and fourth quarter. */
+INLINE void vec_deal(const real *p, vec *even, vec *odd) {
+#if defined(KERNEL_ISA_avx2)
+  vec a = vec_join(p, p + LANES), b = vec_join(p + LANES / 2, p + LANES + LANES / 2);
+  *even = vec_even_quick(a, b);
+  *odd = vec_odd_quick(a, b);
+#else
+  vec a = vec_load(p), b = vec_load(p + LANES);
+  *even = vec_even(a, b);
+  *odd = vec_odd(a, b);
+#endif
+}
 
 /* One step of the transposition of a square: blocks of `s` x `s` elements change places across the diagonal. Row i and
  * row i + s, for each i whose bit s is clear. */

@@ -46,6 +46,8 @@ static fenced random_array(int64_t elements, fonio_dtype dtype) {
   return f;
 }
 
+static int gradients; /* that depthwise_pairs did */
+
 /* False where the algorithm cannot do the problem. */
 static bool run(const fonio_conv_problem *p, const char *algorithm, fonio_conv_buffers b, fenced output) {
   fonio_conv_plan *plan = fonio_conv_plan_new(p, &(fonio_conv_plan_options){.algorithm = algorithm});
@@ -55,6 +57,34 @@ static bool run(const fonio_conv_problem *p, const char *algorithm, fonio_conv_b
   assert_int_equal(fonio_conv_plan_run(plan, &b), FONIO_OK);
   fonio_conv_plan_release(plan);
   return true;
+}
+
+/* False where the algorithm cannot do the problem. */
+static bool run_input_gradient(const fonio_conv_problem *p, const char *algorithm, fonio_conv_buffers b,
+                               fenced grad_input) {
+  fonio_conv_plan_options options = {.direction = FONIO_CONV_INPUT_GRADIENT, .algorithm = algorithm};
+  fonio_conv_plan *plan = fonio_conv_plan_new(p, &options);
+  if (!plan) return false;
+  memset(grad_input.data, 0xA5, grad_input.bytes);
+  b.grad_input = grad_input.data;
+  assert_int_equal(fonio_conv_plan_run(plan, &b), FONIO_OK);
+  fonio_conv_plan_release(plan);
+  return true;
+}
+
+/* The algorithm that depthwise convolution has of its own, beside the plain loops. */
+static void check_input_gradient(const fonio_conv_problem *p, const char *text, const void *weight,
+                                 const void *grad_output) {
+  fenced got = random_array(p->batch * p->in_channels * p->in_height * p->in_width, p->dtype);
+  fenced expected = fenced_new(got.bytes);
+  fonio_conv_buffers b = {.weight = weight, .grad_output = grad_output};
+  if (run_input_gradient(p, "depthwise_pairs", b, got)) {
+    assert_true(run_input_gradient(p, "reference_input_gradient", b, expected));
+    gradients++;
+    if (memcmp(expected.data, got.data, got.bytes) != 0)
+      fail_msg("depthwise_pairs differs from the plain loops: %s", text);
+  }
+  fenced_free(got), fenced_free(expected);
 }
 
 /* How many of the depthwise algorithms did it, all with the plain loops' bits. */
@@ -76,6 +106,7 @@ static int check(const char *text) {
     if (memcmp(expected.data, got.data, expected.bytes) != 0)
       fail_msg("%s differs from the plain loops: %s", algorithms[i], text);
   }
+  check_input_gradient(&p, text, w.data, expected.data);
   fenced_free(x), fenced_free(w), fenced_free(bias), fenced_free(expected), fenced_free(got);
   return did;
 }
@@ -114,6 +145,7 @@ static void sizes(void **state) {
                padded ? k / 2 : 0, c + 1, dtypes[i / 12], layouts[(w + i) % 2]);
       assert_true(check(text) > 0);
     }
+  assert_true(gradients > 300);
 }
 
 /* Padding wider than the image, kernels wider than what they see, rows so long that they are cut, many blocks of rows.
@@ -130,6 +162,10 @@ static void extremes(void **state) {
   check("n1c2h300w40k2r7s7p3g2mreflect");
   check("n1c5h12w300k5r3s3p1g5mcircular");
   check("n1c2h40w40k2r3s3u4p1g2");
+  check("n2c3h300w90k3r3s3u2p1g3");
+  check("n1c2h33w30k2r4s6u3,2p2,1,0,5d2,3g2");
+  check("n1c2h9w8k2r1s1u5,2g2");
+  check("n1c2h5w6k2r3s3u2p9,9g2");
 }
 
 int main(void) {
