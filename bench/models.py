@@ -5,6 +5,7 @@ import copy
 import json
 import os
 import pathlib
+import statistics
 import sys
 import time
 
@@ -22,12 +23,19 @@ from architectures import NETWORKS  # noqa: E402
 SIZE = 224
 
 
-def contestants(network):
-    """The network as it is, with Fonio's layers, and with what follows them folded in as well."""
-    made = {"torch": network, "fonio": copy.deepcopy(network), "fonio, folded": copy.deepcopy(network)}
+def contestants(network, images, folded):
+    """The network as it is, with Fonio's layers, and if `folded` with what follows them joined to them; each in either
+    layout. With its images."""
+    made = {"torch": network, "fonio": copy.deepcopy(network)}
     fonio.torch.accelerate(made["fonio"])
-    fonio.torch.accelerate(made["fonio, folded"], fold_batchnorm=True, fuse_activation=True)
-    return made
+    if folded:
+        made["fonio folded"] = copy.deepcopy(network)
+        fonio.torch.accelerate(made["fonio folded"], fold_batchnorm=True, fuse_activation=True)
+    both = {title: (model, images) for title, model in made.items()}
+    images = images.contiguous(memory_format=torch.channels_last)
+    for title, model in made.items():
+        both[f"{title} c.last"] = copy.deepcopy(model).to(memory_format=torch.channels_last), images
+    return both
 
 
 def forward(network, images):
@@ -56,48 +64,44 @@ def training_step(network, images):
     return call
 
 
-def best(calls, rounds):
-    """Each one's least time of this thread, in seconds; they take turns, so that all meet the same machine."""
-    times = dict.fromkeys(calls, float("inf"))
+def measure(calls, rounds):
+    """Each one's times of this thread, in seconds; they take turns, so that all meet the same machine."""
+    times = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
             began = time.thread_time()
             call()
-            times[name] = min(times[name], time.thread_time() - began)
+            times[name].append(time.thread_time() - began)
     return times
 
 
-def compare(name, job, batch, last, rounds, size):
+def compare(name, job, batch, rounds, size):
     """The times of one network at one job, after a call of each to see that all agree."""
     torch.manual_seed(0)
     network, images = NETWORKS[name][0](), torch.randn(batch, 3, size, size)
-    if last:
-        network = network.to(memory_format=torch.channels_last)
-        images = images.contiguous(memory_format=torch.channels_last)
-    made = contestants(network)
-    if job is training_step:
-        del made["fonio, folded"]
-    calls = {title: job(model, images) for title, model in made.items()}
+    made = contestants(network, images, folded=job is forward)
+    calls = {title: job(*what) for title, what in made.items()}
     outputs = {title: call() for title, call in calls.items()}
     expected = outputs["torch"]
     off = max(float((output - expected).abs().max() / expected.abs().max()) for output in outputs.values())
     if not off < 1e-2:
         raise SystemExit(f"{name}: the results differ by {off:.3g} of the largest")
-    return best(calls, rounds), off
+    return measure(calls, rounds), off
 
 
-def line(result):
-    times = result["seconds"]
-    figures = [f"{title} {1e3 * seconds:8.1f} ms" for title, seconds in times.items()]
-    ratios = [f"{times['torch'] / seconds:5.2f}x" for title, seconds in times.items() if title != "torch"]
-    return f"{result['network']:14} {result['job']:13} {', '.join(figures)}  ({', '.join(ratios)})"
+def lines(result):
+    """A line for each contestant: its least and its median time, and how much faster than torch each is."""
+    times, torchs = result["seconds"], result["seconds"]["torch"]
+    for title, seconds in times.items():
+        figures = [f"{1e3 * of(seconds):8.1f} ms {of(torchs) / of(seconds):5.2f}x" for of in (min, statistics.median)]
+        yield f"{result['network']:14} {result['job']:6} {title:20} least {figures[0]}   median {figures[1]}"
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(
         prog="scripts/bench models",
         description="Whole networks in eval mode and in training, torch as it is and with fonio.torch.accelerate. One "
-        "thread; the least time of several rounds, in which all take turns.",
+        "thread; the least and the median time of several rounds, in which all take turns; each in both layouts.",
         epilog="example: scripts/bench models --networks resnet50 unet --rounds 5",
     )
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), metavar="NETWORK")
@@ -107,7 +111,6 @@ def main(arguments=None):
     )
     parser.add_argument("--size", type=int, default=SIZE, help=f"of the images (default: {SIZE})")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--channels-last", action="store_true", help="the layout of weights and images")
     parser.add_argument("--json", action="store_true", help="one line of JSON for each network and job")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -115,9 +118,9 @@ def main(arguments=None):
     for name in given.networks:
         for title in given.jobs:
             job, batch = (forward, given.batch) if title == "eval" else (training_step, 2 * given.batch)
-            times, off = compare(name, job, batch, given.channels_last, given.rounds, given.size)
+            times, off = compare(name, job, batch, given.rounds, given.size)
             result = {"network": name, "job": title, "batch": batch, "size": given.size, "seconds": times, "off": off}
-            print(json.dumps(result) if given.json else line(result), flush=True)
+            print(json.dumps(result) if given.json else "\n".join(lines(result)), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
 """The package as it is installed: what it brings in, how large it is, its stubs, its documentation, its command."""
 
+import importlib.metadata
 import inspect
 import json
 import pathlib
+import platform
+import re
 import subprocess
 import sys
 import tarfile
+import zipfile
 
 import numpy
 import pytest
@@ -57,6 +61,22 @@ def test_one_binary_for_every_python():
     needed = run("readelf", "--dynamic", binary, check=True).stdout
     libraries = [line.split("[")[1].rstrip("]") for line in needed.split("\n") if "(NEEDED)" in line]
     assert set(libraries) <= {"libc.so.6", "libm.so.6", "libpthread.so.0", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
+
+
+def test_the_wheel_runs_on_every_linux_of_its_age(tmp_path):
+    """auditwheel, over what was installed, packed again: no library and no symbol that manylinux does not allow."""
+    distribution = importlib.metadata.distribution("fonio")
+    architecture = platform.machine()
+    wheel = tmp_path / f"fonio-{distribution.version}-cp311-abi3-linux_{architecture}.whl"
+    with zipfile.ZipFile(wheel, "w") as packed:
+        files = [path for path in distribution.files if path.suffix != ".pyc" and path.name != "RECORD"]
+        for path in files:
+            packed.write(distribution.locate_file(path), path)
+        record = "".join(f"{path},,\n" for path in files)
+        packed.writestr(f"fonio-{distribution.version}.dist-info/RECORD", record)
+    shown = " ".join(run(sys.executable, "-m", "auditwheel", "show", wheel, check=True).stdout.split())
+    found = re.search(rf'consistent with the following platform tag: "manylinux_2_(\d+)_{architecture}"', shown)
+    assert found and int(found[1]) <= 36, shown
 
 
 def test_version(root):
