@@ -139,19 +139,9 @@ class LazyConv2d(Conv2d):
 
     _lazy = True
 
-    def __init__(
-        self,
-        out_channels: int,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] = 1,
-        padding: int | Sequence[int] | str = 0,
-        dilation: int | Sequence[int] = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: str = "zeros",
-        dtype: _dtype | None = None,
-    ) -> None:
-        super().__init__(0, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, dtype)
+    def __init__(self, out_channels: int, kernel_size: int | Sequence[int], *arguments: Any, **keywords: Any) -> None:
+        """The arguments of Conv2d but for in_channels."""
+        super().__init__(0, out_channels, kernel_size, *arguments, **keywords)
 
     def forward(self, input: Any) -> Any:
         """Draws the parameters for the input's channels, and becomes a Conv2d."""

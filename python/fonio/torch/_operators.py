@@ -105,10 +105,10 @@ class Conv2dInputFunction(torch.autograd.Function):
     def forward(ctx, keys, size, weight, grad_output, geometry, last):
         ctx.save_for_backward(weight, grad_output)
         ctx.rest = size, geometry, last
+        arguments = size, weight, grad_output, *geometry, last
         if keys is None:
-            return _input_gradient(size, weight, grad_output, *geometry, last)
-        tensors = weight, grad_output
-        return _below_autograd(CONV2D_INPUT, keys, ctx, tensors, size, weight, grad_output, *geometry, last)
+            return _input_gradient(*arguments)
+        return _below_autograd(CONV2D_INPUT, keys, ctx, (weight, grad_output), *arguments)
 
     @staticmethod
     def backward(ctx, grad):
@@ -137,10 +137,10 @@ class Conv2dWeightFunction(torch.autograd.Function):
     def forward(ctx, keys, input, size, grad_output, geometry, last):
         ctx.save_for_backward(input, grad_output)
         ctx.rest = size, geometry, last
+        arguments = input, size, grad_output, *geometry, last
         if keys is None:
-            return _weight_gradient(input, size, grad_output, *geometry, last)
-        tensors = input, grad_output
-        return _below_autograd(CONV2D_WEIGHT, keys, ctx, tensors, input, size, grad_output, *geometry, last)
+            return _weight_gradient(*arguments)
+        return _below_autograd(CONV2D_WEIGHT, keys, ctx, (input, grad_output), *arguments)
 
     @staticmethod
     def backward(ctx, grad):
@@ -216,20 +216,23 @@ def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometr
 
 def conv2d_input(size: Any, weight: Tensor, grad: Tensor, geometry: Geometry, last: bool) -> Tensor:
     """The gradient of the input, with everything that torch records; `last`: with the channels last."""
-    if torch.compiler.is_compiling() or not direct(weight, grad):
-        return CONV2D_INPUT(size, weight, grad, *geometry, last)
-    if _records(weight, grad):
-        return _apply_conv2d_input(None, size, weight, grad, geometry, last)
-    return _input_gradient(size, weight, grad, *geometry, last)
+    arguments = size, weight, grad
+    return _gradient(CONV2D_INPUT, _apply_conv2d_input, _input_gradient, (weight, grad), arguments, geometry, last)
 
 
 def conv2d_weight(input: Tensor, size: Any, grad: Tensor, geometry: Geometry, last: bool) -> Tensor:
     """The gradient of the weight, with everything that torch records; `last`: with the channels last."""
-    if torch.compiler.is_compiling() or not direct(input, grad):
-        return CONV2D_WEIGHT(input, size, grad, *geometry, last)
-    if _records(input, grad):
-        return _apply_conv2d_weight(None, input, size, grad, geometry, last)
-    return _weight_gradient(input, size, grad, *geometry, last)
+    arguments = input, size, grad
+    return _gradient(CONV2D_WEIGHT, _apply_conv2d_weight, _weight_gradient, (input, grad), arguments, geometry, last)
+
+
+def _gradient(operator, apply, compute, tensors, arguments, geometry, last):
+    """A gradient by the shortest way that is open."""
+    if torch.compiler.is_compiling() or not direct(*tensors):
+        return operator(*arguments, *geometry, last)
+    if _records(*tensors):
+        return apply(None, *arguments, geometry, last)
+    return compute(*arguments, *geometry, last)
 
 
 def gradients(input, weight, grad, geometry, wanted):
@@ -265,13 +268,15 @@ def _format(last):
     return torch.channels_last if last else torch.contiguous_format
 
 
-def _input_gradient(size, weight, grad, stride, padding, dilation, groups, padding_mode, last):
-    result = _core.conv2d_input(size, weight, grad, stride, padding, dilation, groups, padding_mode=padding_mode)
+def _input_gradient(size, weight, grad, *rest):
+    *numbers, padding_mode, last = rest
+    result = _core.conv2d_input(size, weight, grad, *numbers, padding_mode=padding_mode)
     return result.contiguous(memory_format=_format(last))
 
 
-def _weight_gradient(input, size, grad, stride, padding, dilation, groups, padding_mode, last):
-    result = _core.conv2d_weight(input, size, grad, stride, padding, dilation, groups, padding_mode=padding_mode)
+def _weight_gradient(input, size, grad, *rest):
+    *numbers, padding_mode, last = rest
+    result = _core.conv2d_weight(input, size, grad, *numbers, padding_mode=padding_mode)
     return result.contiguous(memory_format=_format(last))
 
 
