@@ -5,46 +5,10 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
-#include "fonio.h"
-
-/* Memory whose last byte is the last before a page that must not be touched. */
-typedef struct fenced {
-  char *base, *data;
-  size_t map_bytes, bytes;
-} fenced;
-
-static fenced fenced_new(size_t bytes) {
-  size_t page = (size_t)sysconf(_SC_PAGESIZE), pages = (bytes + page - 1) / page * page;
-  fenced f = {.map_bytes = pages + 2 * page, .bytes = bytes};
-  f.base = mmap(NULL, f.map_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  assert_true(f.base != MAP_FAILED);
-  if (pages) assert_int_equal(mprotect(f.base + page, pages, PROT_READ | PROT_WRITE), 0);
-  f.data = f.base + page + pages - bytes;
-  return f;
-}
-
-static void fenced_free(fenced f) {
-  munmap(f.base, f.map_bytes);
-}
-
-static fenced random_array(int64_t elements, fonio_dtype dtype) {
-  static uint64_t state = 1;
-  fenced f = fenced_new((size_t)elements * fonio_dtype_bytes(dtype));
-  for (int64_t i = 0; i < elements; i++) {
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    double x = (double)(int32_t)(state >> 32) * 0x1p-31;
-    if (dtype == FONIO_FLOAT32)
-      ((float *)(void *)f.data)[i] = (float)x;
-    else
-      ((double *)(void *)f.data)[i] = x;
-  }
-  return f;
-}
+#include "fenced.h"
 
 static int gradients; /* that depthwise_pairs did */
 
@@ -91,10 +55,10 @@ static void check_input_gradient(const fonio_conv_problem *p, const char *text, 
 static int check(const char *text) {
   fonio_conv_problem p;
   if (fonio_conv_problem_parse(&p, text) != FONIO_OK) fail_msg("%s: %s", text, fonio_last_error());
-  fenced x = random_array(p.batch * p.in_channels * p.in_height * p.in_width, p.dtype);
-  fenced w = random_array(p.out_channels * p.kernel_height * p.kernel_width, p.dtype);
-  fenced bias = random_array(p.out_channels, p.dtype);
-  fenced expected = random_array(p.batch * p.out_channels * p.out_height * p.out_width, p.dtype);
+  fenced x = fenced_random(p.batch * p.in_channels * p.in_height * p.in_width, p.dtype);
+  fenced w = fenced_random(p.out_channels * p.kernel_height * p.kernel_width, p.dtype);
+  fenced bias = fenced_random(p.out_channels, p.dtype);
+  fenced expected = fenced_random(p.batch * p.out_channels * p.out_height * p.out_width, p.dtype);
   fenced got = fenced_new(expected.bytes);
   fonio_conv_buffers b = {.input = x.data, .weight = w.data, .bias = p.has_bias ? bias.data : NULL};
   assert_true(run(&p, "reference", b, expected));

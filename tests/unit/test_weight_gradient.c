@@ -7,60 +7,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
-#include "fonio.h"
-
-/* ---- Arrays ---- */
-
-/* Memory whose last byte is the last before a page that must not be touched. */
-typedef struct fenced {
-  char *base, *data;
-  size_t map_bytes, bytes;
-} fenced;
-
-static fenced fenced_new(size_t bytes) {
-  size_t page = (size_t)sysconf(_SC_PAGESIZE), pages = (bytes + page - 1) / page * page;
-  fenced f = {.map_bytes = pages + 2 * page, .bytes = bytes};
-  f.base = mmap(NULL, f.map_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  assert_true(f.base != MAP_FAILED);
-  if (pages) assert_int_equal(mprotect(f.base + page, pages, PROT_READ | PROT_WRITE), 0);
-  f.data = f.base + page + pages - bytes;
-  return f;
-}
-
-static void fenced_free(fenced f) {
-  munmap(f.base, f.map_bytes);
-}
-
-static uint64_t state;
-
-static uint32_t draw(void) {
-  state = state * 6364136223846793005u + 1442695040888963407u;
-  return (uint32_t)(state >> 32);
-}
-
-static int64_t draw_from(int64_t low, int64_t high) {
-  return low + (int64_t)(draw() % (uint64_t)(high - low + 1));
-}
-
-static void set(fenced f, fonio_dtype dtype, int64_t i, double x) {
-  if (dtype == FONIO_FLOAT32)
-    ((float *)(void *)f.data)[i] = (float)x;
-  else
-    ((double *)(void *)f.data)[i] = x;
-}
-
-static fenced random_array(int64_t elements, fonio_dtype dtype) {
-  fenced f = fenced_new((size_t)elements * fonio_dtype_bytes(dtype));
-  for (int64_t i = 0; i < elements; i++)
-    set(f, dtype, i, (double)(int32_t)draw() * 0x1p-31);
-  return f;
-}
+#include "fenced.h"
 
 /* ---- A problem ---- */
 
@@ -74,8 +25,8 @@ static gradients gradients_of(const char *text) {
   fonio_conv_problem *p = &g.problem;
   if (fonio_conv_problem_parse(p, text)) fail_msg("%s: %s", text, fonio_last_error());
   size_t bytes = fonio_dtype_bytes(p->dtype);
-  g.input = random_array(p->batch * p->in_channels * p->in_height * p->in_width, p->dtype);
-  g.grad_output = random_array(p->batch * p->out_channels * p->out_height * p->out_width, p->dtype);
+  g.input = fenced_random(p->batch * p->in_channels * p->in_height * p->in_width, p->dtype);
+  g.grad_output = fenced_random(p->batch * p->out_channels * p->out_height * p->out_width, p->dtype);
   for (int i = 0; i < 2; i++) {
     g.grad_weight[i] = fenced_new(
         (size_t)(p->out_channels * (p->in_channels / p->groups) * p->kernel_height * p->kernel_width) * bytes);
@@ -174,7 +125,7 @@ static void paths(void **unused) {
 static void random_problems(void **unused) {
   (void)unused;
   uint64_t seed = (uint64_t)time(NULL);
-  state = seed;
+  draw_state = seed;
   for (int done = 0; done < 150;) {
     static const char *const modes[] = {"", "", "mreflect", "mreplicate", "mcircular"}, *const types[] = {"", "tf64"},
                              *const layouts[] = {"", "lnhwc"};
@@ -205,7 +156,7 @@ static void not_finite(void **unused) {
                                          "n1c3h9w9k5r3s3p1mreflect"};
   for (size_t i = 0; i < sizeof problems / sizeof *problems; i++) {
     gradients g = gradients_of(problems[i]);
-    set(g.grad_output, FONIO_FLOAT32, 3, (double)INFINITY);
+    fenced_set(g.grad_output, FONIO_FLOAT32, 3, (double)INFINITY);
     assert_true(check(&g, problems[i]) >= 1);
     size_t finite = 0;
     for (size_t w = 0; w < g.grad_weight[0].bytes / sizeof(float); w++)
@@ -247,7 +198,7 @@ static void is_the_adjoint(void **unused) {
   };
   for (size_t i = 0; i < sizeof problems / sizeof *problems; i++) {
     gradients g = gradients_of(problems[i]);
-    fenced weight = random_array((int64_t)(g.grad_weight[0].bytes / sizeof(double)), FONIO_FLOAT64);
+    fenced weight = fenced_random((int64_t)(g.grad_weight[0].bytes / sizeof(double)), FONIO_FLOAT64);
     fenced output = fenced_new(g.grad_output.bytes);
     fonio_conv_plan *forward = fonio_conv_plan_new(&g.problem, NULL);
     fonio_conv_buffers b = {.input = g.input.data, .weight = weight.data, .output = output.data};

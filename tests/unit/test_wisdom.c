@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "fonio.h"
+#include "failing.h"
 
 static int forget(void **state) {
   (void)state;
@@ -104,7 +104,7 @@ static void measures_any_strides(void **state) {
 
 /* ---- Text ---- */
 
-static char *line_of(const char *rest) {
+static char *line_for(const char *rest) {
   char *text = malloc(256);
   snprintf(text, 256, "fonio wisdom 1\n%s %s\n", fonio_isa(), rest);
   return text;
@@ -112,7 +112,7 @@ static char *line_of(const char *rest) {
 
 static void takes_what_it_is_told(void **state) {
   (void)state;
-  char *text = line_of("default n1c4h6w6k8r3s3 reference");
+  char *text = line_for("default n1c4h6w6k8r3s3 reference");
   assert_int_equal(fonio_conv_wisdom_parse(text), FONIO_OK);
   assert_wisdom(text);
   assert_takes("n7c4h6w6k8r3s3b0arelu", "reference");
@@ -132,7 +132,7 @@ static void passes_over_what_does_not_fit(void **state) {
                                       "default n1c4h6w6k8r3s3 depthwise_planes"};
   fonio_conv_plan *plan = plan_of("n1c4h6w6k8r3s3", false);
   for (int i = 0; i < 3; i++) {
-    char *text = line_of(lines[i]);
+    char *text = line_for(lines[i]);
     assert_int_equal(fonio_conv_wisdom_parse(text), FONIO_OK);
     free(text);
     if (i > 0) assert_takes("n1c4h6w6k8r3s3", i == 1 ? "winograd4" : fonio_conv_plan_algorithm(plan));
@@ -173,42 +173,33 @@ static void refuses_other_text(void **state) {
 
 /* ---- No memory; forks and threads ---- */
 
-static int allocations_left;
+typedef struct measuring {
+  fonio_conv_problem problem;
+  fonio_conv_plan *plan;
+} measuring;
 
-static void *allocate_some(size_t alignment, size_t bytes, void *user) {
-  (void)user;
-  void *pointer = NULL;
-  if (allocations_left-- <= 0 || posix_memalign(&pointer, alignment, bytes)) return NULL;
-  return pointer;
+static bool measure(void *user) {
+  measuring *m = user;
+  m->plan = fonio_conv_plan_new(&m->problem, &(fonio_conv_plan_options){.measure = true});
+  return m->plan != NULL;
 }
 
-static void release_some(void *pointer, void *user) {
-  (void)user;
-  free(pointer);
+static void release_and_forget(void *user) {
+  measuring *m = user;
+  fonio_conv_plan_release(m->plan);
+  fonio_conv_wisdom_forget();
 }
 
 static void tells_when_memory_ends(void **state) {
-  (void)state;
-  fonio_conv_problem problem;
-  assert_int_equal(fonio_conv_problem_parse(&problem, "n1c4h6w6k8r3s3"), FONIO_OK);
-  assert_int_equal(fonio_set_allocator(&(fonio_allocator){allocate_some, release_some, NULL}), FONIO_OK);
-  fonio_conv_plan *plan = NULL;
-  int failures = 0;
-  for (; !plan; failures++) {
-    allocations_left = failures;
-    plan = fonio_conv_plan_new(&problem, &(fonio_conv_plan_options){.measure = true});
-    if (plan) break;
-    assert_int_equal(fonio_last_status(), FONIO_NO_MEMORY);
-    assert_int_equal(fonio_live_allocations(), 0);
-  }
-  assert_true(failures >= 6);
-  fonio_conv_plan_release(plan);
-  fonio_conv_wisdom_forget();
+  measuring m;
+  assert_int_equal(fonio_conv_problem_parse(&m.problem, "n1c4h6w6k8r3s3"), FONIO_OK);
+  assert_int_equal(failing_set_up(state), FONIO_OK);
+  assert_true(fails_until_it_succeeds(measure, release_and_forget, &m) >= 6);
   assert_int_equal(fonio_set_allocator(NULL), FONIO_OK);
 }
 
 static void *write_and_read(void *context) {
-  char *text = line_of(context);
+  char *text = line_for(context);
   for (int i = 0; i < 200; i++) {
     if (fonio_conv_wisdom_parse(text)) return text;
     fonio_conv_plan_release(plan_of("n1c4h6w6k8r3s3", false));
