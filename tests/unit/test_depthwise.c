@@ -39,7 +39,7 @@ static bool run_input_gradient(const fonio_conv_problem *p, const char *algorith
 /* The algorithm that depthwise convolution has of its own, beside the plain loops. */
 static void check_input_gradient(const fonio_conv_problem *p, const char *text, const void *weight,
                                  const void *grad_output) {
-  fenced got = random_array(p->batch * p->in_channels * p->in_height * p->in_width, p->dtype);
+  fenced got = fenced_random(p->batch * p->in_channels * p->in_height * p->in_width, p->dtype);
   fenced expected = fenced_new(got.bytes);
   fonio_conv_buffers b = {.weight = weight, .grad_output = grad_output};
   if (run_input_gradient(p, "depthwise_pairs", b, got)) {
