@@ -77,6 +77,14 @@ static void list_offsets(gradient_work *w, const source_strides *s) {
             i * c->input_stride + j * row->input_stride + k * column->input_stride;
 }
 
+/* Rows of the copy for the block of pixels: the last piece may have fewer kernel rows than the others, and beyond its
+ * own there may be no image. */
+static int64_t rows_to_copy(const gradient_work *w) {
+  const kernel_conv *g = &w->plan->geometry;
+  int64_t reach = (w->pixels.rows - 1) * g->stride[0] + (w->kernel_row.size - 1) * g->dilation[0];
+  return reach / w->n->skip[0] + 1;
+}
+
 static void copy_planes(const gradient_work *w, const source_strides *s) {
   const gradient_numbers *n = w->n;
   const kernel_block *b = &w->pixels;
@@ -84,7 +92,7 @@ static void copy_planes(const gradient_work *w, const source_strides *s) {
   conv.in_channels = w->channel.size;
   kernel_shifted_strip strip = {
       .row = b->row * conv.stride[0] + w->first_row * conv.dilation[0],
-      .rows = conv_gradient_reach(w->plan, n, 0, b->rows),
+      .rows = rows_to_copy(w),
       .row_step = n->skip[0],
       .column = b->column * conv.stride[1],
       .columns = conv_gradient_reach(w->plan, n, 1, b->columns),
@@ -142,7 +150,7 @@ static void copy_pixels(gradient_work *w, const source_strides *s) {
   kernel_strip strip = {
       .row = b->row * g->stride[0] + w->first_row * g->dilation[0],
       .column = b->column * g->stride[1],
-      .rows = conv_gradient_reach(w->plan, n, 0, b->rows),
+      .rows = rows_to_copy(w),
       .columns = conv_gradient_reach(w->plan, n, 1, b->columns),
       .step = {n->skip[0], n->skip[1]},
       .pixel = n->pixel,

@@ -112,10 +112,17 @@ static void paths(void **unused) {
   for (size_t i = 0; i < sizeof channels / sizeof *channels; i++)
     check_problem(channels[i], 1);
   static const char *const groups[] = {
-      "n2c20h9w10k20r3s3p1g20",        "n1c16h12w13k16r5s5p2g16lnhwc", "n2c7h9w9k14r3s3p1g7",
-      "n1c24h8w9k16r3s3p1g8",          "n1c24h8w9k16r3s3p1g8lnhwc",    "n2c64h6w7k64r1s1g16tf64",
-      "n1c32h9w9k32r3s3g32lnhwc",      "n1c33h15w14k33r7s7u2p3g33",    "n1c12h8w8k18r2s3p1,0d2g6mreflectlnhwc",
+      "n2c20h9w10k20r3s3p1g20",
+      "n1c16h12w13k16r5s5p2g16lnhwc",
+      "n2c7h9w9k14r3s3p1g7",
+      "n1c24h8w9k16r3s3p1g8",
+      "n1c24h8w9k16r3s3p1g8lnhwc",
+      "n2c64h6w7k64r1s1g16tf64",
+      "n1c32h9w9k32r3s3g32lnhwc",
+      "n1c33h15w14k33r7s7u2p3g33",
+      "n1c12h8w8k18r2s3p1,0d2g6mreflectlnhwc",
       "n20c24h40w40k24r3s3p1g24lnhwc",
+      "n3c21h5w289k14r3s3u1,3p0,0,1,1d2,1g7mcirculartf64lnhwc",
   };
   for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)
     check_problem(groups[i], 2);
