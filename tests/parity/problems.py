@@ -144,6 +144,11 @@ def torch_conv2d(input, weight, bias, stride=1, padding=0, dilation=1, groups=1,
     """F.conv2d, or with a padding mode nn.Conv2d's forward, which is these two calls."""
     if padding_mode == "zeros":
         return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
-    (top, bottom), (left, right) = sides_of(padding, weight.shape[2:], pair(dilation))
-    padded = F.pad(input, [left, right, top, bottom], mode=padding_mode)
+    padded = torch_pad(input, weight.shape[2:], padding, dilation, padding_mode)
     return F.conv2d(padded, weight, bias, stride, 0, dilation, groups)
+
+
+def torch_pad(input, kernel, padding, dilation, padding_mode):
+    """What such a convolution makes of its input first."""
+    (top, bottom), (left, right) = sides_of(padding, kernel, pair(dilation))
+    return F.pad(input, [left, right, top, bottom], mode=padding_mode.replace("zeros", "constant"))
