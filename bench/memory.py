@@ -11,17 +11,17 @@ LAYERS = ("lenet", "r50_3x3_64", "r50_3x3_512", "r50_1x1_512_128", "vgg_2", "mnv
 MIB = 2**20
 
 
-def status(field):
-    """A line of /proc/self/status, in bytes."""
-    with open("/proc/self/status") as file:
+def status(field, process="self"):
+    """A line of /proc/PROCESS/status, in bytes."""
+    with open(f"/proc/{process}/status") as file:
         for line in file:
             if line.startswith(field + ":"):
                 return 1024 * int(line.split()[1])
-    raise RuntimeError(f"/proc/self/status tells no {field}")
+    raise RuntimeError(f"/proc/{process}/status tells no {field}")
 
 
-def forget_peak():
-    with open("/proc/self/clear_refs", "w") as file:
+def forget_peak(process="self"):
+    with open(f"/proc/{process}/clear_refs", "w") as file:
         file.write("5")
 
 

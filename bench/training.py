@@ -50,14 +50,9 @@ class Contestant:
         environment = memory.environment() | {"FONIO_NUM_THREADS": "1"}
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment, cwd=ROOT)
         self.steps(0)  # torch has loaded by then what it loads for a first image
-        self.files = pathlib.Path("/proc") / str(self.process.pid)
-        (self.files / "clear_refs").write_text("5")
-        self.held = self.status("VmRSS")
+        memory.forget_peak(self.process.pid)
+        self.held = memory.status("VmRSS", self.process.pid)
         self.taken = []
-
-    def status(self, field):
-        lines = (self.files / "status").read_text().splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field + ":"))
 
     def steps(self, count):
         """The last loss and the seconds of each."""
@@ -66,7 +61,7 @@ class Contestant:
         return loss, seconds
 
     def end(self):
-        most = self.status("VmHWM") - self.held
+        most = memory.status("VmHWM", self.process.pid) - self.held
         self.process.communicate()
         return {"seconds": self.taken, "bytes": most}
 

@@ -163,11 +163,7 @@ static fonio_status run_plan(const fonio_conv_plan *plan, const fonio_conv_buffe
   if (packs && !plan->algorithm->pack(plan, buffers->weight, spare) && has_zeros(plan))
     run_plain(plan, buffers, NULL, report);
   else
-    run_with(plan, buffers,
-             packs    ? spare
-             : packed ? packed->data
-                      : NULL,
-             takes ? own : buffers->workspace, threads, report);
+    run_with(plan, buffers, packed ? packed->data : spare, takes ? own : buffers->workspace, threads, report);
   if (packs) give_spare(plan, spare);
   memory_give(own);
   return FONIO_OK;

@@ -334,6 +334,7 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   winograd n = numbers_of(plan, alpha_of(plan));
   int64_t channels = conv_take(&piece, blocks_of_channels(plan, &n)) * plan->blocks.channels;
   int64_t tile = conv_take(&piece, blocks_of_tiles(plan, &n)) * plan->blocks.pixels;
+  int64_t tiles = conv_min(plan->blocks.pixels, n.rows * n.columns - tile);
   int64_t across = conv_take(&piece, plan->problem.dilation[1]), down = conv_take(&piece, plan->problem.dilation[0]);
   int64_t group = conv_take(&piece, plan->problem.groups), image = piece;
   int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
@@ -353,8 +354,8 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
       .strip = (char *)workspace + conv_round_up(n.v_elements * bytes, 64) + conv_round_up(n.m_elements * bytes, 64),
       .phase = {down, across},
       .first_tile = tile,
-      .tiles = conv_min(plan->blocks.pixels, n.rows * n.columns - tile),
-      .blocks = conv_ceil_div(conv_min(plan->blocks.pixels, n.rows * n.columns - tile), plan->kernels->rows_tile_rows),
+      .tiles = tiles,
+      .blocks = conv_ceil_div(tiles, plan->kernels->rows_tile_rows),
       .first_channel = channels,
       .channels = conv_min(plan->blocks.channels, n.out_channels - channels),
   };
