@@ -149,28 +149,51 @@ void NAME(winograd_output)(const kernel_winograd *job, const void *from, const v
 typedef double wide __attribute__((vector_size(WIDE_LANES * 8)));
 typedef real narrow __attribute__((vector_size(WIDE_LANES * sizeof(real))));
 
-/* One column of G g, r numbers to alpha: at a point p the sum of p^i g[i], over the derivative there of x (x^2 - 1/2)
- * (x^2 - 2), or of x (x^2 - 1) with its sign at 0 changed; at infinity the last of the numbers. */
-INLINE void weight_1d(int alpha, int r, const wide *g, int stride, wide *out, int out_stride) {
-  static const double points[2][5] = {{0, 1, -1}, {0, ROOT2 / 2, -ROOT2 / 2, ROOT2, -ROOT2}};
-  static const double factors[2][5] = {{1, 0.5, 0.5}, {1, -2.0 / 3, -2.0 / 3, 1.0 / 6, 1.0 / 6}};
-  for (int i = 0; i < alpha - 1; i++) {
-    double point = points[alpha == 6][i];
-    wide sum = g[(r - 1) * stride];
-#pragma GCC unroll 4
-    for (int j = r - 2; j >= 0; j--)
-      sum = sum * point + g[j * stride];
-    out[i * out_stride] = sum * factors[alpha == 6][i];
+/* Columns of G g, r numbers to alpha: at a point p the sum of p^i g[i], over the derivative there of x (x^2 - 1/2)
+ * (x^2 - 2), or of x (x^2 - 1) with its sign at 0 changed; at infinity the last of the numbers. Points p and -p share
+ * the sums of even and of odd powers. Both matrices as a number, its step and the step from column to column. */
+typedef struct wide_columns {
+  wide *numbers;
+  int step, next;
+} wide_columns;
+
+INLINE void weight_columns(int alpha, int r, int count, wide_columns g, wide_columns out) {
+  static const double points[2][2] = {{1}, {ROOT2 / 2, ROOT2}}, factors[2][2] = {{0.5}, {-2.0 / 3, 1.0 / 6}};
+  const wide zero = {0};
+  for (int column = 0; column < count; column++, g.numbers += g.next, out.numbers += out.next) {
+    wide x[MAX_TAPS];
+#pragma GCC unroll 5
+    for (int j = 0; j < alpha - 1; j++)
+      x[j] = j < 2 || j < r ? g.numbers[j * g.step] : zero;
+    out.numbers[0] = x[0];
+#pragma GCC unroll 2
+    for (int i = 0; i < alpha / 2 - 1; i++) {
+      double square = points[alpha == 6][i] * points[alpha == 6][i], factor = factors[alpha == 6][i];
+      wide even = x[2], odd = x[1];
+      if (alpha == 6) even = even + square * x[4], odd = odd + square * x[3];
+      even = (x[0] + square * even) * factor;
+      odd = odd * (points[alpha == 6][i] * factor);
+      out.numbers[(2 * i + 1) * out.step] = even + odd;
+      out.numbers[(2 * i + 2) * out.step] = even - odd;
+    }
+    out.numbers[(alpha - 1) * out.step] = g.numbers[(r - 1) * g.step];
   }
-  out[(alpha - 1) * out_stride] = g[(r - 1) * stride];
 }
 
-INLINE void transform_weight(int alpha, int r, const wide *g, wide *u) {
+static __attribute__((noinline)) void weight_columns_4(int r, int count, wide_columns g, wide_columns out) {
+  weight_columns(4, r, count, g, out);
+}
+
+static __attribute__((noinline)) void weight_columns_6(int r, int count, wide_columns g, wide_columns out) {
+  weight_columns(6, r, count, g, out);
+}
+
+/* U = G g G^T. */
+INLINE void transform_weight(int alpha, int r, wide *g, wide *u) {
   wide t[MAX_ALPHA * MAX_TAPS];
-  for (int j = 0; j < r; j++)
-    weight_1d(alpha, r, g + j, r, t + j, r);
-  for (int i = 0; i < alpha; i++)
-    weight_1d(alpha, r, t + r * i, 1, u + alpha * i, 1);
+  void (*columns)(int, int, wide_columns, wide_columns) = alpha == 6 ? weight_columns_6 : weight_columns_4;
+  columns(r, r, (wide_columns){g, r, 1}, (wide_columns){t, r, 1});
+  columns(r, alpha, (wide_columns){t, 1, r}, (wide_columns){u, 1, alpha});
 }
 
 INLINE wide across_channels(const real *weight, const int64_t *offsets) {
@@ -196,7 +219,7 @@ static void take_taps(const kernel_conv *conv, const real *weight, const int64_t
 
 /* All elements of one input channel and phase, `element` apart in `to`. Adds NaN to `not_finite` where a tap is not
  * finite. */
-static void pack_taps(int alpha, int r, const wide *g, int64_t element, real *to, wide *not_finite) {
+static void pack_taps(int alpha, int r, wide *g, int64_t element, real *to, wide *not_finite) {
   wide u[MAX_ALPHA * MAX_ALPHA];
   for (int i = 0; i < r * r; i++)
     *not_finite += g[i] * 0;
@@ -219,6 +242,22 @@ static void pack_phase(const kernel_winograd_weights *job, const kernel_conv *co
   }
 }
 
+/* Elements of a block that are transformed before they are written. One by one they would go in turns to as many places
+ * as a tile has elements, which fall into the same sets of the caches. */
+#define NEAR (512 / REAL_BYTES)
+
+/* `count` input channels of one phase. */
+static void pack_terms(const kernel_winograd_weights *job, const kernel_conv *conv, const real *weight,
+                       const int64_t *offsets, int64_t width, int64_t phase, int64_t count, int64_t element, real *to,
+                       wide *not_finite) {
+  real near[MAX_ALPHA * MAX_ALPHA * NEAR];
+  for (int64_t c = 0; c < count; c++)
+    pack_phase(job, conv, weight + c * conv->weight_strides[1], offsets, width, phase, NEAR, near + c * width,
+               not_finite);
+  for (int e = 0; e < job->alpha * job->alpha; e++)
+    memcpy(to + e * element, near + e * NEAR, (size_t)(count * width) * sizeof(real));
+}
+
 bool NAME(winograd_weights)(const kernel_winograd_weights *job, const kernel_conv *conv, const void *weight,
                             void *packed) {
   const int64_t *strides = conv->weight_strides;
@@ -232,13 +271,15 @@ bool NAME(winograd_weights)(const kernel_winograd_weights *job, const kernel_con
     int64_t width = least(out_channels - first, widest);
     for (int64_t i = 0; i < width; i++)
       offsets[i] = least(first + i, conv->out_channels - 1) * strides[0];
-    for (int64_t c = 0; c < conv->in_channels; c++)
-      for (int64_t phase = 0; phase < phases; phase++) {
-        int64_t from = c / job->pass * job->pass, pass = least(conv->in_channels - from, job->pass);
-        int64_t term = from * phases + phase * pass + c - from;
-        pack_phase(job, conv, (const real *)weight + c * strides[1], offsets, width, phase, out_channels * terms,
-                   (real *)packed + first * terms + term * width, &not_finite);
+    for (int64_t from = 0, pass; from < conv->in_channels; from += pass) {
+      pass = least(conv->in_channels - from, job->pass);
+      for (int64_t i = 0, count; i < phases * pass; i += count) {
+        int64_t phase = i / pass, c = i % pass;
+        count = least(NEAR / width, pass - c);
+        pack_terms(job, conv, (const real *)weight + (from + c) * strides[1], offsets, width, phase, count,
+                   out_channels * terms, (real *)packed + first * terms + (from * phases + i) * width, &not_finite);
       }
+    }
   }
   bool finite = true;
   for (int i = 0; i < WIDE_LANES; i++)
