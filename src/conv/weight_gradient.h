@@ -74,6 +74,16 @@ static inline int64_t conv_gradient_blocks(const gradient_numbers *n) {
   return n->outer * n->panel_blocks * n->channel_blocks * n->row_blocks;
 }
 
+/* What of a gradient's sums is stored together: of `lanes` output channels, which lie side by side in the sums, `count`
+ * weights evenly spaced. */
+typedef struct gradient_store {
+  const fonio_conv_plan *plan;
+  int64_t lanes, out_stride;    /* of the weight, between output channels */
+  int64_t pixel, count, stride; /* between weights: of the sums, how many, of the weight */
+} gradient_store;
+
+void conv_gradient_store(const gradient_store *job, const char *sums, char *to);
+
 void conv_gradient_run_last(const conv_run *run, const gradient_numbers *n, int64_t block);
 
 void conv_gradient_run_piece(const conv_run *run, const gradient_numbers *n, int64_t piece, void *workspace);

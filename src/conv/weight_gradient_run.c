@@ -351,18 +351,18 @@ static bool is_finite(const gradient_work *w) {
 
 /* ---- The results ---- */
 
-/* Weights that lie evenly spaced are stored together, `count` of them for each lane. */
-static void store_run(const gradient_work *w, const char *sums, int64_t lanes, int64_t width, int64_t count,
-                      int64_t stride, char *to) {
+void conv_gradient_store(const gradient_store *job, const char *sums, char *to) {
+  const kernel_table *k = job->plan->kernels;
   kernel_conv conv = {
-      .out_channels = lanes,
+      .out_channels = job->lanes,
       .out_height = 1,
-      .out_width = count,
-      .output_strides = {w->out_lane * w->plan->problem.weight_strides[0], 0, stride},
+      .out_width = job->count,
+      .output_strides = {job->out_stride, 0, job->stride},
   };
-  kernel_strip strip = {.rows = 1, .columns = count, .step = {1, 1}, .pixel = width};
-  for (int64_t lane = 0; lane < lanes; lane += w->plan->kernels->lanes)
-    w->plan->kernels->scatter_strip(&conv, &strip, lane, sums + lane * w->bytes, to);
+  kernel_strip strip = {.rows = 1, .columns = job->count, .step = {1, 1}, .pixel = job->pixel};
+  int64_t bytes = (int64_t)fonio_dtype_bytes(job->plan->problem.dtype);
+  for (int64_t lane = 0; lane < job->lanes; lane += k->lanes)
+    k->scatter_strip(&conv, &strip, lane, sums + lane * bytes, to);
 }
 
 /* The sums of a panel lie in the order of its weights' dimensions, outermost first; inner ones without gaps between
@@ -383,11 +383,12 @@ static void store_panel(const gradient_work *w, int64_t panel) {
   int64_t channel = channel_of_panel(w, panel), width = width_of_panel(w, panel);
   char *to = (char *)w->run->buffers->grad_weight + w->bytes * channel * strides[0];
   to += w->bytes * (w->first_channel * strides[1] + w->first_row * strides[2]);
+  gradient_store job = {w->plan,   lanes_of_panel(w, panel), w->out_lane * strides[0], width,
+                        d[2].size, d[2].weight_stride};
   for (int64_t i = 0; i < d[0].size; i++)
     for (int64_t j = 0; j < d[1].size; j++)
-      store_run(w, sums_of_panel(w, panel) + (i * d[0].place + j * d[1].place) * width * w->bytes,
-                lanes_of_panel(w, panel), width, d[2].size, d[2].weight_stride,
-                to + w->bytes * (i * d[0].weight_stride + j * d[1].weight_stride));
+      conv_gradient_store(&job, sums_of_panel(w, panel) + (i * d[0].place + j * d[1].place) * width * w->bytes,
+                          to + w->bytes * (i * d[0].weight_stride + j * d[1].weight_stride));
 }
 
 static void store_biases(const gradient_work *w, int64_t panel) {

@@ -17,6 +17,7 @@ const kernel_table NAME(kernel_table) = {
     .winograd_input = NAME(winograd_input),
     .winograd_output = NAME(winograd_output),
     .winograd_weights = NAME(winograd_weights),
+    .winograd_gradient = NAME(winograd_gradient),
     .depthwise_rows = NAME(depthwise_rows),
     .depthwise_sums = NAME(depthwise_sums),
     .depthwise_pixels = NAME(depthwise_pixels),

@@ -69,6 +69,9 @@ void NAME(winograd_output)(const kernel_winograd *job, const void *from, const v
 bool NAME(winograd_weights)(const kernel_winograd_weights *job, const kernel_conv *conv, const void *weight,
                             void *packed);
 
+/* winograd_gradient.c */
+void NAME(winograd_gradient)(const kernel_winograd *job, const void *strip, void *to);
+
 /* depthwise_planes.c */
 void NAME(depthwise_rows)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane);
 void NAME(depthwise_sums)(const kernel_conv *conv, const kernel_depthwise *job, const void *weights, const void *bias,

@@ -213,6 +213,8 @@ typedef struct kernel_table {
   void (*winograd_output)(const kernel_winograd *job, const void *from, const void *bias, void *strip);
   bool (*winograd_weights)(const kernel_winograd_weights *job, const kernel_conv *conv, const void *weight,
                            void *packed);
+  /* The same of an output's gradient, tiles of 4 x 4 of it as the kernels of 6 x 6 inputs. */
+  void (*winograd_gradient)(const kernel_winograd *job, const void *strip, void *to);
 
   /* Packs the weights of a group for such tiles: [block of output channels][term][channel of the block], blocks of
    * rows_tile_vectors vectors, the last one of as many whole vectors as it needs. Returns whether all are finite. */

@@ -180,6 +180,15 @@ def tile_bound_of_gradient(case, grad_output):
     return 158 * (terms + 30) * UNIT[case.input.dtype] * size * copies_of(case)
 
 
+def tile_bound_of_weight(case, grad_output):
+    """And of a weight's gradient, whose kernels are tiles of the output's."""
+    image, above = (array.double().abs().reshape(-1, *array.shape[-3:]) for array in (case.input, grad_output))
+    largest = image.amax((0, -2, -1)).reshape(case.arguments["groups"], 1, -1)
+    size = above.sum((0, -2, -1)).reshape(case.arguments["groups"], -1, 1) * largest
+    terms = above.numel() // above.shape[1]
+    return 158 * (terms + 30) * UNIT[case.input.dtype] * size.reshape(*case.weight.shape[:2], 1, 1)
+
+
 def copies_of(case):
     """How often padding copies each input, itself included."""
     ones = torch.ones_like(case.input, dtype=torch.float64).requires_grad_()
@@ -230,7 +239,9 @@ def run_and_check(plan, case, given, part, made, truth, bounds):
         made[i].fill_(math.nan)
     plan.run(**given, **{PLACES[i]: made[i] for i in part})
     for i in part:
-        bound = tile_bound(case) if plan.algorithm.startswith("winograd") else bounds[i]
+        bound = bounds[i]
+        if plan.algorithm.startswith("winograd") and i in (0, 2):
+            bound = tile_bound_of_weight(case, given["grad_output"]) if i else tile_bound(case)
         check_values(f"{NAMES[i]} by {plan.algorithm}", made[i], truth[i], bound)
 
 
@@ -323,7 +334,8 @@ def draw_tiled(rng):
 
 def check_loosely(rng, case):
     tensors, grad_output, truth, bounds = prepare(rng, case)
-    bounds[:2] = tile_bound(case), tile_bound_of_gradient(case, grad_output)
+    gradients = [bound(case, grad_output) for bound in (tile_bound_of_gradient, tile_bound_of_weight)]
+    bounds[:3] = [tile_bound(case), *gradients]
     check_tensors(case, tensors, grad_output, truth, bounds)
 
 

@@ -1,5 +1,6 @@
-/* Gradients of weight and bias: every algorithm has the plain loops' bits, on problems of every shape that has a path
- * of its own and on random ones, with arrays that end where the memory does. */
+/* Gradients of weight and bias: every strict algorithm has the plain loops' bits, on problems of every shape that has a
+ * path of its own and on random ones, with arrays that end where the memory does. Winograd's is near them, and its
+ * error is that of its class. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -81,6 +82,30 @@ static int check(gradients *g, const char *text) {
 static void check_problem(const char *text, int at_least) {
   gradients g = gradients_of(text);
   if (check(&g, text) < at_least) fail_msg("%s: too few algorithms", text);
+  gradients_free(g);
+}
+
+static double get(fenced f, fonio_dtype dtype, size_t i) {
+  return dtype == FONIO_FLOAT32 ? (double)((float *)(void *)f.data)[i] : ((double *)(void *)f.data)[i];
+}
+
+static void assert_near(const gradients *g, fenced exact, fenced got, const char *text) {
+  fonio_dtype dtype = g->problem.dtype;
+  double largest = 0, error = 0;
+  for (size_t i = 0; i < exact.bytes / fonio_dtype_bytes(dtype); i++) {
+    largest = fmax(largest, fabs(get(exact, dtype, i)));
+    error = fmax(error, fabs(get(got, dtype, i) - get(exact, dtype, i)));
+  }
+  if (!(error <= 200 * (dtype == FONIO_FLOAT32 ? 0x1p-24 : 0x1p-53) * (largest + 1)))
+    fail_msg("%s: Winograd's gradient is off by %g of %g", text, error, largest);
+}
+
+static void check_winograd(const char *text) {
+  gradients g = gradients_of(text);
+  assert_true(run(&g, "reference_weight_gradient", 0, true, true));
+  if (!run(&g, "winograd_weight_gradient", 1, true, true)) fail_msg("%s: %s", text, fonio_last_error());
+  assert_near(&g, g.grad_weight[0], g.grad_weight[1], text);
+  assert_near(&g, g.grad_bias[0], g.grad_bias[1], text);
   gradients_free(g);
 }
 
@@ -173,13 +198,99 @@ static void not_finite(void **unused) {
   }
 }
 
+/* Blocks of channels and parts of the tiles; then random problems, large enough to be taken. */
+static void winograd_is_near(void **unused) {
+  (void)unused;
+  check_winograd("n2c32h30w31k32r3s3p1");
+  check_winograd("n1c110h18w19k100r3s3p1lnhwc");
+  check_winograd("n9c5h8w7k110r3s3p1tf64");
+  uint64_t seed = (uint64_t)time(NULL);
+  draw_state = seed;
+  for (int done = 0; done < 40; done++) {
+    static const char *const modes[] = {"", "", "mreflect", "mreplicate", "mcircular"}, *const types[] = {"", "tf64"},
+                             *const layouts[] = {"", "lnhwc"};
+    int groups = draw_from(0, 3) ? 1 : 2, dilation = draw_from(0, 3) ? 1 : 2;
+    char text[200];
+    int length =
+        snprintf(text, sizeof text, "n%dc%dh%dw%dk%dr3s3p%d,%d,%d,%dd%dg%d%s%s%s", (int)draw_from(1, 3),
+                 groups * (int)draw_from(1, 20), (int)draw_from(23, 33), (int)draw_from(23, 80),
+                 groups * (int)draw_from(1, 20), (int)draw_from(0, 3), (int)draw_from(0, 3), (int)draw_from(0, 3),
+                 (int)draw_from(0, 3), dilation, groups, modes[draw() % 5], types[draw() % 2], layouts[draw() % 2]);
+    assert_true(length < (int)sizeof text);
+    check_winograd(text);
+  }
+}
+
+/* Where sums are short, plain ones are too exact to follow. */
+static void winograd_leaves_short_sums(void **unused) {
+  (void)unused;
+  static const char *const problems[] = {"n1c8h14w14k8r3s3p1",     "n6c8h7w7k8r3s3p1",   "n40c8h3w3k8r3s3p1",
+                                         "n1c8h28w28k8r3s3p12d12", "n3c8h40w40k8r3s3u2", "n3c8h40w40k8r3s4"};
+  for (size_t i = 0; i < sizeof problems / sizeof *problems; i++) {
+    gradients g = gradients_of(problems[i]);
+    assert_false(run(&g, "winograd_weight_gradient", 1, true, true));
+    gradients_free(g);
+  }
+}
+
+/* About normal, from uniform numbers; `cut` off below 0, as a ReLU leaves them. */
+static void make_normal(fenced f, bool cut) {
+  for (size_t i = 0; i < f.bytes / sizeof(float); i++) {
+    double sum = 0;
+    for (int j = 0; j < 6; j++)
+      sum += (double)(int32_t)draw() * 0x1p-31;
+    ((float *)(void *)f.data)[i] = cut && sum < 0 ? 0 : (float)sum;
+  }
+}
+
+/* The gradient of one weight as one chain, in float32 and in float64; one image follows the other, padding is 1. */
+static void sum_up(const gradients *g, int64_t out, int64_t in, int64_t tap, float *plain, double *truth) {
+  const fonio_conv_problem *p = &g->problem;
+  *plain = 0, *truth = 0;
+  for (int64_t n = 0; n < p->batch; n++)
+    for (int64_t y = 0; y < p->out_height; y++)
+      for (int64_t x = 0; x < p->out_width; x++) {
+        int64_t row = y + tap / 3 - 1, column = x + tap % 3 - 1;
+        if (row < 0 || row >= p->in_height || column < 0 || column >= p->in_width) continue;
+        int64_t from = ((n * p->in_channels + in) * p->in_height + row) * p->in_width + column;
+        int64_t above = ((n * p->out_channels + out) * p->out_height + y) * p->out_width + x;
+        float a = ((float *)(void *)g->input.data)[from], b = ((float *)(void *)g->grad_output.data)[above];
+        *plain = fmaf(a, b, *plain);
+        *truth += (double)a * (double)b;
+      }
+}
+
+/* At most 2.5 times the rms error of one chain of multiply-adds. */
+static void errors_are_those_of_the_class(void **unused) {
+  (void)unused;
+  static const char *const problems[] = {"n1c16h20w20k16r3s3p1", "n2c16h14w14k16r3s3p1", "n8c16h7w7k16r3s3p1"};
+  draw_state = 7;
+  for (int i = 0; i < 6; i++) {
+    gradients g = gradients_of(problems[i / 2]);
+    make_normal(g.input, i % 2);
+    make_normal(g.grad_output, false);
+    assert_true(run(&g, "winograd_weight_gradient", 1, true, false));
+    double of_plain = 0, of_winograd = 0;
+    for (int64_t w = 0; w < 16 * 16 * 9; w++) {
+      float plain;
+      double truth, got = get(g.grad_weight[1], FONIO_FLOAT32, (size_t)w);
+      sum_up(&g, w / 9 / 16, w / 9 % 16, w % 9, &plain, &truth);
+      of_plain += ((double)plain - truth) * ((double)plain - truth);
+      of_winograd += (got - truth) * (got - truth);
+    }
+    if (!(of_winograd <= 2.5 * 2.5 * of_plain))
+      fail_msg("%s: %g times the error of plain sums", problems[i / 2], sqrt(of_winograd / of_plain));
+    gradients_free(g);
+  }
+}
+
 /* One of the two gradients may be left out: the other one does not change. */
 static void either_alone(void **unused) {
   (void)unused;
-  static const char *const problems[] = {"n2c3h9w9k10r3s3p1", "n2c12h7w6k12r3s3p1g12lnhwc"};
+  static const char *const problems[] = {"n2c3h9w9k10r3s3p1", "n2c12h7w6k12r3s3p1g12lnhwc", "n1c64h40w40k64r3s3p1"};
   for (size_t i = 0; i < sizeof problems / sizeof *problems; i++) {
     gradients g = gradients_of(problems[i]);
-    assert_true(run(&g, "reference_weight_gradient", 0, true, true));
+    assert_true(run(&g, NULL, 0, true, true));
     assert_true(run(&g, NULL, 1, true, false));
     assert_same(g.grad_weight[0], g.grad_weight[1], problems[i], "the planner's choice", "weight alone");
     assert_true(run(&g, NULL, 1, false, true));
@@ -223,8 +334,14 @@ static void is_the_adjoint(void **unused) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(paths),        cmocka_unit_test(random_problems), cmocka_unit_test(not_finite),
-      cmocka_unit_test(either_alone), cmocka_unit_test(is_the_adjoint),
+      cmocka_unit_test(paths),
+      cmocka_unit_test(random_problems),
+      cmocka_unit_test(not_finite),
+      cmocka_unit_test(either_alone),
+      cmocka_unit_test(is_the_adjoint),
+      cmocka_unit_test(winograd_is_near),
+      cmocka_unit_test(winograd_leaves_short_sums),
+      cmocka_unit_test(errors_are_those_of_the_class),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

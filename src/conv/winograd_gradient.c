@@ -1,0 +1,405 @@
+/* The gradient of a weight of 3 x 3 by Winograd's algorithm: F(3x3, 4x4), with tiles of 4 x 4 of the output's gradient
+ * as the kernels and tiles of 6 x 6 inputs under them. Each element of the transformed tiles is a matrix product of its
+ * own, output channels times input channels, whose sum runs over the tiles of all images; only the sums are transformed
+ * back. The blocks are those of winograd.c; the bias's gradient is summed up on the way.
+ *
+ * One piece of work: a block of output channels times a block of input channels, and a part of the tiles. Some tiles at
+ * a time are transformed into V[element][tile][input channel] and U[element][panel][tile][output channel], and their
+ * products are added to the sums, [element][panel][input channel][output channel]. */
+#include <string.h>
+
+#include "conv/weight_gradient.h"
+
+/* Of a tile: elements along a side, and what of them is the output's; taps along a side of the kernel. */
+enum { ALPHA = 6, SIDE = 4, TAPS = 3, ELEMENTS = ALPHA * ALPHA, ALL_TAPS = TAPS * TAPS };
+
+/* Channels of a block, at the most: so many that the transforms, which each block makes for itself, count little; and
+ * so few that the sums stay near. Columns of a strip, about. */
+enum { BLOCK_CHANNELS = 96, STRIP_COLUMNS = 64 };
+
+/* Tiles that are transformed at once, at the most and, but where there are fewer, at the least. */
+enum { MOST_TILES = 64, LEAST_TILES = 8 };
+
+/* Interleaved images along an axis, as many as the dilation, and tiles of the largest of them. */
+static int64_t images_along(const fonio_conv_problem *p, int axis) {
+  return conv_max(1, conv_min(p->dilation[axis], axis ? p->out_width : p->out_height));
+}
+
+static int64_t tiles_along(const fonio_conv_problem *p, int axis) {
+  return conv_ceil_div(conv_ceil_div(axis ? p->out_width : p->out_height, images_along(p, axis)), SIDE);
+}
+
+/* The error hardly grows with the sum, and that of a plain sum does: what a corner tap sees of the output's pixels, and
+ * how much of the tiles is there, tell where it is within 2.5 times. */
+static bool exact_enough(const fonio_conv_problem *p) {
+  double pixels = (double)p->batch, there = 1;
+  for (int axis = 0; axis < 2; axis++) {
+    int64_t size = axis ? p->out_width : p->out_height;
+    pixels *= (double)conv_max(0, size - p->dilation[axis]);
+    there *= (double)size / (double)(images_along(p, axis) * tiles_along(p, axis) * SIDE);
+  }
+  return pixels * there >= 220;
+}
+
+static bool applicable(const fonio_conv_problem *p) {
+  bool there = p->in_channels > 0 && p->out_channels > 0 && p->kernel_height == TAPS && p->kernel_width == TAPS;
+  return there && p->stride[0] * p->stride[1] == 1 && exact_enough(p);
+}
+
+/* The numbers that follow from a problem. */
+typedef struct numbers {
+  int64_t images[2];                         /* interleaved ones */
+  int64_t rows, columns;                     /* tiles of the largest of them */
+  int64_t tiles;                             /* in all */
+  int64_t in_channels, out_channels;         /* of a block */
+  int64_t in_blocks, out_blocks;             /* of a group */
+  int64_t blocks, parts;                     /* in all; of the tiles */
+  int64_t width, panels;                     /* output channels of a panel, panels of a block */
+  int64_t pass;                              /* input channels that are transformed together */
+  int64_t chunk;                             /* tiles that are transformed at once */
+  int64_t run_tiles;                         /* of them side by side in a strip */
+  int64_t v_element, u_element, sum_element; /* from one element to the next */
+  int64_t v, u, sums, strip, bytes;          /* where they lie in the workspace, in bytes, and what it has */
+  int64_t biases, result_bytes;              /* of a part: the weights' gradients, then those of the biases */
+} numbers;
+
+static void find_blocks(const fonio_conv_plan *plan, numbers *n) {
+  const kernel_conv *g = &plan->geometry;
+  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+  n->width = conv_gradient_width(plan, LANES_OF_CHANNELS, g->out_channels);
+  n->pass = conv_max(plan->kernels->lanes, 64 / bytes);
+  n->in_channels = conv_round_up(conv_even(g->in_channels, BLOCK_CHANNELS), n->pass);
+  n->out_channels = conv_round_up(conv_even(g->out_channels, BLOCK_CHANNELS * 4 / bytes), n->width);
+  n->in_blocks = conv_ceil_div(g->in_channels, n->in_channels);
+  n->out_blocks = conv_ceil_div(g->out_channels, n->out_channels);
+  n->blocks = plan->problem.groups * n->in_blocks * n->out_blocks;
+  n->panels = n->out_channels / n->width;
+  n->biases = n->out_channels * n->in_channels * ALL_TAPS * bytes;
+  n->result_bytes = conv_round_up(n->biases + n->out_channels * bytes, 64);
+}
+
+/* Parts, where there are few blocks, that threads can share; and what they take of memory at the most. */
+enum { PIECES = 4, PART_PRODUCTS = 1 << 21, PARTS_BYTES = 1 << 19 };
+
+static int64_t parts_of(const numbers *n) {
+  double products = (double)(n->in_channels * n->out_channels) * (double)n->tiles * ELEMENTS;
+  int64_t parts = conv_min(PIECES / n->blocks, PARTS_BYTES / (n->blocks * n->result_bytes));
+  if ((double)parts > products / PART_PRODUCTS) parts = (int64_t)(products / PART_PRODUCTS);
+  return conv_max(1, conv_min(parts, n->tiles));
+}
+
+/* An odd number of cache lines, so that the elements of a tile do not fall on the same places of the cache. */
+static int64_t odd_lines(int64_t elements, int64_t bytes) {
+  return (conv_ceil_div(elements * bytes, 64) | 1) * 64 / bytes;
+}
+
+/* The sums have their place; of what is left of the workspace, which grows with the channels only, as many tiles at once
+ * as are worth anything. */
+static void lay_out(const fonio_conv_plan *plan, numbers *n) {
+  const fonio_conv_problem *p = &plan->problem;
+  int64_t bytes = (int64_t)fonio_dtype_bytes(p->dtype), channels = n->in_channels + n->out_channels;
+  n->sum_element = odd_lines(n->out_channels * n->in_channels, bytes);
+  int64_t strip = ALPHA * (n->run_tiles * SIDE + ALPHA - SIDE) * conv_max(n->pass, n->width) * bytes;
+  int64_t taken = ELEMENTS * n->sum_element * bytes + strip + n->parts * n->blocks * n->result_bytes;
+  int64_t room = (1 << 20) - (1 << 14) + 8192 * (p->in_channels + p->out_channels) - taken;
+  int64_t most = conv_max(LEAST_TILES, conv_min(MOST_TILES, room / (ELEMENTS * channels * bytes)));
+  n->chunk = conv_even(conv_ceil_div(n->tiles, n->parts), most);
+  n->v_element = odd_lines(n->chunk * n->in_channels, bytes);
+  n->u_element = odd_lines(n->chunk * n->out_channels, bytes);
+  n->v = conv_round_up(n->in_channels * (int64_t)sizeof(int64_t), 64);
+  n->u = n->v + ELEMENTS * n->v_element * bytes;
+  n->sums = n->u + ELEMENTS * n->u_element * bytes;
+  n->strip = n->sums + ELEMENTS * n->sum_element * bytes;
+  n->bytes = n->strip + strip + (n->parts > 1 ? 0 : n->result_bytes);
+}
+
+static numbers numbers_of(const fonio_conv_plan *plan) {
+  const fonio_conv_problem *p = &plan->problem;
+  numbers n = {.images = {images_along(p, 0), images_along(p, 1)},
+               .rows = tiles_along(p, 0),
+               .columns = tiles_along(p, 1)};
+  n.tiles = p->batch * n.images[0] * n.images[1] * n.rows * n.columns;
+  n.run_tiles = conv_min(n.columns, STRIP_COLUMNS / SIDE);
+  find_blocks(plan, &n);
+  n.parts = parts_of(&n);
+  lay_out(plan, &n);
+  return n;
+}
+
+static void prepare(fonio_conv_plan *plan) {
+  numbers n = numbers_of(plan);
+  plan->blocks = (conv_blocks){
+      .panel = n.width, .terms = n.in_channels, .channels = n.out_channels, .pixels = n.chunk * SIDE * SIDE};
+  plan->packed_bytes = 0;
+  plan->workspace_bytes = n.bytes;
+  plan->shared_bytes = n.parts > 1 ? n.blocks * n.parts * n.result_bytes : 0;
+}
+
+/* The products, where fewer than eight input channels leave the multipliers waiting; the transforms, which each block
+ * makes for itself, with what it takes to fetch the images; and the way back, once for all images. */
+static double cost(const fonio_conv_plan *plan) {
+  const kernel_conv *g = &plan->geometry;
+  numbers n = numbers_of(plan);
+  double batch = (double)plan->problem.batch, tiles = (double)n.tiles / batch;
+  double in = (double)g->in_channels;
+  double in_vectors = (double)conv_ceil_div(g->in_channels, plan->kernels->lanes);
+  double out_vectors = (double)conv_ceil_div(g->out_channels, plan->kernels->lanes);
+  double products = tiles * ELEMENTS * (in < 8 ? 8 : in) * out_vectors * (0.56 + 3 / (double)n.chunk);
+  double transforms = tiles * 300 * (in_vectors * (double)n.out_blocks + out_vectors * (double)n.in_blocks);
+  double back = in * out_vectors * 300 / (batch < 8 ? batch : 8);
+  return (double)plan->problem.groups * (products + transforms + back) + 2000;
+}
+
+/* ---- One piece ---- */
+
+typedef struct work {
+  const conv_run *run;
+  const fonio_conv_plan *plan;
+  const numbers *n;
+  int64_t bytes; /* of an element */
+  int64_t group, part;
+  int64_t in_channel, in_channels, out_channel, out_channels; /* of the group */
+  int64_t panels;
+  bool weight, bias; /* what there is to compute */
+  char *memory, *results;
+} work;
+
+/* Tiles side by side in an interleaved image. */
+typedef struct tile_run {
+  int64_t image, tiles;
+  int64_t row, column; /* of the output */
+} tile_run;
+
+/* The tiles from number `tile` on that lie side by side, all before `end`. */
+static tile_run run_at(const work *w, int64_t tile, int64_t end) {
+  const numbers *n = w->n;
+  int64_t most = conv_min(end - tile, n->run_tiles);
+  int64_t column = conv_take(&tile, n->columns), row = conv_take(&tile, n->rows);
+  int64_t across = conv_take(&tile, n->images[1]), down = conv_take(&tile, n->images[0]);
+  const int64_t *dilation = w->plan->problem.dilation;
+  return (tile_run){tile, conv_min(most, n->columns - column), down + row * SIDE * dilation[0],
+                    across + column * SIDE * dilation[1]};
+}
+
+/* Input channels of the block, into V from the chunk's tile `from` on. */
+static void transform_inputs(const work *w, tile_run run, int64_t from) {
+  const numbers *n = w->n;
+  const kernel_conv *g = &w->plan->geometry;
+  const kernel_table *k = w->plan->kernels;
+  char *strip_at = w->memory + n->strip;
+  kernel_strip strip = {run.row, run.column, ALPHA, run.tiles * SIDE + ALPHA - SIDE, {g->dilation[0], g->dilation[1]},
+                        n->pass, 0};
+  strip.pitch = strip.columns * n->pass;
+  kernel_winograd job = {ALPHA, SIDE, run.tiles, 0, n->pass, strip.pitch, n->v_element, n->in_channels};
+  const void *input = conv_at(w->run->buffers->input, conv_input_offset(w->plan, run.image, w->group));
+  for (int64_t c = 0; c < w->in_channels; c += n->pass) {
+    job.vectors = conv_ceil_div(conv_min(n->pass, w->in_channels - c), k->lanes);
+    for (int64_t lane = 0; lane < job.vectors * k->lanes; lane += k->lanes)
+      k->gather_strip(g, &strip, w->in_channel + c + lane, input, strip_at + lane * w->bytes);
+    k->winograd_input(&job, strip_at, w->memory + n->v + (from * n->in_channels + c) * w->bytes);
+  }
+}
+
+/* Lanes of a panel that there are, and as many as whole vectors have. */
+static int64_t lanes_of_panel(const work *w, int64_t panel) {
+  return conv_min(w->out_channels - panel * w->n->width, w->n->width);
+}
+
+static int64_t width_of_panel(const work *w, int64_t panel) {
+  return conv_gradient_width(w->plan, LANES_OF_CHANNELS, lanes_of_panel(w, panel));
+}
+
+/* The gradient of the output as an image: no padding, and nothing beyond its edges. */
+static kernel_conv grad_output(const work *w, const kernel_strip *strip, int64_t rows[SIDE]) {
+  const kernel_conv *g = &w->plan->geometry;
+  for (int64_t i = 0; i < SIDE; i++) {
+    int64_t row = strip->row + i * g->dilation[0];
+    rows[i] = row < g->out_height ? row : -1;
+  }
+  return (kernel_conv){.in_channels = g->out_channels,
+                       .rows = rows,
+                       .padded_height = SIDE,
+                       .padded_width = g->out_width,
+                       .in_width = g->out_width,
+                       .input_strides = {g->output_strides[0], g->output_strides[1], g->output_strides[2]}};
+}
+
+/* Output channels of the block, into U; their biases' gradients are the sums of what is there. */
+static void transform_outputs(const work *w, tile_run run, int64_t from) {
+  const numbers *n = w->n;
+  const kernel_table *k = w->plan->kernels;
+  int64_t rows[SIDE];
+  char *strip_at = w->memory + n->strip;
+  kernel_strip strip = {run.row, run.column, SIDE, run.tiles * SIDE, {1, w->plan->geometry.dilation[1]}, 0, 0};
+  kernel_conv conv = grad_output(w, &strip, rows);
+  strip.row = 0;
+  const void *output = conv_at(w->run->buffers->grad_output, conv_output_offset(w->plan, run.image, w->group));
+  for (int64_t panel = 0; panel < w->panels; panel++) {
+    int64_t width = width_of_panel(w, panel), channel = w->out_channel + panel * n->width;
+    strip.pixel = width;
+    strip.pitch = strip.columns * width;
+    for (int64_t lane = 0; lane < width; lane += k->lanes)
+      k->gather_strip(&conv, &strip, channel + lane, output, strip_at + lane * w->bytes);
+    if (w->bias)
+      k->gradient_biases(SIDE * strip.columns, width / k->lanes, strip_at,
+                         w->results + n->biases + panel * n->width * w->bytes);
+    kernel_winograd job = {ALPHA, SIDE, run.tiles, width / k->lanes, width, strip.pitch, n->u_element, width};
+    if (w->weight)
+      k->winograd_gradient(&job, strip_at, w->memory + n->u + (panel * n->chunk * n->width + from * width) * w->bytes);
+  }
+}
+
+/* Adds the products of so many tiles. */
+static void multiply(const work *w, int64_t tiles) {
+  const numbers *n = w->n;
+  kernel_gradient job = {.images = 1, .segments = 1, .terms = tiles, .term_step = n->in_channels, .rows = w->in_channels,
+                         .offsets = (const int64_t *)(void *)w->memory};
+  for (int64_t e = 0; e < ELEMENTS; e++)
+    for (int64_t panel = 0; panel < w->panels; panel++) {
+      job.input = w->memory + n->v + e * n->v_element * w->bytes;
+      job.panel = w->memory + n->u + (e * n->u_element + panel * n->chunk * n->width) * w->bytes;
+      job.vectors = width_of_panel(w, panel) / w->plan->kernels->lanes;
+      job.sums = w->memory + n->sums + (e * n->sum_element + panel * n->width * n->in_channels) * w->bytes;
+      w->plan->kernels->gradient_sums(&job);
+    }
+}
+
+/* Where the results of a panel lie: [input channel][tap][output channel]. */
+static char *results_of_panel(const work *w, int64_t panel) {
+  return w->results + panel * w->n->width * w->n->in_channels * ALL_TAPS * w->bytes;
+}
+
+static void transform_back(const work *w) {
+  static const double no_biases[64];
+  const numbers *n = w->n;
+  for (int64_t panel = 0; panel < w->panels; panel++) {
+    int64_t width = width_of_panel(w, panel);
+    kernel_winograd job = {ALPHA, TAPS, 1, width / w->plan->kernels->lanes, width, TAPS * width, n->sum_element, 0};
+    const char *from = w->memory + n->sums + panel * n->width * n->in_channels * w->bytes;
+    char *to = results_of_panel(w, panel);
+    for (int64_t c = 0; c < w->in_channels; c++, from += width * w->bytes, to += ALL_TAPS * width * w->bytes)
+      w->plan->kernels->winograd_output(&job, from, no_biases, to);
+  }
+}
+
+static void add_tiles(const work *w, int64_t first, int64_t end) {
+  const numbers *n = w->n;
+  memset(w->results + n->biases, 0, (size_t)(n->result_bytes - n->biases));
+  if (w->weight) memset(w->memory + n->sums, 0, (size_t)(ELEMENTS * n->sum_element * w->bytes));
+  for (int64_t tile = first; tile < end; tile += n->chunk) {
+    int64_t tiles = conv_min(n->chunk, end - tile);
+    for (int64_t from = 0; from < tiles;) {
+      tile_run run = run_at(w, tile + from, tile + tiles);
+      if (w->weight) transform_inputs(w, run, from);
+      transform_outputs(w, run, from);
+      from += run.tiles;
+    }
+    if (w->weight) multiply(w, tiles);
+  }
+  if (w->weight) transform_back(w);
+}
+
+/* ---- The results ---- */
+
+static void store_panel(const work *w, int64_t panel) {
+  const int64_t *strides = w->plan->problem.weight_strides;
+  int64_t channel = w->out_channel + panel * w->n->width, width = width_of_panel(w, panel);
+  char *to = (char *)w->run->buffers->grad_weight + conv_weight_offset(w->plan, w->group);
+  to += (channel * strides[0] + w->in_channel * strides[1]) * w->bytes;
+  const char *from = results_of_panel(w, panel);
+  gradient_store job = {w->plan, lanes_of_panel(w, panel), strides[0], width, w->in_channels * ALL_TAPS, strides[3]};
+  if (strides[2] == TAPS * strides[3] && strides[1] == ALL_TAPS * strides[3]) {
+    conv_gradient_store(&job, from, to);
+    return;
+  }
+  job.pixel = ALL_TAPS * width;
+  job.count = w->in_channels;
+  job.stride = strides[1];
+  for (int64_t tap = 0; tap < ALL_TAPS; tap++)
+    conv_gradient_store(&job, from + tap * width * w->bytes,
+                        to + (tap / TAPS * strides[2] + tap % TAPS * strides[3]) * w->bytes);
+}
+
+static void store(const work *w) {
+  for (int64_t panel = 0; w->weight && panel < w->panels; panel++)
+    store_panel(w, panel);
+  int64_t stride = w->plan->problem.bias_stride * w->bytes;
+  char *to = (char *)w->run->buffers->grad_bias;
+  for (int64_t i = 0; w->bias && i < w->out_channels; i++)
+    memcpy(to + conv_bias_offset(w->plan, w->group) + (w->out_channel + i) * stride,
+           w->results + w->n->biases + i * w->bytes, (size_t)w->bytes);
+}
+
+static int64_t pieces(const fonio_conv_plan *plan) {
+  numbers n = numbers_of(plan);
+  return n.blocks * n.parts;
+}
+
+static int64_t last_pieces(const fonio_conv_plan *plan) {
+  numbers n = numbers_of(plan);
+  return n.parts > 1 ? n.blocks : 0;
+}
+
+static work work_on(const conv_run *run, const numbers *n, int64_t block, char *memory, char *results) {
+  const kernel_conv *g = &run->plan->geometry;
+  int64_t in = conv_take(&block, n->in_blocks) * n->in_channels;
+  int64_t out = conv_take(&block, n->out_blocks) * n->out_channels;
+  work w = {
+      .run = run,
+      .plan = run->plan,
+      .n = n,
+      .bytes = (int64_t)fonio_dtype_bytes(run->plan->problem.dtype),
+      .group = block,
+      .in_channel = in,
+      .in_channels = conv_min(n->in_channels, g->in_channels - in),
+      .out_channel = out,
+      .out_channels = conv_min(n->out_channels, g->out_channels - out),
+      .weight = run->buffers->grad_weight,
+      .bias = run->buffers->grad_bias && in == 0,
+      .memory = memory,
+      .results = results,
+  };
+  w.panels = conv_ceil_div(w.out_channels, n->width);
+  return w;
+}
+
+/* Where the results of a part of a block are, where there are several. */
+static char *results_of(const conv_run *run, const numbers *n, int64_t block, int64_t part) {
+  return (char *)run->shared + (block * n->parts + part) * n->result_bytes;
+}
+
+static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
+  numbers n = numbers_of(run->plan);
+  int64_t part = conv_take(&piece, n.parts), block = piece;
+  char *memory = workspace, *own = memory + n.bytes - n.result_bytes;
+  work w = work_on(run, &n, block, memory, n.parts > 1 ? results_of(run, &n, block, part) : own);
+  if (!w.bias && !w.weight) return;
+  int64_t *offsets = workspace;
+  for (int64_t c = 0; c < w.in_channels; c++)
+    offsets[c] = c;
+  add_tiles(&w, n.tiles * part / n.parts, n.tiles * (part + 1) / n.parts);
+  if (n.parts == 1) store(&w);
+}
+
+static void run_last(const conv_run *run, int64_t block, void *workspace) {
+  const kernel_table *k = run->plan->kernels;
+  numbers n = numbers_of(run->plan);
+  work w = work_on(run, &n, block, workspace, results_of(run, &n, block, 0));
+  for (int64_t part = 1; part < n.parts; part++)
+    k->gradient_add(n.result_bytes / (k->lanes * w.bytes), w.results, results_of(run, &n, block, part));
+  store(&w);
+}
+
+const conv_algorithm conv_winograd_weight_gradient = {
+    .name = "winograd_weight_gradient",
+    .direction = FONIO_CONV_WEIGHT_GRADIENT,
+    .accuracy = FONIO_ACCURACY_DEFAULT,
+    .applicable = applicable,
+    .needs = "3 x 3 taps, no stride, channels, and some 300 pixels in all images",
+    .cost = cost,
+    .prepare = prepare,
+    .pieces = pieces,
+    .run_piece = run_piece,
+    .last_pieces = last_pieces,
+    .run_last = run_last,
+};

@@ -1,0 +1,47 @@
+/* The gradient of a kernel of 3 x 3 by Winograd's algorithm takes the output's gradient as the kernel, in tiles of 4 x
+ * 4: F(3x3, 4x4), on the points of winograd.c. There the inputs' transform and the way back are; here is that of the
+ * tiles, in the precision of their type and at the speed of the other two. */
+#include "kernels/families.h"
+
+#define ROOT2 1.41421356237309504880
+
+/* One column of G g: `weight_1d` of winograd.c for four numbers, even and odd powers apart. */
+INLINE void gradient_4(const vec *g, vec *out, int stride, int out_stride) {
+  vec g0 = g[0], g1 = g[stride], g2 = g[2 * stride], g3 = g[3 * stride];
+  vec third = vec_set((real)(1.0 / 3)), root = vec_set((real)(ROOT2 / 3)), half_root = vec_set((real)(ROOT2 / 6));
+  vec even = vec_fma(vec_set((real)-2), g0, -g2) * third, odd = -vec_fma(half_root, g3, root * g1);
+  vec even2 = vec_fma(vec_set((real)0.5), g0, g2) * third, odd2 = vec_fma(root, g3, half_root * g1);
+  out[0] = g0;
+  out[out_stride] = even + odd;
+  out[2 * out_stride] = even - odd;
+  out[3 * out_stride] = even2 + odd2;
+  out[4 * out_stride] = even2 - odd2;
+  out[5 * out_stride] = g3;
+}
+
+/* U = G g G^T of one tile and vector of channels. */
+INLINE void transform_gradient(const kernel_winograd *job, const real *strip, real *to) {
+  vec d[6], t[4 * 6];
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; j++) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++)
+      d[i] = vec_load(strip + i * job->pitch + j * job->pixel);
+    gradient_4(d, t + j, 1, 4);
+  }
+#pragma GCC unroll 6
+  for (int i = 0; i < 6; i++) {
+    gradient_4(t + i * 4, d, 1, 1);
+#pragma GCC unroll 6
+    for (int j = 0; j < 6; j++)
+      vec_store(to + (i * 6 + j) * job->element_stride, d[j]);
+  }
+}
+
+void NAME(winograd_gradient)(const kernel_winograd *job, const void *strip, void *to) {
+  const real *from = strip;
+  real *tile_to = to;
+  for (int64_t tile = 0; tile < job->tiles; tile++, from += 4 * job->pixel, tile_to += job->tile_stride)
+    for (int64_t v = 0; v < job->vectors; v++)
+      transform_gradient(job, from + v * LANES, tile_to + v * LANES);
+}
