@@ -172,7 +172,7 @@ static bool groups_applicable(const fonio_conv_problem *p) {
  * operands. */
 static double cycles_of_pixel(const fonio_conv_plan *plan, const gradient_numbers *n) {
   int64_t vectors = n->width / plan->kernels->lanes, rows = conv_gradient_rows(plan, n);
-  int64_t most = vectors == 1 ? 8 : plan->kernels->gradient_vectors == 4 ? 7 : 6, tiles = conv_ceil_div(rows, most);
+  int64_t most = vectors == 1 ? 8 : 6, tiles = conv_ceil_div(rows, most);
   double of_tile = (double)rows / (double)tiles, sums = of_tile * (double)vectors / 1.9;
   double loads = n->lanes == LANES_OF_GROUPS ? of_tile * (double)vectors : of_tile;
   double load = (loads + (double)vectors) / 1.9, wait = 4.2;

@@ -93,8 +93,8 @@ static int64_t odd_lines(int64_t elements, int64_t bytes) {
   return (conv_ceil_div(elements * bytes, 64) | 1) * 64 / bytes;
 }
 
-/* The sums have their place; of what is left of the workspace, which grows with the channels only, as many tiles at once
- * as are worth anything. */
+/* The sums have their place; of what is left of the workspace, which grows with the channels only, as many tiles at
+ * once as are worth anything. */
 static void lay_out(const fonio_conv_plan *plan, numbers *n) {
   const fonio_conv_problem *p = &plan->problem;
   int64_t bytes = (int64_t)fonio_dtype_bytes(p->dtype), channels = n->in_channels + n->out_channels;
@@ -115,9 +115,8 @@ static void lay_out(const fonio_conv_plan *plan, numbers *n) {
 
 static numbers numbers_of(const fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
-  numbers n = {.images = {images_along(p, 0), images_along(p, 1)},
-               .rows = tiles_along(p, 0),
-               .columns = tiles_along(p, 1)};
+  numbers n = {
+      .images = {images_along(p, 0), images_along(p, 1)}, .rows = tiles_along(p, 0), .columns = tiles_along(p, 1)};
   n.tiles = p->batch * n.images[0] * n.images[1] * n.rows * n.columns;
   n.run_tiles = conv_min(n.columns, STRIP_COLUMNS / SIDE);
   find_blocks(plan, &n);
@@ -252,7 +251,11 @@ static void transform_outputs(const work *w, tile_run run, int64_t from) {
 /* Adds the products of so many tiles. */
 static void multiply(const work *w, int64_t tiles) {
   const numbers *n = w->n;
-  kernel_gradient job = {.images = 1, .segments = 1, .terms = tiles, .term_step = n->in_channels, .rows = w->in_channels,
+  kernel_gradient job = {.images = 1,
+                         .segments = 1,
+                         .terms = tiles,
+                         .term_step = n->in_channels,
+                         .rows = w->in_channels,
                          .offsets = (const int64_t *)(void *)w->memory};
   for (int64_t e = 0; e < ELEMENTS; e++)
     for (int64_t panel = 0; panel < w->panels; panel++) {

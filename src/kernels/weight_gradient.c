@@ -58,31 +58,30 @@ typedef void (*tile_function)(const kernel_gradient *job, const int64_t *offsets
   TILE(kind, by_lane, 2, vectors) TILE(kind, by_lane, 3, vectors) TILE(kind, by_lane, 4, vectors)
 #define TILES_6(kind, by_lane, vectors)                                                                                \
   TILES_4(kind, by_lane, vectors) TILE(kind, by_lane, 5, vectors) TILE(kind, by_lane, 6, vectors)
-#define TILES_7(kind, by_lane, vectors) TILES_6(kind, by_lane, vectors) TILE(kind, by_lane, 7, vectors)
-#define TILES_8(kind, by_lane, vectors) TILES_7(kind, by_lane, vectors) TILE(kind, by_lane, 8, vectors)
+#define TILES_8(kind, by_lane, vectors)                                                                                \
+  TILES_6(kind, by_lane, vectors) TILE(kind, by_lane, 7, vectors) TILE(kind, by_lane, 8, vectors)
 #define NAMES_4(kind, vectors) kind##_1x##vectors, kind##_2x##vectors, kind##_3x##vectors, kind##_4x##vectors
 #define NAMES_6(kind, vectors) NAMES_4(kind, vectors), kind##_5x##vectors, kind##_6x##vectors
-#define NAMES_7(kind, vectors) NAMES_6(kind, vectors), kind##_7x##vectors
-#define NAMES_8(kind, vectors) NAMES_7(kind, vectors), kind##_8x##vectors
+#define NAMES_8(kind, vectors) NAMES_6(kind, vectors), kind##_7x##vectors, kind##_8x##vectors
 
 /* How many rows the tiles of 1, 2 and 4 vectors have at the most. */
-#if GRADIENT_VECTORS == 4
-static const int most_rows[] = {8, 8, 0, 7};
-TILES_8(channels, false, 1)
-TILES_8(channels, false, 2)
-TILES_7(channels, false, 4)
-TILES_8(groups, true, 1)
-TILES_8(groups, true, 2)
-static const tile_function of_channels[][8] = {
-    {NAMES_8(channels, 1)}, {NAMES_8(channels, 2)}, {0}, {NAMES_7(channels, 4)}};
-static const tile_function of_groups[][8] = {{NAMES_8(groups, 1)}, {NAMES_8(groups, 2)}};
-#elif LANES > 1
-static const int most_rows[] = {8, 6};
+#if LANES > 1
+static const int most_rows[] = {8, 6, 0, 6};
 TILES_8(channels, false, 1)
 TILES_6(channels, false, 2)
 TILES_8(groups, true, 1)
 TILES_6(groups, true, 2)
-static const tile_function of_channels[][8] = {{NAMES_8(channels, 1)}, {NAMES_6(channels, 2)}};
+#if GRADIENT_VECTORS == 4
+TILES_6(channels, false, 4)
+#endif
+static const tile_function of_channels[][8] = {
+    {NAMES_8(channels, 1)},
+    {NAMES_6(channels, 2)},
+#if GRADIENT_VECTORS == 4
+    {0},
+    {NAMES_6(channels, 4)},
+#endif
+};
 static const tile_function of_groups[][8] = {{NAMES_8(groups, 1)}, {NAMES_6(groups, 2)}};
 #else
 /* A vector of one lane: the two kinds are one. */

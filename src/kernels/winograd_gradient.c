@@ -19,29 +19,29 @@ INLINE void gradient_4(const vec *g, vec *out, int stride, int out_stride) {
   out[5 * out_stride] = g3;
 }
 
-/* U = G g G^T of one tile and vector of channels. */
+/* U = G g G^T of one tile and vector of channels. The sums of a column are unrolled, the columns are not: registers do
+ * not hold a tile anyway. */
 INLINE void transform_gradient(const kernel_winograd *job, const real *strip, real *to) {
-  vec d[6], t[4 * 6];
-#pragma GCC unroll 4
+  vec g[4], u[6], t[6 * 4];
+#pragma GCC unroll 1
   for (int j = 0; j < 4; j++) {
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++)
-      d[i] = vec_load(strip + i * job->pitch + j * job->pixel);
-    gradient_4(d, t + j, 1, 4);
+      g[i] = vec_load(strip + i * job->pitch + j * job->pixel);
+    gradient_4(g, t + j, 1, 4);
   }
-#pragma GCC unroll 6
+#pragma GCC unroll 1
   for (int i = 0; i < 6; i++) {
-    gradient_4(t + i * 4, d, 1, 1);
+    gradient_4(t + i * 4, u, 1, 1);
 #pragma GCC unroll 6
-    for (int j = 0; j < 6; j++)
-      vec_store(to + (i * 6 + j) * job->element_stride, d[j]);
+    for (int j = 0; j < 6; j++, to += job->element_stride)
+      vec_store(to, u[j]);
   }
 }
 
 void NAME(winograd_gradient)(const kernel_winograd *job, const void *strip, void *to) {
-  const real *from = strip;
-  real *tile_to = to;
-  for (int64_t tile = 0; tile < job->tiles; tile++, from += 4 * job->pixel, tile_to += job->tile_stride)
+  for (int64_t tile = 0; tile < job->tiles; tile++)
     for (int64_t v = 0; v < job->vectors; v++)
-      transform_gradient(job, from + v * LANES, tile_to + v * LANES);
+      transform_gradient(job, (const real *)strip + tile * 4 * job->pixel + v * LANES,
+                         (real *)to + tile * job->tile_stride + v * LANES);
 }

@@ -345,6 +345,23 @@ def test_looser_accuracies(accuracy, seed, cases):
     expect_none(failures_of(seed, cases(500), draw_tiled, check_loosely))
 
 
+def draw_long_sums(rng):
+    """3 x 3 taps over so many pixels that the weight's gradient may be taken by Winograd's algorithm."""
+    mode = rng.choice(["zeros", "reflect", "replicate", "circular"])
+    dilation, padding = rng.choice([1, 1, 2]), rng.choice([0, 1, 2])
+    channels, image = (rng.randint(1, 19), rng.randint(1, 19)), [rng.randint(24, 40) for _ in range(2)]
+    batch, groups = rng.choice([None, 1, 2]), rng.choice([1, 1, 2])
+    return problems.build_case(rng, batch, groups, *channels, (3, 3), image, 1, padding, dilation, mode)
+
+
+def check_all_plans(rng, case):
+    check_plans(rng, case, *prepare(rng, case))
+
+
+def test_long_sums(seed, cases):
+    expect_none(failures_of(seed, cases(60), draw_long_sums, check_all_plans))
+
+
 # ---- Infinities and what is not a number ----
 
 
