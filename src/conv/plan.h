@@ -16,6 +16,7 @@ typedef struct conv_blocks {
   int64_t channels; /* output channels that share a pass over the pixels */
   int64_t pixels;   /* output pixels of one piece of work */
   int64_t rows;     /* of output pixels, where a piece is a rectangle */
+  int64_t sums;     /* output channels whose sums are kept at once */
 } conv_blocks;
 
 /* Forward convolutions that an input gradient is made of; see parts.h. */

@@ -42,13 +42,14 @@ static bool applicable2(const fonio_conv_problem *p) {
 
 /* The numbers that follow from a plan. */
 typedef struct winograd {
-  int alpha, m;                /* inputs and outputs along a side of a tile */
-  int64_t elements;            /* alpha^2 */
-  int64_t phases[2];           /* of the stride that a tap is in */
-  int64_t rows, columns;       /* tiles of the largest interleaved image */
-  int64_t terms;               /* of the sums: the input channels of the group, once for each phase */
-  int64_t in_pitch, out_pitch; /* of a row of V and of M: one tile's terms, or channels */
-  int64_t out_channels;        /* of the group, rounded up to whole vectors */
+  int alpha, m;                  /* inputs and outputs along a side of a tile */
+  int64_t elements;              /* alpha^2 */
+  int64_t phases[2];             /* of the stride that a tap is in */
+  int64_t rows, columns;         /* tiles of the largest interleaved image */
+  int64_t terms;                 /* of the sums: the input channels of the group, once for each phase */
+  int64_t in_pitch, out_pitch;   /* of a row of V and of M: one tile's terms, or channels */
+  int64_t in_stride, out_stride; /* from one element to the next */
+  int64_t out_channels;          /* of the group, rounded up to whole vectors */
   int64_t pass; /* channels that are transformed together: a cache line of them, so that lines of V are written whole */
   int64_t run_tiles;
   int64_t strip_pitch;
@@ -69,6 +70,12 @@ static int64_t room_for_terms(const fonio_conv_plan *plan, const winograd *w) {
   return w->terms - last + conv_round_up(last, plan->kernels->lanes);
 }
 
+/* From one element of V or M to the next: an odd number of cache lines, so that the elements of a tile, which are
+ * written and read together, do not fall into the same sets of a cache. */
+static int64_t element_stride(const winograd *w, int64_t tiles, int64_t pitch) {
+  return (tiles * pitch / w->pass | 1) * w->pass;
+}
+
 static winograd numbers_of(const fonio_conv_plan *plan, int alpha) {
   const fonio_conv_problem *p = &plan->problem;
   const kernel_conv *g = &plan->geometry;
@@ -80,13 +87,15 @@ static winograd numbers_of(const fonio_conv_plan *plan, int alpha) {
   w.columns = conv_ceil_div(conv_ceil_div(g->out_width, g->dilation[1]), w.m);
   w.terms = g->in_channels * w.phases[0] * w.phases[1];
   w.pass = conv_max(lanes, 64 / (int64_t)fonio_dtype_bytes(p->dtype));
-  w.in_pitch = conv_pitch(conv_round_up(room_for_terms(plan, &w), lanes), lanes);
+  w.in_pitch = conv_round_up(room_for_terms(plan, &w), w.pass);
   w.out_channels = conv_round_up(g->out_channels, lanes);
-  w.out_pitch = conv_pitch(conv_min(plan->blocks.channels, w.out_channels), lanes);
+  w.out_pitch = conv_round_up(conv_min(plan->blocks.sums, w.out_channels), w.pass);
+  w.in_stride = element_stride(&w, tiles, w.in_pitch);
+  w.out_stride = element_stride(&w, tiles, w.out_pitch);
   w.run_tiles = conv_max(1, RUN_COLUMNS / (w.m * p->stride[1]));
   w.strip_pitch = strip_columns(plan, &w, conv_min(conv_min(tiles, w.columns), w.run_tiles)) * w.pass;
-  w.v_elements = w.elements * tiles * w.in_pitch;
-  w.m_elements = w.elements * tiles * w.out_pitch;
+  w.v_elements = w.elements * w.in_stride;
+  w.m_elements = w.elements * w.out_stride;
   w.strip_elements = alpha * w.strip_pitch;
   return w;
 }
@@ -95,30 +104,57 @@ static int alpha_of(const fonio_conv_plan *plan) {
   return plan->algorithm == &conv_winograd4_forward ? 6 : 4;
 }
 
+/* Half tiles' time for the products of a block: tiles of rows take some time to begin, and few rows do not keep the
+ * multipliers busy. The weights pass once. */
+static int64_t time_of_block(const kernel_table *k, int64_t tiles) {
+  int64_t parts = conv_ceil_div(tiles, k->rows_tile_rows);
+  return tiles > 0 ? 2 * conv_max(tiles, parts * 8 / k->rows_tile_vectors) + parts + 2 : 0;
+}
+
+/* Time with blocks of so many; runs of tiles in a row, which share strips, end where a row or a block does. */
+static int64_t time_of_blocks(const kernel_table *k, const winograd *w, int64_t block) {
+  int64_t tiles = w->rows * w->columns, blocks = conv_ceil_div(tiles, block), runs = w->rows + blocks;
+  if (block % w->columns == 0) runs -= blocks;
+  if (w->columns % block == 0) runs -= w->rows;
+  return tiles / block * time_of_block(k, block) + time_of_block(k, tiles % block) + runs;
+}
+
+static int64_t best_block(const kernel_table *k, const winograd *w, int64_t most) {
+  int64_t best = most;
+  for (int64_t block = most - 1; block >= (most + 1) / 2; block--)
+    if (time_of_blocks(k, w, block) < time_of_blocks(k, w, best)) best = block;
+  return best;
+}
+
 /* Blocks: so many tiles that the transformed weights, which pass once for each block, are worth their way, yet V and M
- * stay near. */
+ * stay near. Weights that the third-level cache hardly holds pass as seldom as possible; then only the sums of a few
+ * channels stay near. */
 static void block_tiles(fonio_conv_plan *plan, int alpha) {
-  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), lanes = plan->kernels->lanes;
+  const kernel_table *k = plan->kernels;
+  const cpu_caches *caches = cpu_cache_sizes();
+  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), panel = k->lanes * k->rows_tile_vectors;
   plan->blocks.pixels = 1;
-  plan->blocks.channels = INT64_MAX;
+  plan->blocks.channels = plan->blocks.sums = INT64_MAX / 2;
   winograd w = numbers_of(plan, alpha);
-  int64_t tiles = w.rows * w.columns, a_tile = w.elements * (w.terms + w.out_channels) * bytes;
-  int64_t weights = w.elements * w.terms * w.out_channels * bytes;
-  int64_t near = cpu_cache_sizes()->l2_bytes * 3 / 4 / a_tile;
+  int64_t tiles = w.rows * w.columns, weights = w.elements * w.terms * w.out_channels * bytes;
+  bool far = weights > conv_min(caches->l3_bytes * 3 / 8, 16 << 20);
+  int64_t sums = conv_min(far ? 32 : INT64_MAX, w.out_channels), a_tile = w.elements * (w.terms + sums) * bytes;
   /* The phases of a stride are many terms, but the workspace grows with the channels only. */
   int64_t channels = plan->geometry.in_channels + plan->geometry.out_channels;
   int64_t most_bytes = conv_min(8192 * (w.terms + w.out_channels), (1 << 19) + 8192 * channels);
   int64_t most = conv_max(8, most_bytes / a_tile);
-  int64_t block = weights > cpu_cache_sizes()->l2_bytes ? most : conv_min(most, conv_max(near, 12));
-  block = conv_even(tiles, conv_max(1, block));
+  int64_t near = conv_max(caches->l2_bytes * 3 / 4 / a_tile, k->lanes * bytes * 3 / 4);
+  near = conv_min(near, conv_max(conv_ceil_div(tiles, 3), k->rows_tile_rows));
+  int64_t block = far ? conv_even(tiles, most) : best_block(k, &w, conv_min(conv_min(most, near), tiles));
   plan->blocks.pixels = block;
   /* Few tiles and many channels: cut the output channels, too, so that there is work for several threads. */
-  int64_t panel = lanes * plan->kernels->rows_tile_vectors, parts = 1;
-  while (parts < 8 && conv_ceil_div(tiles, block) * parts < 4 && w.out_channels / (parts * 2) >= 2 * panel)
+  int64_t parts = 1;
+  while (parts < 8 && conv_ceil_div(tiles, block) * parts < 3 && w.out_channels / (parts * 2) >= 2 * panel)
     parts *= 2;
   plan->blocks.channels = conv_round_up(conv_ceil_div(w.out_channels, parts), panel);
+  plan->blocks.sums = conv_min(conv_round_up(sums, panel), plan->blocks.channels);
   plan->blocks.panel = panel;
-  plan->blocks.terms = conv_even(w.terms, conv_max(16, cpu_cache_sizes()->l1_bytes * 5 / 8 / (panel * bytes)));
+  plan->blocks.terms = conv_even(w.terms, conv_max(16, caches->l1_bytes * 5 / 8 / (panel * bytes)));
 }
 
 static void prepare(fonio_conv_plan *plan) {
@@ -180,10 +216,9 @@ typedef struct winograd_work {
   int64_t bytes; /* of an element */
   const char *input, *weights, *bias;
   char *output, *v, *m, *strip;
-  int64_t phase[2];                /* which interleaved image */
-  int64_t first_tile, tiles;       /* counted row by row */
-  int64_t blocks;                  /* of tiles, nearly equal ones: rows of one tile of the product */
-  int64_t first_channel, channels; /* output channels, whole vectors */
+  int64_t phase[2];          /* which interleaved image */
+  int64_t first_tile, tiles; /* counted row by row */
+  int64_t blocks;            /* of tiles, nearly equal ones: rows of one tile of the product */
 } winograd_work;
 
 /* Tiles of the block side by side in one row of tiles: the strip under them, and where they begin in the block. */
@@ -249,7 +284,7 @@ static void transform_inputs(const winograd_work *w, tile_run run) {
                          .tiles = run.tiles,
                          .pixel = n->pass * w->plan->problem.stride[1],
                          .pitch = n->strip_pitch,
-                         .element_stride = w->plan->blocks.pixels * n->in_pitch,
+                         .element_stride = n->in_stride,
                          .tile_stride = n->in_pitch};
   char *to = w->v + w->bytes * run.from * n->in_pitch;
   for (int64_t channel = 0; channel < in_channels; channel += n->pass)
@@ -259,7 +294,8 @@ static void transform_inputs(const winograd_work *w, tile_run run) {
     }
 }
 
-static void transform_outputs(const winograd_work *w, tile_run run) {
+/* Of output channels [from, to), whose sums are in M. */
+static void transform_outputs(const winograd_work *w, tile_run run, int64_t from, int64_t to) {
   const winograd *n = &w->numbers;
   const kernel_table *k = w->plan->kernels;
   kernel_strip strip = output_strip(w, run);
@@ -268,15 +304,15 @@ static void transform_outputs(const winograd_work *w, tile_run run) {
                          .tiles = run.tiles,
                          .pixel = strip.pixel,
                          .pitch = strip.pitch,
-                         .element_stride = w->plan->blocks.pixels * n->out_pitch,
+                         .element_stride = n->out_stride,
                          .tile_stride = n->out_pitch};
-  for (int64_t c = 0; c < w->channels; c += n->pass) {
-    int64_t channel = w->first_channel + c, out_channels = w->plan->geometry.out_channels;
-    int64_t channels = conv_min(out_channels - channel, conv_min(w->channels - c, n->pass));
+  for (int64_t channel = from; channel < to; channel += n->pass) {
+    int64_t out_channels = w->plan->geometry.out_channels;
+    int64_t channels = conv_min(out_channels - channel, conv_min(to - channel, n->pass));
     double biases[64] = {0};
     conv_copy_biases(w->plan, w->bias, channel, channels, biases);
-    job.vectors = conv_ceil_div(conv_min(w->channels - c, n->pass), k->lanes);
-    k->winograd_output(&job, w->m + w->bytes * (run.from * n->out_pitch + c), biases, w->strip);
+    job.vectors = conv_ceil_div(conv_min(to - channel, n->pass), k->lanes);
+    k->winograd_output(&job, w->m + w->bytes * (run.from * n->out_pitch + channel - from), biases, w->strip);
     for (int64_t v = 0; v < job.vectors * k->lanes; v += k->lanes)
       k->scatter_strip(&w->plan->geometry, &strip, channel + v, w->strip + w->bytes * v, w->output);
     conv_finish(w->run, w->image, w->group * out_channels + channel, channels, &strip);
@@ -285,14 +321,14 @@ static void transform_outputs(const winograd_work *w, tile_run run) {
 
 /* One block of columns of one element's product: all tiles, `terms` input channels from `first` on. */
 static void multiply_panel(const winograd_work *w, const char *v, const char *u, char *m, int64_t columns,
-                           int64_t first, int64_t terms) {
+                           int64_t first, int64_t terms, int64_t ahead) {
   const kernel_table *k = w->plan->kernels;
   int64_t vectors = conv_ceil_div(columns, k->lanes), least = w->tiles / w->blocks, more = w->tiles % w->blocks;
   const void *rows[16];
   kernel_rows job = {1, terms, rows, u, w->numbers.out_pitch, k->lanes, NULL, first > 0, 0};
   for (int64_t block = 0, tile = 0; block < w->blocks; block++) {
     int64_t count = block < more ? least + 1 : least;
-    job.ahead = block == 0 ? terms * columns : 0; /* to the next panel */
+    job.ahead = block == 0 ? ahead : 0;
     for (int64_t i = 0; i < count; i++)
       rows[i] = v + w->bytes * ((tile + i) * w->numbers.in_pitch + first);
     k->rows_tiles[(count - 1) * k->rows_tile_vectors + vectors - 1](&job, m + w->bytes * tile * w->numbers.out_pitch);
@@ -300,18 +336,19 @@ static void multiply_panel(const winograd_work *w, const char *v, const char *u,
   }
 }
 
-static void multiply(const winograd_work *w) {
+/* M of output channels [from, to). Behind the last panel of an element comes the first one of the next. */
+static void multiply(const winograd_work *w, int64_t from, int64_t to) {
   const winograd *n = &w->numbers;
   const conv_blocks *b = &w->plan->blocks;
   for (int64_t e = 0; e < n->elements; e++)
-    for (int64_t c = 0; c < w->channels; c += b->panel)
+    for (int64_t c = from; c < to; c += b->panel)
       for (int64_t term = 0; term < n->terms; term += b->terms) {
-        int64_t columns = conv_min(b->panel, w->channels - c);
-        const char *u =
-            w->weights + w->bytes * ((e * n->out_channels + w->first_channel + c) * n->terms + term * columns);
-        multiply_panel(w, w->v + w->bytes * e * b->pixels * n->in_pitch, u,
-                       w->m + w->bytes * (e * b->pixels * n->out_pitch + c), columns, term,
-                       conv_min(b->terms, n->terms - term));
+        int64_t columns = conv_min(b->panel, to - c), terms = conv_min(b->terms, n->terms - term);
+        const char *u = w->weights + w->bytes * ((e * n->out_channels + c) * n->terms + term * columns);
+        bool last = c + columns == to && term + terms == n->terms;
+        int64_t ahead = last ? (n->out_channels - c + from) * n->terms - term * columns : terms * columns;
+        multiply_panel(w, w->v + w->bytes * e * n->in_stride, u, w->m + w->bytes * (e * n->out_stride + c - from),
+                       columns, term, terms, ahead);
       }
 }
 
@@ -356,14 +393,16 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
       .first_tile = tile,
       .tiles = tiles,
       .blocks = conv_ceil_div(tiles, plan->kernels->rows_tile_rows),
-      .first_channel = channels,
-      .channels = conv_min(plan->blocks.channels, n.out_channels - channels),
   };
   for (int64_t from = 0; from < w.tiles; from += run_at(&w, from).tiles)
     transform_inputs(&w, run_at(&w, from));
-  multiply(&w);
-  for (int64_t from = 0; from < w.tiles; from += run_at(&w, from).tiles)
-    transform_outputs(&w, run_at(&w, from));
+  for (int64_t end = channels + plan->blocks.channels; channels < conv_min(end, n.out_channels);) {
+    int64_t to = conv_min(channels + plan->blocks.sums, conv_min(end, n.out_channels));
+    multiply(&w, channels, to);
+    for (int64_t from = 0; from < w.tiles; from += run_at(&w, from).tiles)
+      transform_outputs(&w, run_at(&w, from), channels, to);
+    channels = to;
+  }
 }
 
 const conv_algorithm conv_winograd4_forward = {
