@@ -9,6 +9,18 @@
 #include "base/error.h"
 #include "base/memory.h"
 
+/* Plans that there are: with the last one goes what runs keep to pack in. */
+static _Atomic int64_t plans;
+
+static fonio_conv_plan *new_plan(const fonio_conv_problem *problem) {
+  fonio_conv_plan *plan = memory_take_zeroed(sizeof *plan);
+  if (!plan) return NULL;
+  atomic_fetch_add_explicit(&plans, 1, memory_order_relaxed);
+  plan->references = 1;
+  plan->asked = plan->problem = *problem;
+  return plan;
+}
+
 bool conv_can_do(const conv_algorithm *algorithm, const fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
   bool empty = p->batch == 0 || p->in_channels == 0 || p->out_channels == 0;
@@ -150,10 +162,8 @@ fonio_conv_plan *conv_plan_new(const fonio_conv_problem *problem, fonio_conv_pla
   if (problem->dtype != FONIO_FLOAT32 && problem->dtype != FONIO_FLOAT64)
     return fail_null(FONIO_NOT_IMPLEMENTED, "conv2d of %s is not implemented", fonio_dtype_name(problem->dtype));
   if (conv_problem_check(problem) || conv_finish_check(problem, o.direction)) return NULL;
-  fonio_conv_plan *plan = memory_take_zeroed(sizeof *plan);
+  fonio_conv_plan *plan = new_plan(problem);
   if (!plan) return NULL;
-  plan->references = 1;
-  plan->asked = plan->problem = *problem;
   plan->direction = o.direction;
   plan->packings = packings;
   for (int axis = 0; axis < 2; axis++)
@@ -168,10 +178,8 @@ fonio_conv_plan *conv_plan_new(const fonio_conv_problem *problem, fonio_conv_pla
 
 fonio_conv_plan *conv_plan_part(const fonio_conv_plan *whole, const fonio_conv_problem *problem,
                                 int64_t weight_group_stride, const conv_algorithm *algorithm) {
-  fonio_conv_plan *plan = memory_take_zeroed(sizeof *plan);
+  fonio_conv_plan *plan = new_plan(problem);
   if (!plan) return NULL;
-  plan->references = 1;
-  plan->asked = plan->problem = *problem;
   join_rows(&plan->problem);
   plan->accuracy = whole->accuracy;
   plan->packings = whole->packings;
@@ -200,9 +208,9 @@ void fonio_conv_plan_release(fonio_conv_plan *plan) {
   if (!plan || atomic_fetch_sub_explicit(&plan->references, 1, memory_order_acq_rel) != 1) return;
   conv_parts_release(plan);
   memory_give(plan->explanation);
-  memory_give(plan->spare);
   memory_give(plan->tables);
   memory_give(plan);
+  if (atomic_fetch_sub_explicit(&plans, 1, memory_order_acq_rel) == 1) conv_drop_spares();
 }
 
 const fonio_conv_problem *fonio_conv_plan_problem(const fonio_conv_plan *plan) {

@@ -52,7 +52,6 @@ struct fonio_conv_plan {
   int64_t packed_bytes;      /* of all groups; 0: the algorithm reads the weights as they are */
   int64_t workspace_bytes;   /* of one piece of work at a time */
   int64_t shared_bytes;      /* of the workspace, beside those: what pieces leave for run_last */
-  void *_Atomic spare;       /* packed_bytes that a run took to pack in and left for the next one; or NULL */
   char *_Atomic explanation; /* made when first asked for; or NULL */
 };
 
@@ -157,6 +156,9 @@ fonio_conv_packed *conv_packed_retain(fonio_conv_packed *packed);
 
 /* fonio_conv_plan_pack; with `keep_plain`, conv_packed_holds can be asked of the result. */
 fonio_conv_packed *conv_pack(const fonio_conv_plan *plan, const void *weight, bool keep_plain);
+
+/* Gives back what runs keep to pack in. */
+void conv_drop_spares(void);
 
 /* Whether it was packed for such a plan. */
 bool conv_packed_fits(const fonio_conv_plan *plan, const fonio_conv_packed *packed);

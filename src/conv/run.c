@@ -130,19 +130,44 @@ static void run_with(const fonio_conv_plan *plan, const fonio_conv_buffers *b, c
   run_pieces(&run, workspace, threads, report);
 }
 
-/* Memory to pack in: the system clears what it gives, which takes nearly as long as packing, so a plan keeps some from
- * run to run. */
+/* ---- Memory to pack in ---- */
+
+/* The system clears what it gives, which takes nearly as long as packing, so some is kept from run to run: the same for
+ * all plans, because what one layer has packed is of no use once the next one comes, and memory that was just used is
+ * still in a cache. */
 #define MOST_SPARE (1 << 24)
+enum { SPARES = 4 };
 
-static void *take_spare(const fonio_conv_plan *plan) {
-  void *spare = atomic_exchange(&((fonio_conv_plan *)plan)->spare, NULL);
-  return spare ? spare : memory_take(plan->packed_bytes);
+typedef struct spare {
+  _Alignas(MEMORY_ALIGNMENT) int64_t bytes;
+  _Alignas(MEMORY_ALIGNMENT) char data[];
+} spare;
+
+static _Atomic(spare *) spares[SPARES];
+
+static spare *take_spare(int64_t bytes) {
+  for (int i = 0; i < SPARES; i++) {
+    spare *kept = atomic_exchange(&spares[i], NULL);
+    if (kept && kept->bytes >= bytes) return kept;
+    memory_give(kept);
+  }
+  spare *made = memory_take(bytes + (int64_t)sizeof *made);
+  if (made) made->bytes = bytes;
+  return made;
 }
 
-static void give_spare(const fonio_conv_plan *plan, void *spare) {
-  if (plan->packed_bytes <= MOST_SPARE) spare = atomic_exchange(&((fonio_conv_plan *)plan)->spare, spare);
-  memory_give(spare);
+static void give_spare(spare *used) {
+  for (int i = 0; used && i < SPARES && used->bytes <= MOST_SPARE; i++)
+    used = atomic_exchange(&spares[i], used);
+  memory_give(used);
 }
+
+void conv_drop_spares(void) {
+  for (int i = 0; i < SPARES; i++)
+    memory_give(atomic_exchange(&spares[i], NULL));
+}
+
+/* ---- The run ---- */
 
 static fonio_status run_plan(const fonio_conv_plan *plan, const fonio_conv_buffers *buffers, run_report *report) {
   fonio_status status = check_buffers(plan, buffers);
@@ -153,18 +178,23 @@ static fonio_status run_plan(const fonio_conv_plan *plan, const fonio_conv_buffe
     return FONIO_OK;
   }
   int threads = threads_of_run(plan, buffers);
-  void *own = NULL, *spare = NULL;
+  void *own = NULL;
+  spare *room = NULL;
   bool takes = !buffers->workspace && plan->workspace_bytes, packs = plan->packed_bytes && !packed;
   if ((takes && !(own = memory_take(fonio_conv_plan_workspace_bytes(plan, threads)))) ||
-      (packs && !(spare = take_spare(plan)))) {
+      (packs && !(room = take_spare(plan->packed_bytes)))) {
     memory_give(own);
     return FONIO_NO_MEMORY;
   }
-  if (packs && !plan->algorithm->pack(plan, buffers->weight, spare) && has_zeros(plan))
+  if (packs && !plan->algorithm->pack(plan, buffers->weight, room->data) && has_zeros(plan))
     run_plain(plan, buffers, NULL, report);
   else
-    run_with(plan, buffers, packed ? packed->data : spare, takes ? own : buffers->workspace, threads, report);
-  if (packs) give_spare(plan, spare);
+    run_with(plan, buffers,
+             packed  ? packed->data
+             : packs ? room->data
+                     : NULL,
+             takes ? own : buffers->workspace, threads, report);
+  give_spare(room);
   memory_give(own);
   return FONIO_OK;
 }
