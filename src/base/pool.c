@@ -6,6 +6,7 @@
 
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -15,11 +16,16 @@
 
 /* How long a thread looks for what it waits for before it sleeps: about what waking up costs. */
 #define SPIN_NS 30000
+/* A worker looks this long while calls come as close together, if every thread has a core: a virtual core that sleeps
+ * may be given to others, and comes back late. */
+#define LONG_SPIN_NS 400000
 /* A call that takes this much longer than one thread would have taken is one too slow: a thread lost its core. */
 #define SLOW_NS 100000
-/* One such call is forgiven after this many good ones, if they saved what it cost. */
+/* One such call is forgiven after this many good ones, if they saved what it cost. The pool begins as if it had been
+ * through that many, which saved so much: first calls are slow for reasons of their own. */
 #define GOOD_CALLS 100
-/* Otherwise fewer threads work together for a while, doubled each time that it happens soon again. */
+#define FIRST_SAVED_NS 5000000
+/* Otherwise fewer threads work together for a while, doubled where the calls since the last slow one saved little. */
 #define FIRST_PAUSE_NS 50000000
 #define LONGEST_PAUSE_NS 1600000000
 
@@ -40,17 +46,23 @@ static struct {
    * a worker can wait for the next one. */
   _Alignas(64) _Atomic uint32_t tickets;
   _Atomic uint32_t sleepers;
+  _Atomic int core; /* that the owner began on */
   _Atomic bool stop;
   _Alignas(64) _Atomic uint32_t departed;
   _Atomic bool owner_sleeps;
   /* At most `limit` threads before the time `paused_until`. */
   _Atomic int limit;
   _Atomic int64_t paused_until;
-} pool = {.owner = PTHREAD_MUTEX_INITIALIZER};
+} pool = {.owner = PTHREAD_MUTEX_INITIALIZER, .good_calls = GOOD_CALLS, .saved = FIRST_SAVED_NS};
 
 /* ---- Waiting ---- */
 
-static void relax(void) {
+/* A moment, to a thread that has looked for so long. Later moments are offered to whoever wants the core. */
+static void relax(int64_t looked) {
+  if (looked > SPIN_NS) {
+    sched_yield();
+    return;
+  }
 #if defined(__x86_64__) || defined(__i386__)
   __builtin_ia32_pause();
 #elif defined(__aarch64__)
@@ -69,19 +81,40 @@ static void wake(_Atomic uint32_t *word, int threads) {
 
 /* ---- Workers ---- */
 
-/* Waits until there are tickets, or the pool stops: awake for a while, then asleep. */
-static void wait_for_tickets(void) {
-  int64_t deadline = clock_ns() + SPIN_NS;
+/* Sleeps on any core but the owner's. Linux in a virtual machine, where an idle core may look taken, else wakes a worker
+ * on the core of its waker, where the two would take turns. */
+static void sleep_apart(uint32_t tickets) {
+  cpu_set_t all, others;
+  bool known = sched_getaffinity(0, sizeof all, &all) == 0;
+  if (known) {
+    others = all;
+    CPU_CLR((size_t)atomic_load(&pool.core), &others);
+    sched_setaffinity(0, sizeof others, &others); /* fails where there is but one */
+  }
+  sleep_while(&pool.tickets, tickets);
+  if (known) sched_setaffinity(0, sizeof all, &all);
+}
+
+/* Waits until there are tickets, or the pool stops: awake for a while, then asleep. Returns for how long; `last` is what
+ * it returned before. */
+static int64_t wait_for_tickets(bool has_core, int64_t last) {
+  int64_t spin = has_core && last < LONG_SPIN_NS ? LONG_SPIN_NS : SPIN_NS;
+  int64_t began = clock_ns(), waited = 0;
   uint32_t tickets;
   do {
-    relax();
+    relax(waited);
     tickets = atomic_load(&pool.tickets);
+    waited = clock_ns() - began;
     /* `stop` is set before `tickets` changes for it, and read after: whoever sleeps on these tickets will be woken. */
-    if (tickets & TICKETS || atomic_load(&pool.stop)) return;
-  } while (clock_ns() < deadline);
+    if (tickets & TICKETS || atomic_load(&pool.stop)) return waited;
+  } while (waited < spin);
   atomic_fetch_add(&pool.sleepers, 1);
-  sleep_while(&pool.tickets, tickets);
+  if (has_core)
+    sleep_apart(tickets);
+  else
+    sleep_while(&pool.tickets, tickets);
   atomic_fetch_sub(&pool.sleepers, 1);
+  return clock_ns() - began;
 }
 
 static void take_part(int slot) {
@@ -90,15 +123,17 @@ static void take_part(int slot) {
   if (atomic_load(&pool.owner_sleeps)) wake(&pool.departed, 1);
 }
 
-static void *worker(void *unused) {
+/* `has_core`: of its own; or NULL. */
+static void *worker(void *has_core) {
+  int64_t waited = 0;
   while (!atomic_load(&pool.stop)) {
     uint32_t tickets = atomic_load(&pool.tickets), left = tickets & TICKETS;
     if (left == 0)
-      wait_for_tickets();
+      waited = wait_for_tickets(has_core, waited);
     else if (atomic_compare_exchange_strong(&pool.tickets, &tickets, tickets - 1))
       take_part(pool.slots - (int)left);
   }
-  return unused;
+  return NULL;
 }
 
 /* `count` tickets for a new job, and whoever sleeps is woken. */
@@ -117,7 +152,9 @@ static void stop_workers(void) {
     pthread_join(pool.threads[--pool.workers], NULL);
   atomic_store(&pool.stop, false);
   atomic_store(&pool.paused_until, 0);
-  pool.good_calls = pool.saved = 0;
+  pool.good_calls = GOOD_CALLS;
+  pool.saved = FIRST_SAVED_NS;
+  pool.pause = 0;
   pool.cannot_start_more = false;
 }
 
@@ -160,6 +197,7 @@ void pool_watch_process(void) {
  * those that a thread brings upon itself. */
 static void start_workers(int wanted) {
   if (pool.workers >= wanted || pool.cannot_start_more || !watched) return;
+  int cores = threads_cores();
   sigset_t blocked, before;
   sigfillset(&blocked);
   const int own[] = {SIGFPE, SIGSEGV, SIGBUS, SIGILL, SIGTRAP};
@@ -167,7 +205,7 @@ static void start_workers(int wanted) {
     sigdelset(&blocked, own[i]);
   pthread_sigmask(SIG_SETMASK, &blocked, &before);
   while (pool.workers < wanted && !pool.cannot_start_more)
-    if (pthread_create(&pool.threads[pool.workers], NULL, worker, NULL))
+    if (pthread_create(&pool.threads[pool.workers], NULL, worker, pool.workers < cores - 1 ? &pool : NULL))
       pool.cannot_start_more = true;
     else
       pool.workers++;
@@ -176,9 +214,9 @@ static void start_workers(int wanted) {
 
 /* ---- Whether it pays ---- */
 
-static void pause_threads(int64_t now) {
-  bool soon_again = now - atomic_load(&pool.paused_until) < 8 * pool.pause;
-  pool.pause = !soon_again ? FIRST_PAUSE_NS : 2 * pool.pause < LONGEST_PAUSE_NS ? 2 * pool.pause : LONGEST_PAUSE_NS;
+static void pause_threads(int64_t now, bool paid) {
+  pool.pause = paid || !pool.pause ? FIRST_PAUSE_NS : 2 * pool.pause;
+  if (pool.pause > LONGEST_PAUSE_NS) pool.pause = LONGEST_PAUSE_NS;
   atomic_store(&pool.limit, pool.slots / 2);
   atomic_store(&pool.paused_until, now + pool.pause);
 }
@@ -191,7 +229,8 @@ static void judge(int64_t began, int64_t ended, int64_t alone) {
     pool.saved += saved;
     return;
   }
-  if (pool.good_calls < GOOD_CALLS || pool.saved < -saved) pause_threads(ended);
+  bool paid = pool.saved >= -2 * saved;
+  if (pool.good_calls < GOOD_CALLS || !paid) pause_threads(ended, paid);
   pool.good_calls = pool.saved = 0;
 }
 
@@ -217,12 +256,13 @@ static pace work_at(job *j, int64_t began) {
   return p;
 }
 
-static void wait_for(uint32_t workers) {
-  int64_t deadline = clock_ns() + SPIN_NS;
+/* A worker that kept its core is done within a claim. */
+static void wait_for(uint32_t workers, int64_t claim) {
+  int64_t began = clock_ns(), waited = 0;
   uint32_t departed;
-  while ((departed = atomic_load(&pool.departed)) != workers)
-    if (clock_ns() < deadline) {
-      relax();
+  for (; (departed = atomic_load(&pool.departed)) != workers; waited = clock_ns() - began)
+    if (waited < claim || waited < SPIN_NS) {
+      relax(waited);
     } else {
       atomic_store(&pool.owner_sleeps, true);
       sleep_while(&pool.departed, departed);
@@ -233,11 +273,13 @@ static void wait_for(uint32_t workers) {
 static void work_together(void) {
   uint32_t workers = (uint32_t)pool.slots - 1;
   atomic_store(&pool.departed, 0);
+  atomic_store(&pool.core, sched_getcpu());
   lay_out_tickets(workers);
   int64_t began = clock_ns();
   pace p = work_at(pool.job, began);
-  wait_for(workers - (atomic_fetch_and(&pool.tickets, ~TICKETS) & TICKETS));
-  if (p.claims == 0) return;
+  uint32_t began_too = workers - (atomic_fetch_and(&pool.tickets, ~TICKETS) & TICKETS);
+  wait_for(began_too, p.longest);
+  if (p.claims == 0 || began_too == 0) return; /* nothing to judge by, or nobody to judge */
   int64_t usual = p.claims > 1 ? (p.total - p.longest) / (p.claims - 1) : p.total;
   judge(began, clock_ns(), usual * job_claims(pool.job));
 }

@@ -19,7 +19,7 @@ static int at_most(int64_t threads) {
 
 static _Atomic int number_of_threads; /* 0: not known yet */
 
-static int cores_of_process(void) {
+int threads_cores(void) {
   cpu_set_t cores;
   if (sched_getaffinity(0, sizeof cores, &cores) == 0) return CPU_COUNT(&cores);
   long online = sysconf(_SC_NPROCESSORS_ONLN);
@@ -32,7 +32,7 @@ int fonio_num_threads(void) {
   const char *text = getenv("FONIO_NUM_THREADS");
   char *end = NULL;
   long wanted = text ? strtol(text, &end, 10) : 0;
-  int found = at_most(wanted >= 1 && *end == 0 ? wanted : cores_of_process());
+  int found = at_most(wanted >= 1 && *end == 0 ? wanted : threads_cores());
   /* Another thread may have come first, or have set a number meanwhile: that one holds. */
   return atomic_compare_exchange_strong(&number_of_threads, &threads, found) ? found : threads;
 }

@@ -11,6 +11,9 @@
  * number (a workspace) belongs to the thread while the piece is done. */
 typedef void (*threads_work)(void *context, int64_t piece, int slot);
 
+/* How many cores the process may use. */
+int threads_cores(void);
+
 /* How many threads should share `pieces` pieces for which one core would need `cost` cycles in all: at least 1, and no
  * more than fonio_num_threads(). 1 where the work is too short to share, and for a while after a core was lost. */
 int threads_wanted(int64_t pieces, double cost);

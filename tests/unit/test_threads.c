@@ -580,6 +580,26 @@ static void a_late_worker_is_forgiven_after_many_good_calls(void **state) {
   if (now_ms() < end + 45) assert_int_equal(wanted, 1);
 }
 
+static void piece_of_a_slow_worker(void *context, int64_t piece, int slot) {
+  (void)context;
+  (void)piece;
+  sleep_ms(slot == 0 ? 1 : 4);
+}
+
+/* A first call is slow for reasons of its own. Tried a few times, as above. */
+static void the_first_slow_call_is_forgiven(void **state) {
+  (void)state;
+  bool seen = false;
+  for (int attempt = 0; attempt < 20 && !seen; attempt++) {
+    fonio_set_num_threads(8);
+    threads_parallel_for(2, 1e9, 2, piece_of_a_slow_worker, NULL);
+    bool forgiven = threads_wanted(100, 1e9) == 8;
+    threads_parallel_for(2, 1e9, 2, piece_of_a_slow_worker, NULL);
+    seen = forgiven && threads_wanted(100, 1e9) == 1;
+  }
+  assert_true(seen);
+}
+
 static void a_wrong_number_is_refused(void **state) {
   (void)state;
   fonio_set_num_threads(3);
@@ -805,6 +825,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(fewer_threads_where_none_can_be_started),
       cmocka_unit_test(a_late_worker_means_fewer_threads_for_a_while),
       cmocka_unit_test(a_late_worker_is_forgiven_after_many_good_calls),
+      cmocka_unit_test(the_first_slow_call_is_forgiven),
       cmocka_unit_test(a_wrong_number_is_refused),
       cmocka_unit_test(environment_and_cores_give_the_first_number),
       cmocka_unit_test(threads_end_when_the_library_is_unloaded),
