@@ -81,8 +81,8 @@ static void wake(_Atomic uint32_t *word, int threads) {
 
 /* ---- Workers ---- */
 
-/* Sleeps on any core but the owner's. Linux in a virtual machine, where an idle core may look taken, else wakes a worker
- * on the core of its waker, where the two would take turns. */
+/* Sleeps on any core but the owner's. Linux in a virtual machine, where an idle core may look taken, else wakes a
+ * worker on the core of its waker, where the two would take turns. */
 static void sleep_apart(uint32_t tickets) {
   cpu_set_t all, others;
   bool known = sched_getaffinity(0, sizeof all, &all) == 0;
@@ -95,8 +95,8 @@ static void sleep_apart(uint32_t tickets) {
   if (known) sched_setaffinity(0, sizeof all, &all);
 }
 
-/* Waits until there are tickets, or the pool stops: awake for a while, then asleep. Returns for how long; `last` is what
- * it returned before. */
+/* Waits until there are tickets, or the pool stops: awake for a while, then asleep. Returns for how long; `last` is
+ * what it returned before. */
 static int64_t wait_for_tickets(bool has_core, int64_t last) {
   int64_t spin = has_core && last < LONG_SPIN_NS ? LONG_SPIN_NS : SPIN_NS;
   int64_t began = clock_ns(), waited = 0;

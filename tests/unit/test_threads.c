@@ -24,10 +24,16 @@
 #include "fonio/conv.h"
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-enum { SANITIZED = 1, CALLS = 200 };
+enum { SANITIZED = 1 };
 #else
-enum { SANITIZED = 0, CALLS = 1000 };
+enum { SANITIZED = 0 };
 #endif
+
+/* How much is tried; FONIO_TEST_COUNT says less where it is slow. */
+static int calls(void) {
+  const char *count = getenv("FONIO_TEST_COUNT");
+  return count ? atoi(count) : SANITIZED ? 200 : 1000;
+}
 
 /* ---- What the tests are made of ---- */
 
@@ -184,7 +190,7 @@ static bool each_piece_once(int pieces, double cost, int slots) {
 static void does_each_piece_once(void **state) {
   (void)state;
   assert_int_equal(fonio_set_num_threads(16), FONIO_OK);
-  for (int i = 0; i < CALLS; i++) {
+  for (int i = 0; i < calls(); i++) {
     int pieces = pick(0, pick(0, 1) ? 20 : MOST_PIECES), slots = pick(1, 16);
     double cost = pick(0, 2) ? (double)pieces * 1e6 : (double)pick(0, LONG);
     if (!each_piece_once(pieces, cost, slots)) fail_msg("%d pieces, cost %g, %d slots", pieces, cost, slots);
@@ -310,7 +316,7 @@ static void random_problem(char *text, size_t bytes) {
 static void results_do_not_depend_on_threads(void **state) {
   (void)state;
   const int threads[] = {2, 3, 4, 7, 8, 16};
-  for (int i = 0; i < (SANITIZED ? 10 : 40); i++) {
+  for (int i = 0; i < calls() / 25; i++) {
     char text[200];
     random_problem(text, sizeof text);
     example e = example_of(text);
@@ -379,7 +385,7 @@ static int parts_written(const example *e, const float *expected, char *workspac
 
 static void as_many_take_part_as_the_workspace_holds(void **state) {
   (void)state;
-  example e = example_of("n8c16h28w28k32r3s3p1");
+  example e = example_of("n4c16h20w20k32r3s3p1");
   const fonio_conv_plan *plan = e.plans[FONIO_CONV_FORWARD];
   float *expected = results_of_one_thread(&e);
   host h = {0};
@@ -394,7 +400,7 @@ static void as_many_take_part_as_the_workspace_holds(void **state) {
   for (int64_t bytes = one; bytes <= 4 * one; bytes += one / 2) {
     int most = 0;
     /* On a busy machine it may take a while until two of them work at the same time. */
-    for (int i = 0; i < 30 || (i < 3000 && bytes >= 2 * one && most < 2); i++) {
+    for (int i = 0; i < 10 || (i < 3000 && bytes >= 2 * one && most < 2); i++) {
       int written = parts_written(&e, expected, workspace, bytes, 4);
       assert_in_range(written, 1, bytes / one);
       if (most < written) most = written;
@@ -451,7 +457,7 @@ static void many_threads_may_run_one_plan(void **state) {
   example e = example_of("n2c8h12w12k8r3s3p1");
   float *expected = results_of_one_thread(&e);
   fonio_set_num_threads(3);
-  assert_true(threads_agree(8, (host_thread){&e, expected, CALLS / 8, NULL}));
+  assert_true(threads_agree(8, (host_thread){&e, expected, calls() / 8, NULL}));
   free(expected);
   drop(&e);
 }
@@ -471,7 +477,7 @@ static void threads_may_be_set_while_others_call(void **state) {
   _Atomic bool finished = false;
   pthread_t setter;
   assert_int_equal(pthread_create(&setter, NULL, change_settings, &finished), 0);
-  assert_true(threads_agree(3, (host_thread){&e, expected, CALLS / 50, NULL}));
+  assert_true(threads_agree(3, (host_thread){&e, expected, calls() / 50, NULL}));
   atomic_store(&finished, true);
   pthread_join(setter, NULL);
   free(expected);
@@ -750,7 +756,7 @@ static void a_process_may_fork_while_others_call(void **state) {
   example e = middle_example();
   float *expected = results_of_one_thread(&e);
   fonio_set_num_threads(3);
-  host_thread h = {&e, expected, CALLS / 10, NULL};
+  host_thread h = {&e, expected, calls() / 10, NULL};
   pthread_t threads[2];
   for (int i = 0; i < 2; i++)
     assert_int_equal(pthread_create(&threads[i], NULL, call_often, &h), 0);
@@ -774,7 +780,7 @@ static void first_calls_may_come_at_once(void **state) {
   (void)state;
   char path[4096] = {0}, *const arguments[] = {path, "--first-calls", NULL};
   assert_true(readlink("/proc/self/exe", path, sizeof path - 1) > 0);
-  for (int i = 0; i < CALLS / 100; i++) {
+  for (int i = 0; i < calls() / 100; i++) {
     pid_t children[4];
     for (int j = 0; j < 4; j++)
       assert_int_equal(posix_spawn(&children[j], path, NULL, NULL, arguments, environ), 0);
