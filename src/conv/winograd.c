@@ -126,9 +126,17 @@ static int64_t best_block(const kernel_table *k, const winograd *w, int64_t most
   return best;
 }
 
+static int64_t bytes_of_weights(const fonio_conv_plan *plan, const winograd *w) {
+  return w->elements * w->terms * w->out_channels * (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+}
+
+/* Whether the third-level cache, which others use, too, hardly holds the weights from one pass to the next. */
+static bool are_far(int64_t weights) {
+  return weights > conv_min(cpu_cache_sizes()->l3_bytes * 3 / 8, 12 << 20);
+}
+
 /* Blocks: so many tiles that the transformed weights, which pass once for each block, are worth their way, yet V and M
- * stay near. Weights that the third-level cache hardly holds pass as seldom as possible; then only the sums of a few
- * channels stay near. */
+ * stay near. Far weights pass as seldom as possible; then only the sums of a few channels stay near. */
 static void block_tiles(fonio_conv_plan *plan, int alpha) {
   const kernel_table *k = plan->kernels;
   const cpu_caches *caches = cpu_cache_sizes();
@@ -136,9 +144,9 @@ static void block_tiles(fonio_conv_plan *plan, int alpha) {
   plan->blocks.pixels = 1;
   plan->blocks.channels = plan->blocks.sums = INT64_MAX / 2;
   winograd w = numbers_of(plan, alpha);
-  int64_t tiles = w.rows * w.columns, weights = w.elements * w.terms * w.out_channels * bytes;
-  bool far = weights > conv_min(caches->l3_bytes * 3 / 8, 16 << 20);
-  int64_t sums = conv_min(far ? 32 : INT64_MAX, w.out_channels), a_tile = w.elements * (w.terms + sums) * bytes;
+  bool far = are_far(bytes_of_weights(plan, &w));
+  int64_t tiles = w.rows * w.columns;
+  int64_t sums = conv_min(far ? 64 : INT64_MAX, w.out_channels), a_tile = w.elements * (w.terms + sums) * bytes;
   /* The phases of a stride are many terms, but the workspace grows with the channels only. */
   int64_t channels = plan->geometry.in_channels + plan->geometry.out_channels;
   int64_t most_bytes = conv_min(8192 * (w.terms + w.out_channels), (1 << 19) + 8192 * channels);
@@ -180,10 +188,9 @@ static double cost_of(const fonio_conv_plan *plan, int alpha) {
   bool phases =
       w.phases[0] * w.phases[1] > 1; /* many terms for few products, and strips of which each serves for less */
   double transforms = tiles * vectors * (alpha == 6 ? 170 : phases ? 100 : 80);
-  double weights = elements * (double)(w.terms * w.out_channels) * (double)fonio_dtype_bytes(plan->problem.dtype);
-  double near = (double)cpu_cache_sizes()->l2_bytes / 2;
-  double streamed =
-      weights * (double)conv_ceil_div(w.rows * w.columns, probe.blocks.pixels) / (weights > near ? 5 : 20);
+  int64_t weights = bytes_of_weights(plan, &w);
+  double rate = weights <= cpu_cache_sizes()->l2_bytes / 2 ? 20 : are_far(weights) ? 5 : 12;
+  double streamed = (double)(weights * conv_ceil_div(w.rows * w.columns, probe.blocks.pixels)) / rate;
   double both = phases ? products + streamed : products > streamed ? products : streamed;
   return (double)plan->problem.groups * images * (both + transforms) + 2000;
 }
