@@ -19,6 +19,7 @@ const conv_algorithm *const conv_algorithms[] = {
     &conv_phases_input_gradient,
     &conv_shuffle_input_gradient,
     &conv_depthwise_pairs_input_gradient,
+    &conv_vector_input_gradient,
     &conv_reference_input_gradient,
     &conv_reference_weight_gradient,
     NULL,

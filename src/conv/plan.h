@@ -100,7 +100,7 @@ struct conv_algorithm {
 extern const conv_algorithm *const conv_algorithms[];
 extern const conv_algorithm conv_reference_forward, conv_reference_input_gradient, conv_reference_weight_gradient;
 extern const conv_algorithm conv_phases_input_gradient, conv_shuffle_input_gradient;
-extern const conv_algorithm conv_depthwise_pairs_input_gradient;
+extern const conv_algorithm conv_depthwise_pairs_input_gradient, conv_vector_input_gradient;
 extern const conv_algorithm conv_packed_forward, conv_shifted_forward, conv_winograd4_forward, conv_winograd2_forward;
 extern const conv_algorithm conv_channels_weight_gradient, conv_groups_weight_gradient;
 extern const conv_algorithm conv_winograd_weight_gradient;

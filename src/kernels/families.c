@@ -22,6 +22,7 @@ const kernel_table NAME(kernel_table) = {
     .depthwise_sums = NAME(depthwise_sums),
     .depthwise_pixels = NAME(depthwise_pixels),
     .depthwise_pairs = NAME(depthwise_pairs),
+    .vector_sums = NAME(vector_sums),
     .finish = NAME(finish),
     .shifted_rows = SHIFTED_ROWS,
     .shifted_tiles = NAME(shifted_tiles),

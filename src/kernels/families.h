@@ -84,6 +84,9 @@ void NAME(depthwise_pixels)(const kernel_conv *conv, const void *const *const *r
 /* depthwise_pairs.c */
 void NAME(depthwise_pairs)(const kernel_pairs *job, const void *weights, const void *strip, void *output);
 
+/* vector.c */
+void NAME(vector_sums)(const kernel_vector *job, void *sums, void *output, int64_t stride);
+
 /* finish.c */
 void NAME(finish)(const kernel_finish *job, void *output, const void *residual);
 

@@ -123,6 +123,14 @@ typedef struct kernel_pairs {
       *offsets; /* of each phase: how many; where all of them lie in the strip, seen from row i */
 } kernel_pairs;
 
+/* Rows of a matrix, `columns` numbers side by side, at least as many as there are lanes; a number of a vector for each
+ * row. */
+typedef struct kernel_vector {
+  int64_t rows, columns;
+  int64_t row_stride, vector_stride;
+  const void *matrix, *vector;
+} kernel_vector;
+
 /* Results that are there, rows x columns of them: a residual is added, then comes the activation. */
 typedef struct kernel_finish {
   fonio_activation activation;
@@ -232,6 +240,9 @@ typedef struct kernel_table {
 
   /* `weights`: of each kernel row those for even columns, then those for odd ones. */
   void (*depthwise_pairs)(const kernel_pairs *job, const void *weights, const void *strip, void *output);
+
+  /* The sum of the rows times their numbers, `stride` apart in the output; `sums` is room for as many side by side. */
+  void (*vector_sums)(const kernel_vector *job, void *sums, void *output, int64_t stride);
 
   /* `residual` may be NULL. */
   void (*finish)(const kernel_finish *job, void *output, const void *residual);

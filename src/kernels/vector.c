@@ -1,0 +1,42 @@
+/* A matrix times a vector, the matrix as it is: each number of it is read once. */
+#include "kernels/families.h"
+
+/* Rows of the matrix that are read at once: more, and a processor no longer foresees where they go on. */
+#define ROWS 8
+
+/* Some rows times a number each, added to the sums. */
+INLINE void add_rows(int rows, const kernel_vector *job, int64_t first, real *sums) {
+  const real *matrix = (const real *)job->matrix + first * job->row_stride;
+  vec x[ROWS];
+#pragma GCC unroll 8
+  for (int i = 0; i < rows; i++)
+    x[i] = vec_set(((const real *)job->vector)[(first + i) * job->vector_stride]);
+  for (int64_t j = 0; j + LANES <= job->columns; j += LANES) {
+    vec sum = vec_load(sums + j);
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++)
+      sum = vec_fma(x[i], vec_load(matrix + i * job->row_stride + j), sum);
+    vec_store(sums + j, sum);
+  }
+}
+
+/* Columns are no multiple of the lanes: the last vector overlaps the one before, and is computed for itself. */
+static void add_last(const kernel_vector *job, real *sums) {
+  const real *matrix = job->matrix, *vector = job->vector;
+  vec sum = vec_zero();
+  for (int64_t i = 0; i < job->rows; i++, matrix += job->row_stride, vector += job->vector_stride)
+    sum = vec_fma(vec_set(*vector), vec_load(matrix + job->columns - LANES), sum);
+  vec_store(sums + job->columns - LANES, sum);
+}
+
+void NAME(vector_sums)(const kernel_vector *job, void *sums, void *output, int64_t stride) {
+  real *sum = memset(sums, 0, (size_t)job->columns * sizeof(real)), *to = output;
+  int64_t row = 0;
+  for (; row + ROWS <= job->rows; row += ROWS)
+    add_rows(ROWS, job, row, sum);
+  for (; row < job->rows; row++)
+    add_rows(1, job, row, sum);
+  if (job->columns % LANES != 0) add_last(job, sum);
+  for (int64_t j = 0; j < job->columns; j++)
+    to[j * stride] = sum[j] + 0;
+}
