@@ -21,23 +21,31 @@ static bool pads(const fonio_conv_problem *p) {
 
 /* ---- What is read ---- */
 
-int64_t conv_gradient_reach(const fonio_conv_plan *plan, const gradient_numbers *n, int axis, int64_t outputs) {
+int64_t conv_gradient_reach(const fonio_conv_plan *plan, const gradient_numbers *n, int axis, int64_t outputs,
+                            int64_t taps) {
   const kernel_conv *g = &plan->geometry;
-  int64_t taps = axis == 0 ? n->kernel_rows : g->kernel_width;
   return ((outputs - 1) * g->stride[axis] + (taps - 1) * g->dilation[axis]) / n->skip[axis] + 1;
 }
 
 int64_t conv_gradient_copy(const fonio_conv_plan *plan, const gradient_numbers *n) {
   if (n->source == SOURCE_IMAGE) return 0;
-  int64_t pixels = conv_gradient_reach(plan, n, 0, n->order.rows) * n->pitch;
+  int64_t pixels = conv_gradient_reach(plan, n, 0, n->order.rows, n->kernel_rows) * n->pitch;
   return n->order.images * pixels * (n->source == SOURCE_PLANES ? n->channels : 1);
+}
+
+/* Channels lie side by side, and pixels so far from each other that those of a block fall on the same places of the
+ * cache. */
+static bool lie_apart(const fonio_conv_plan *plan) {
+  const fonio_conv_problem *p = &plan->problem;
+  int64_t step = p->input_strides[3] * p->stride[1];
+  return p->input_strides[1] == 1 && plan->geometry.in_channels > 1 && step * bytes_of(plan) % 4096 == 0;
 }
 
 /* In place where there is no padding; lanes of groups need the channels of all of them side by side. */
 static gradient_source source_of(const fonio_conv_plan *plan, const gradient_numbers *n) {
   const fonio_conv_problem *p = &plan->problem;
   const kernel_conv *g = &plan->geometry;
-  if (n->lanes == LANES_OF_CHANNELS && !pads(p)) return SOURCE_IMAGE;
+  if (n->lanes == LANES_OF_CHANNELS && !pads(p) && !lie_apart(plan)) return SOURCE_IMAGE;
   if (n->lanes == LANES_OF_CHANNELS)
     return p->input_strides[1] == 1 && g->in_channels > 1 ? SOURCE_PIXELS : SOURCE_PLANES;
   bool side_by_side = g->in_channels == 1 && p->input_strides[1] == 1 && p->groups % n->width == 0;
@@ -60,7 +68,7 @@ static void lay_out_copy(const fonio_conv_plan *plan, gradient_numbers *n) {
   n->skip[0] = n->kernel_rows == 1 ? plan->geometry.stride[0] : 1;
   n->skip[1] = plan->geometry.kernel_width == 1 ? plan->geometry.stride[1] : 1;
   n->pixel = pixel_of_copy(plan, n);
-  n->pitch = conv_gradient_reach(plan, n, 1, n->order.columns);
+  n->pitch = conv_gradient_reach(plan, n, 1, n->order.columns, plan->geometry.kernel_width);
   if (n->source == SOURCE_PLANES)
     n->pitch = conv_round_up(n->pitch, line) + (conv_round_up(n->pitch, line) / line % 2 == 0 ? line : 0);
   else

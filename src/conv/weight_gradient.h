@@ -43,8 +43,9 @@ int64_t conv_gradient_width(const fonio_conv_plan *plan, gradient_lanes lanes, i
 
 gradient_numbers conv_gradient_numbers(const fonio_conv_plan *plan, gradient_lanes lanes);
 
-/* Rows and columns of the copy under `outputs` rows or columns of output. */
-int64_t conv_gradient_reach(const fonio_conv_plan *plan, const gradient_numbers *n, int axis, int64_t outputs);
+/* Rows and columns of the copy under `outputs` rows or columns of output and so many taps. */
+int64_t conv_gradient_reach(const fonio_conv_plan *plan, const gradient_numbers *n, int axis, int64_t outputs,
+                            int64_t taps);
 
 /* Elements of the copy for a full block of pixels. */
 int64_t conv_gradient_copy(const fonio_conv_plan *plan, const gradient_numbers *n);

@@ -119,6 +119,8 @@ static void paths(void **unused) {
       "n3c7h9w10k33r3s3p1lnhwc",
       "n2c5h12w13k8r5s3u2,3p2,1d1,2",
       "n1c40h7w7k24r1s1",
+      "n2c1024h5w6k20r1s1lnhwc",
+      "n1c512h5w6k9r2s2tf64lnhwc",
       "n1c40h7w7k24r1s1u2lnhwc",
       "n9c6h5w6k5r3s3p2,1,0,1",
       "n2c3h4w300k9r1s7p0,3",
@@ -157,6 +159,7 @@ static void paths(void **unused) {
 static void random_problems(void **unused) {
   (void)unused;
   uint64_t seed = (uint64_t)time(NULL);
+  print_message("seed %llu\n", (unsigned long long)seed);
   draw_state = seed;
   for (int done = 0; done < 150;) {
     static const char *const modes[] = {"", "", "mreflect", "mreplicate", "mcircular"}, *const types[] = {"", "tf64"},
@@ -172,10 +175,8 @@ static void random_problems(void **unused) {
              types[draw() % 2], layouts[draw() % 2]);
     fonio_conv_problem p;
     if (fonio_conv_problem_parse(&p, text)) continue;
-    char named[240];
-    snprintf(named, sizeof named, "%s (seed %llu)", text, (unsigned long long)seed);
     gradients g = gradients_of(text);
-    assert_true(check(&g, named) >= 1);
+    assert_true(check(&g, text) >= 1);
     gradients_free(g);
     done++;
   }
@@ -205,6 +206,7 @@ static void winograd_is_near(void **unused) {
   check_winograd("n1c110h18w19k100r3s3p1lnhwc");
   check_winograd("n9c5h8w7k110r3s3p1tf64");
   uint64_t seed = (uint64_t)time(NULL);
+  print_message("seed %llu\n", (unsigned long long)seed);
   draw_state = seed;
   for (int done = 0; done < 40; done++) {
     static const char *const modes[] = {"", "", "mreflect", "mreplicate", "mcircular"}, *const types[] = {"", "tf64"},
