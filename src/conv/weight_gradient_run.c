@@ -14,11 +14,6 @@ typedef struct copied_rows {
   int64_t image, column, first, rows;
 } copied_rows;
 
-/* Elements from one channel, row and column to the next where the inputs are read. */
-typedef struct source_strides {
-  int64_t image, channel, row, column;
-} source_strides;
-
 typedef struct gradient_work {
   const conv_run *run;
   const fonio_conv_plan *plan;
@@ -42,7 +37,6 @@ typedef struct gradient_work {
   int64_t *offsets;
   gradient_layout layout;
   char *panel, *copy, *biases, *sums;
-  source_strides listed; /* that the offsets are made for */
 } gradient_work;
 
 /* ---- The input ---- */
@@ -51,6 +45,11 @@ static const void *input_at(const gradient_work *w, int64_t image, int64_t chann
   const int64_t *strides = w->plan->problem.input_strides;
   return conv_at(w->run->buffers->input, (image * strides[0] + channel * strides[1]) * w->bytes);
 }
+
+/* Elements from one channel, row and column to the next where the inputs are read. */
+typedef struct source_strides {
+  int64_t image, channel, row, column;
+} source_strides;
 
 /* Rows of the copy for the block of pixels: the last piece may have fewer kernel rows than the others, and beyond its
  * own there may be no image. */
@@ -74,9 +73,6 @@ static source_strides strides_of_source(const gradient_work *w) {
 static void list_offsets(gradient_work *w, const source_strides *s) {
   const kernel_conv *g = &w->plan->geometry;
   weight_dimension *c = &w->channel, *row = &w->kernel_row, *column = &w->kernel_column;
-  bool known = s->channel == w->listed.channel && s->row == w->listed.row && s->column == w->listed.column;
-  if (known) return;
-  w->listed = *s;
   c->input_stride = s->channel;
   row->input_stride = g->dilation[0] * s->row;
   column->input_stride = g->dilation[1] * s->column;
@@ -264,21 +260,6 @@ static void turn_stretch(const gradient_work *w, int64_t panel, const char *from
                   turned_panel(w, i) + (pixel + first) * width_of_panel(w, i) * w->bytes);
 }
 
-/* The next panel's gradients are under way while the sums of this one are made. */
-static void fetch_panel(const gradient_work *w, int64_t panel) {
-  const int64_t *strides = w->plan->problem.output_strides;
-  const kernel_block *b = &w->pixels;
-  if (strides[3] != 1 || (b->rows > 1 && strides[2] != b->columns)) return;
-  int64_t channel = channel_of_panel(w, panel), lanes = lanes_of_panel(w, panel);
-  for (int64_t image = b->image; image < b->image + b->images; image++)
-    for (int64_t lane = 0; lane < lanes; lane++) {
-      const char *from = grad_output_at(w, image, channel + lane * w->out_lane);
-      from += (b->row * strides[2] + b->column) * w->bytes;
-      for (int64_t at = 0; at < b->rows * b->columns * w->bytes; at += 64)
-        __builtin_prefetch(from + at, 0, 2);
-    }
-}
-
 /* The next panels of the block. */
 static void turn_panels(const gradient_work *w, int64_t panel) {
   const int64_t *strides = w->plan->problem.output_strides;
@@ -345,7 +326,6 @@ static void add_block(gradient_work *w, int64_t block) {
   }
   for (int64_t panel = 0; panel < w->panels; panel++) {
     if (panel % w->kept == 0) turn_panels(w, panel);
-    if (w->kept == 1 && panel + 1 < w->panels) fetch_panel(w, panel + 1);
     add_panel(w, panel);
   }
 }
@@ -379,10 +359,6 @@ void conv_gradient_store(const gradient_store *job, const char *sums, char *to) 
   };
   kernel_strip strip = {.rows = 1, .columns = job->count, .step = {1, 1}, .pixel = job->pixel};
   int64_t bytes = (int64_t)fonio_dtype_bytes(job->plan->problem.dtype);
-  if (job->stride == 1)
-    for (int64_t lane = 0; lane < job->lanes; lane++)
-      for (int64_t at = 0; at < job->count * bytes; at += 64)
-        __builtin_prefetch(to + lane * job->out_stride * bytes + at, 1, 2);
   for (int64_t lane = 0; lane < job->lanes; lane += k->lanes)
     k->scatter_strip(&conv, &strip, lane, sums + lane * bytes, to);
 }
