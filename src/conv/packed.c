@@ -7,7 +7,11 @@
  *     panel of pixels: packed, stays in the first-level cache
  *       tile_rows output channels: one tile in registers
  * Weights that would not stay in the second-level cache from one panel to the next are many enough for a piece of work
- * to be one panel; so there is no loop over blocks of output channels, which would pack each panel several times. */
+ * to be one panel; so there is no loop over blocks of output channels, which would pack each panel several times.
+ *
+ * Where much of what the taps read is padding, as with a large dilation, the image is cut into patches whose pixels see
+ * the same taps inside of it: the others are left out. The sums of a patch are kept beside the output until they are
+ * whole. */
 #include <string.h>
 
 #include "base/cpu.h"
@@ -32,6 +36,74 @@ static int64_t most_terms(const fonio_conv_plan *plan) {
   return conv_max(16, cpu_cache_sizes()->l1_bytes * 3 / 4 / (panel * (int64_t)fonio_dtype_bytes(plan->problem.dtype)));
 }
 
+/* ---- Patches ---- */
+
+typedef struct patch {
+  int64_t row, rows, column, columns; /* of the output */
+} patch;
+
+static bool is_inside(const fonio_conv_plan *plan, int axis, int64_t output, int64_t tap) {
+  const kernel_conv *g = &plan->geometry;
+  return (axis == 0 ? g->rows : g->columns)[output * g->stride[axis] + tap * g->dilation[axis]] >= 0;
+}
+
+static int64_t taps_inside(const fonio_conv_plan *plan, int axis, int64_t output) {
+  int64_t taps = axis == 0 ? plan->geometry.kernel_height : plan->geometry.kernel_width, count = 0;
+  for (int64_t tap = 0; tap < taps; tap++)
+    count += is_inside(plan, axis, output, tap);
+  return count;
+}
+
+/* How many output rows (or columns) from `from` on see the same taps inside of the image; of many, a part of at most
+ * `most`. */
+static int64_t alike(const fonio_conv_plan *plan, int axis, int64_t from, int64_t most) {
+  const kernel_conv *g = &plan->geometry;
+  int64_t taps = axis == 0 ? g->kernel_height : g->kernel_width, end = axis == 0 ? g->out_height : g->out_width;
+  int64_t to = from + 1;
+  for (bool same = true; to < end && same; to += same)
+    for (int64_t tap = 0; tap < taps; tap++)
+      same &= is_inside(plan, axis, from, tap) == is_inside(plan, axis, to, tap);
+  return conv_even(to - from, most);
+}
+
+/* The next patch, column by column; false: there is none. Begins with an empty one. */
+static bool next_patch(const fonio_conv_plan *plan, int64_t most, patch *p) {
+  p->row += p->rows;
+  if (p->columns == 0 || p->row == plan->geometry.out_height) {
+    p->row = 0;
+    p->column += p->columns;
+    if (p->column == plan->geometry.out_width) return false;
+    p->columns = alike(plan, 1, p->column, most);
+  }
+  p->rows = alike(plan, 0, p->row, conv_max(1, most / p->columns));
+  return true;
+}
+
+/* Pixels of a patch whose sums stay in the second-level cache, beside the weights. */
+static int64_t most_in_patch(const fonio_conv_plan *plan) {
+  int64_t panel = plan->kernels->lanes * plan->kernels->tile_vectors;
+  int64_t bytes = plan->geometry.out_channels * (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+  return conv_max(1, cpu_cache_sizes()->l2_bytes / 3 / (bytes * panel)) * panel;
+}
+
+/* Pixels times taps that are multiplied: of whole vectors. */
+static double products_in_patches(const fonio_conv_plan *plan) {
+  double products = 0;
+  for (patch p = {0}; next_patch(plan, most_in_patch(plan), &p);)
+    products += (double)(conv_round_up(p.rows * p.columns, plan->kernels->lanes) * taps_inside(plan, 0, p.row) *
+                         taps_inside(plan, 1, p.column));
+  return products;
+}
+
+/* The share of the products that is left with patches; 1 where it is not worth it. */
+static double share_in_patches(const fonio_conv_plan *plan) {
+  const fonio_conv_problem *p = &plan->problem;
+  if (plan->geometry.in_channels < 64 || conv_share_inside(plan, 0) * conv_share_inside(plan, 1) > 0.9) return 1;
+  double all = (double)(p->kernel_height * p->kernel_width) * (double)pixels_of_image(plan);
+  double share = products_in_patches(plan) / all;
+  return share < 0.9 ? share : 1;
+}
+
 /* Packing moves whole vectors where pixels lie side by side or every second one, otherwise each element for itself.
  * Each sum has a beginning and an end, where it is stored; elements that do not lie side by side are also fetched where
  * a sum goes on. */
@@ -44,7 +116,8 @@ static double cost(const fonio_conv_plan *plan) {
   double pack = step == 1 ? 1.5 / lanes + 0.1 : step == 2 ? (g->kernel_width > 2 ? 6 : 4) / lanes + 0.1 : 1.5;
   double moves = (double)(2 * conv_ceil_div(terms_of_sum(plan), most_terms(plan)) - 1);
   double store = g->output_strides[2] == 1 ? 2.9 / lanes * channels : 3 * channels * moves;
-  return (double)plan->problem.groups * pixels * (rows * terms / (1.85 * lanes) + pack * terms + store);
+  double sum = share_in_patches(plan) * terms * (rows / (1.85 * lanes) + pack);
+  return (double)plan->problem.groups * pixels * (sum + store);
 }
 
 /* A piece should last long enough to be worth handing to a thread: some 50 microseconds. */
@@ -54,16 +127,18 @@ static void prepare(fonio_conv_plan *plan) {
   int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), terms = terms_of_sum(plan);
   conv_blocks *b = &plan->blocks;
   b->panel = plan->kernels->lanes * plan->kernels->tile_vectors;
-  b->terms = conv_even(terms, most_terms(plan));
+  bool patches = share_in_patches(plan) < 1;
+  b->terms = conv_even(patches ? plan->geometry.in_channels : terms, most_terms(plan));
   int64_t per_panel = b->panel * terms * plan->geometry.out_channels;
   int64_t pixels = b->panel * conv_max(1, PIECE_PRODUCTS / per_panel);
   int64_t even = conv_even(pixels_of_image(plan), pixels);
   b->pixels = conv_round_up(even, plan->kernels->lanes);
+  b->patch = patches ? most_in_patch(plan) : 0;
   plan->packed_bytes = plan->problem.groups * plan->geometry.out_channels * terms * bytes;
-  /* The panel, the vector that packing may write behind it, and one tile for outputs that cannot be written in place.
-   */
-  plan->workspace_bytes = conv_round_up((b->terms * b->panel + plan->kernels->lanes) * bytes, 64) +
-                          plan->kernels->tile_rows * b->panel * bytes;
+  /* The panel, the vector that packing may write behind it, and one tile for outputs that cannot be written in place,
+   * or all of a patch. */
+  int64_t beside = patches ? b->patch * plan->geometry.out_channels : plan->kernels->tile_rows * b->panel;
+  plan->workspace_bytes = conv_round_up((b->terms * b->panel + plan->kernels->lanes) * bytes, 64) + beside * bytes;
 }
 
 static bool pack_group(const fonio_conv_plan *plan, const void *weight, void *packed) {
@@ -75,7 +150,10 @@ static bool pack(const fonio_conv_plan *plan, const void *weight, void *packed) 
 }
 
 static int64_t pieces_of_image(const fonio_conv_plan *plan) {
-  return conv_ceil_div(pixels_of_image(plan), plan->blocks.pixels);
+  int64_t patches = 0;
+  for (patch p = {0}; plan->blocks.patch && next_patch(plan, plan->blocks.patch, &p);)
+    patches++;
+  return patches ? patches : conv_ceil_div(pixels_of_image(plan), plan->blocks.pixels);
 }
 
 static int64_t pieces(const fonio_conv_plan *plan) {
@@ -86,32 +164,34 @@ static int64_t pieces(const fonio_conv_plan *plan) {
 typedef struct panel_work {
   const conv_run *run;
   const fonio_conv_plan *plan;
+  kernel_conv conv;              /* of the image, or of a patch under one tap */
+  int64_t interior[2], tap_term; /* and what goes with it: the first term of the tap */
   int64_t image, first_channel;
   const char *input, *weights, *bias;
   char *output;
   char *panel, *scratch;                  /* in the workspace */
+  bool patch;                             /* the scratch holds all sums: [panel][output channel][width] */
   int64_t bytes;                          /* of an element */
   int64_t terms;                          /* of the whole sum */
   int64_t first_pixel, end_pixel, panels; /* of the piece */
   kernel_pixels part;
-  int64_t width; /* of the panel: the pixels rounded up to whole vectors */
-  bool last;     /* the sum ends with this part: add the bias */
-  bool flat;     /* the pixels of an output channel lie side by side */
+  int64_t width;         /* of the panel: the pixels rounded up to whole vectors */
+  bool accumulate, last; /* the sum goes on; it ends with this part: add the bias */
+  bool flat;             /* the pixels of an output channel lie side by side */
 } panel_work;
 
 /* Moves one row of a tile between the output and the scratch. */
 static void move_row(const panel_work *w, char *output, char *scratch, bool to_output) {
-  const kernel_conv *g = &w->plan->geometry;
-  if (w->flat) {
-    output += w->bytes * w->part.first_pixel;
-    memcpy(to_output ? output : scratch, to_output ? scratch : output, (size_t)(w->part.pixels * w->bytes));
-    return;
-  }
+  const kernel_conv *g = &w->conv;
   int64_t row = w->part.first_pixel / g->out_width, column = w->part.first_pixel % g->out_width;
-  for (int64_t i = 0; i < w->part.pixels; i++, scratch += w->bytes) {
+  for (int64_t i = 0, run; i < w->part.pixels; i += run) {
+    run = w->part.pixels - i;
+    if (!w->flat) run = g->output_strides[2] == 1 ? conv_min(run, g->out_width - column) : 1;
     char *out = output + w->bytes * (row * g->output_strides[1] + column * g->output_strides[2]);
-    memcpy(to_output ? out : scratch, to_output ? scratch : out, (size_t)w->bytes);
-    if (++column == g->out_width) column = 0, row++;
+    memcpy(to_output ? out : scratch, to_output ? scratch : out, (size_t)(run * w->bytes));
+    scratch += run * w->bytes;
+    column += run;
+    if (column == g->out_width) column = 0, row++;
   }
 }
 
@@ -120,10 +200,9 @@ static void move_row(const panel_work *w, char *output, char *scratch, bool to_o
 static void run_tile_beside(const panel_work *w, kernel_tile tile, const void *weights, const void *bias, char *output,
                             int64_t rows) {
   int64_t channel_bytes = w->bytes * w->plan->geometry.output_strides[0], row_bytes = w->bytes * w->width;
-  bool accumulate = w->part.first_term > 0;
-  for (int64_t m = 0; m < rows && accumulate; m++)
+  for (int64_t m = 0; m < rows && w->accumulate; m++)
     move_row(w, output + m * channel_bytes, w->scratch + m * row_bytes, false);
-  tile(w->part.terms, weights, w->panel, w->width, w->scratch, w->width, bias, accumulate);
+  tile(w->part.terms, weights, w->panel, w->width, w->scratch, w->width, bias, w->accumulate);
   for (int64_t m = 0; m < rows; m++)
     move_row(w, output + m * channel_bytes, w->scratch + m * row_bytes, true);
 }
@@ -146,12 +225,18 @@ static void fetch_ahead(const panel_work *w, const char *ahead, int64_t from, in
       __builtin_prefetch(ahead + w->bytes * (term * g->input_strides[0] + at), 0, 2);
 }
 
+/* Of the panel, where those of a patch are kept. */
+static char *patch_sums(const panel_work *w, int64_t channel) {
+  int64_t channels = w->plan->geometry.out_channels;
+  return w->scratch + w->bytes * (w->part.first_pixel * channels + channel * w->width);
+}
+
 /* One panel of pixels times all output channels, tile by tile. */
 static void run_panel(const panel_work *w) {
   const fonio_conv_plan *plan = w->plan;
   const kernel_table *k = plan->kernels;
   const kernel_tile *tiles = k->tiles + w->width / k->lanes - 1;
-  bool in_place = w->flat && w->width == w->part.pixels, accumulate = w->part.first_term > 0;
+  bool in_place = w->flat && w->width == w->part.pixels;
   int64_t channel_bytes = w->bytes * plan->geometry.output_strides[0], bias_stride = plan->problem.bias_stride;
   double biases[16]; /* the kernel reads the biases of a tile side by side */
   const char *ahead = panel_ahead(w);
@@ -167,9 +252,11 @@ static void run_panel(const panel_work *w) {
       bias = biases;
     }
     char *output = w->output + channel * channel_bytes;
-    if (in_place)
+    if (w->patch)
+      tile(w->part.terms, weights, w->panel, w->width, patch_sums(w, channel), w->width, bias, w->accumulate);
+    else if (in_place)
       tile(w->part.terms, weights, w->panel, w->width, output + w->bytes * w->part.first_pixel,
-           plan->geometry.output_strides[0], bias, accumulate);
+           plan->geometry.output_strides[0], bias, w->accumulate);
     else
       run_tile_beside(w, tile, weights, bias, output, rows);
   }
@@ -183,18 +270,73 @@ static kernel_pixels panel_at(const panel_work *w, int64_t i) {
   return (kernel_pixels){from, to - from, w->part.first_term, w->part.terms};
 }
 
+static void store_patch(const panel_work *w) {
+  const kernel_conv *g = &w->plan->geometry;
+  for (int64_t channel = 0; channel < g->out_channels; channel++)
+    move_row(w, w->output + w->bytes * channel * g->output_strides[0], patch_sums(w, channel), true);
+}
+
 /* All panels of a piece, for one part of the sum. */
 static void run_part(panel_work *w) {
   const kernel_table *k = w->plan->kernels;
   for (int64_t i = 0; i < w->panels; i++) {
     w->part = panel_at(w, i);
     w->width = conv_round_up(w->part.pixels, k->lanes);
-    k->pack_pixels(&w->plan->geometry, &w->part, w->input, w->width, w->panel);
+    kernel_pixels pixels = w->part;
+    pixels.first_term -= w->tap_term;
+    k->pack_pixels(&w->conv, &pixels, w->input, w->width, w->panel);
     run_panel(w);
-    if (w->last)
+    if (w->last && w->patch)
+      store_patch(w);
+    else if (w->last)
       conv_finish_pixels(w->run, w->image, w->first_channel, w->plan->geometry.out_channels, w->part.first_pixel,
                          w->part.pixels);
   }
+}
+
+/* The terms [from, to). */
+static void run_terms(panel_work *w, int64_t from, int64_t to) {
+  for (int64_t term = from; term < to; term += w->plan->blocks.terms) {
+    w->part.first_term = term;
+    w->part.terms = conv_min(w->plan->blocks.terms, to - term);
+    w->last = term + w->part.terms == w->terms && !w->patch;
+    run_part(w);
+    w->accumulate = true;
+  }
+}
+
+/* What a tap inside of the image adds to the sums of a patch. */
+static void run_tap(panel_work *w, const patch *p, int64_t r, int64_t s) {
+  const kernel_conv *g = &w->plan->geometry;
+  w->conv.rows = g->rows + p->row * g->stride[0] + r * g->dilation[0];
+  w->conv.columns = g->columns + p->column * g->stride[1] + s * g->dilation[1];
+  w->tap_term = (r * g->kernel_width + s) * g->in_channels;
+  run_terms(w, w->tap_term, w->tap_term + g->in_channels);
+}
+
+static void run_patch(panel_work *w, const patch *p) {
+  const kernel_conv *g = &w->plan->geometry;
+  w->patch = true;
+  w->flat = false;
+  w->conv.kernel_height = w->conv.kernel_width = 1;
+  w->conv.out_height = p->rows;
+  w->conv.out_width = p->columns;
+  w->conv.interior = w->interior;
+  w->interior[1] = p->columns;
+  w->output += w->bytes * (p->row * g->output_strides[1] + p->column * g->output_strides[2]);
+  w->first_pixel = 0;
+  w->end_pixel = p->rows * p->columns;
+  w->panels = conv_ceil_div(w->end_pixel, w->plan->blocks.panel);
+  for (int64_t r = 0; r < g->kernel_height; r++)
+    for (int64_t s = 0; s < g->kernel_width; s++)
+      if (is_inside(w->plan, 0, p->row, r) && is_inside(w->plan, 1, p->column, s)) run_tap(w, p, r, s);
+  /* The biases, and zeros where no tap is inside. */
+  w->part.first_term = w->tap_term;
+  w->part.terms = 0;
+  w->last = true;
+  run_part(w);
+  conv_finish(w->run, w->image, w->first_channel, g->out_channels,
+              &(kernel_strip){p->row, p->column, p->rows, p->columns, {1, 1}, 0, 0});
 }
 
 static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
@@ -209,6 +351,7 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   panel_work w = {
       .run = run,
       .plan = plan,
+      .conv = *g,
       .image = image,
       .first_channel = group * g->out_channels,
       .input = conv_at(run->buffers->input, conv_input_offset(plan, image, group)),
@@ -224,12 +367,14 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
       .flat = g->output_strides[2] == 1 && (g->output_strides[1] == g->out_width || g->out_height == 1),
   };
   w.panels = conv_ceil_div(w.end_pixel - w.first_pixel, b->panel);
-  for (int64_t term = 0; term < terms; term += b->terms) {
-    w.part.first_term = term;
-    w.part.terms = conv_min(b->terms, terms - term);
-    w.last = term + w.part.terms == terms;
-    run_part(&w);
+  if (!b->patch) {
+    run_terms(&w, 0, terms);
+    return;
   }
+  patch p = {0};
+  for (int64_t i = 0; i <= part; i++)
+    next_patch(plan, b->patch, &p);
+  run_patch(&w, &p);
 }
 
 const conv_algorithm conv_packed_forward = {

@@ -90,16 +90,6 @@ static bool applicable(const fonio_conv_problem *p) {
   return side_by_side(p, p->input_strides, p->in_channels) || window < 1024;
 }
 
-/* The share of output rows (or columns) times taps whose source is not the padding: with a large dilation most of it
- * may be. */
-static double share_inside(const int64_t *map, int64_t outputs, int64_t stride, int64_t taps, int64_t dilation) {
-  int64_t inside = 0;
-  for (int64_t i = 0; i < outputs; i++)
-    for (int64_t tap = 0; tap < taps; tap++)
-      inside += map[i * stride + tap * dilation] >= 0;
-  return (double)inside / (double)(outputs * taps);
-}
-
 /* Terms whose panel of weights stays in the first-level cache, beside what a tile reads of its pixels. */
 static int64_t most_terms(const fonio_conv_plan *plan, const rows_numbers *n) {
   int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
@@ -119,8 +109,7 @@ static double cost(const fonio_conv_plan *plan) {
   if (p->groups > 1 && n.in_channels < 32)
     sum += tiles * (double)n.taps * (15.0 * plan->kernels->rows_tile_rows + 40 * vectors);
   /* Where taps are taken one at a time, those of a tile that lies in the padding are left out. */
-  if (most_terms(plan, &n) < 2 * n.in_channels)
-    sum *= share_inside(plan->geometry.rows, p->out_height, p->stride[0], p->kernel_height, p->dilation[0]);
+  if (most_terms(plan, &n) < 2 * n.in_channels) sum *= conv_share_inside(plan, 0);
   double turn_in = (double)turned_input(plan, &n, b.rows, b.columns) / (double)(b.rows * b.columns) * pixels;
   double turn_out = n.turn_output ? pixels * (double)n.out_channels : 0;
   return (double)p->groups * (sum + 1.2 * turn_in + 1.2 * turn_out) + 300;
