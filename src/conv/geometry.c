@@ -70,17 +70,6 @@ fonio_status conv_geometry_init(fonio_conv_plan *plan) {
   return FONIO_OK;
 }
 
-double conv_share_inside(const fonio_conv_plan *plan, int axis) {
-  const kernel_conv *g = &plan->geometry;
-  const int64_t *map = axis == 0 ? g->rows : g->columns;
-  int64_t outputs = axis == 0 ? g->out_height : g->out_width, inside = 0;
-  int64_t taps = axis == 0 ? g->kernel_height : g->kernel_width;
-  for (int64_t i = 0; i < outputs; i++)
-    for (int64_t tap = 0; tap < taps; tap++)
-      inside += map[i * g->stride[axis] + tap * g->dilation[axis]] >= 0;
-  return (double)inside / (double)(outputs * taps);
-}
-
 static int64_t to_bytes(const fonio_conv_plan *plan, int64_t elements) {
   return elements * (int64_t)fonio_dtype_bytes(plan->problem.dtype);
 }

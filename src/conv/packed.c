@@ -15,7 +15,7 @@
 #include <string.h>
 
 #include "base/cpu.h"
-#include "conv/plan.h"
+#include "conv/patch.h"
 
 static bool applicable(const fonio_conv_problem *problem) {
   (void)problem;
@@ -36,74 +36,6 @@ static int64_t most_terms(const fonio_conv_plan *plan) {
   return conv_max(16, cpu_cache_sizes()->l1_bytes * 3 / 4 / (panel * (int64_t)fonio_dtype_bytes(plan->problem.dtype)));
 }
 
-/* ---- Patches ---- */
-
-typedef struct patch {
-  int64_t row, rows, column, columns; /* of the output */
-} patch;
-
-static bool is_inside(const fonio_conv_plan *plan, int axis, int64_t output, int64_t tap) {
-  const kernel_conv *g = &plan->geometry;
-  return (axis == 0 ? g->rows : g->columns)[output * g->stride[axis] + tap * g->dilation[axis]] >= 0;
-}
-
-static int64_t taps_inside(const fonio_conv_plan *plan, int axis, int64_t output) {
-  int64_t taps = axis == 0 ? plan->geometry.kernel_height : plan->geometry.kernel_width, count = 0;
-  for (int64_t tap = 0; tap < taps; tap++)
-    count += is_inside(plan, axis, output, tap);
-  return count;
-}
-
-/* How many output rows (or columns) from `from` on see the same taps inside of the image; of many, a part of at most
- * `most`. */
-static int64_t alike(const fonio_conv_plan *plan, int axis, int64_t from, int64_t most) {
-  const kernel_conv *g = &plan->geometry;
-  int64_t taps = axis == 0 ? g->kernel_height : g->kernel_width, end = axis == 0 ? g->out_height : g->out_width;
-  int64_t to = from + 1;
-  for (bool same = true; to < end && same; to += same)
-    for (int64_t tap = 0; tap < taps; tap++)
-      same &= is_inside(plan, axis, from, tap) == is_inside(plan, axis, to, tap);
-  return conv_even(to - from, most);
-}
-
-/* The next patch, column by column; false: there is none. Begins with an empty one. */
-static bool next_patch(const fonio_conv_plan *plan, int64_t most, patch *p) {
-  p->row += p->rows;
-  if (p->columns == 0 || p->row == plan->geometry.out_height) {
-    p->row = 0;
-    p->column += p->columns;
-    if (p->column == plan->geometry.out_width) return false;
-    p->columns = alike(plan, 1, p->column, most);
-  }
-  p->rows = alike(plan, 0, p->row, conv_max(1, most / p->columns));
-  return true;
-}
-
-/* Pixels of a patch whose sums stay in the second-level cache, beside the weights. */
-static int64_t most_in_patch(const fonio_conv_plan *plan) {
-  int64_t panel = plan->kernels->lanes * plan->kernels->tile_vectors;
-  int64_t bytes = plan->geometry.out_channels * (int64_t)fonio_dtype_bytes(plan->problem.dtype);
-  return conv_max(1, cpu_cache_sizes()->l2_bytes / 3 / (bytes * panel)) * panel;
-}
-
-/* Pixels times taps that are multiplied: of whole vectors. */
-static double products_in_patches(const fonio_conv_plan *plan) {
-  double products = 0;
-  for (patch p = {0}; next_patch(plan, most_in_patch(plan), &p);)
-    products += (double)(conv_round_up(p.rows * p.columns, plan->kernels->lanes) * taps_inside(plan, 0, p.row) *
-                         taps_inside(plan, 1, p.column));
-  return products;
-}
-
-/* The share of the products that is left with patches; 1 where it is not worth it. */
-static double share_in_patches(const fonio_conv_plan *plan) {
-  const fonio_conv_problem *p = &plan->problem;
-  if (plan->geometry.in_channels < 64 || conv_share_inside(plan, 0) * conv_share_inside(plan, 1) > 0.9) return 1;
-  double all = (double)(p->kernel_height * p->kernel_width) * (double)pixels_of_image(plan);
-  double share = products_in_patches(plan) / all;
-  return share < 0.9 ? share : 1;
-}
-
 /* Packing moves whole vectors where pixels lie side by side or every second one, otherwise each element for itself.
  * Each sum has a beginning and an end, where it is stored; elements that do not lie side by side are also fetched where
  * a sum goes on. */
@@ -116,7 +48,7 @@ static double cost(const fonio_conv_plan *plan) {
   double pack = step == 1 ? 1.5 / lanes + 0.1 : step == 2 ? (g->kernel_width > 2 ? 6 : 4) / lanes + 0.1 : 1.5;
   double moves = (double)(2 * conv_ceil_div(terms_of_sum(plan), most_terms(plan)) - 1);
   double store = g->output_strides[2] == 1 ? 2.9 / lanes * channels : 3 * channels * moves;
-  double sum = share_in_patches(plan) * terms * (rows / (1.85 * lanes) + pack);
+  double sum = conv_patch_share(plan) * terms * (rows / (1.85 * lanes) + pack);
   return (double)plan->problem.groups * pixels * (sum + store);
 }
 
@@ -127,13 +59,13 @@ static void prepare(fonio_conv_plan *plan) {
   int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), terms = terms_of_sum(plan);
   conv_blocks *b = &plan->blocks;
   b->panel = plan->kernels->lanes * plan->kernels->tile_vectors;
-  bool patches = share_in_patches(plan) < 1;
+  bool patches = conv_patch_share(plan) < 1;
   b->terms = conv_even(patches ? plan->geometry.in_channels : terms, most_terms(plan));
   int64_t per_panel = b->panel * terms * plan->geometry.out_channels;
   int64_t pixels = b->panel * conv_max(1, PIECE_PRODUCTS / per_panel);
   int64_t even = conv_even(pixels_of_image(plan), pixels);
   b->pixels = conv_round_up(even, plan->kernels->lanes);
-  b->patch = patches ? most_in_patch(plan) : 0;
+  b->patch = patches ? conv_patch_pixels(plan) : 0;
   plan->packed_bytes = plan->problem.groups * plan->geometry.out_channels * terms * bytes;
   /* The panel, the vector that packing may write behind it, and one tile for outputs that cannot be written in place,
    * or all of a patch. */
@@ -151,7 +83,7 @@ static bool pack(const fonio_conv_plan *plan, const void *weight, void *packed) 
 
 static int64_t pieces_of_image(const fonio_conv_plan *plan) {
   int64_t patches = 0;
-  for (patch p = {0}; plan->blocks.patch && next_patch(plan, plan->blocks.patch, &p);)
+  for (conv_patch p = {0}; plan->blocks.patch && conv_patch_next(plan, &p);)
     patches++;
   return patches ? patches : conv_ceil_div(pixels_of_image(plan), plan->blocks.pixels);
 }
@@ -159,6 +91,8 @@ static int64_t pieces_of_image(const fonio_conv_plan *plan) {
 static int64_t pieces(const fonio_conv_plan *plan) {
   return plan->problem.batch * plan->problem.groups * pieces_of_image(plan);
 }
+
+enum { MOST_LINES = 16 };
 
 /* What the inner loops work on: one image and group, one block of the sum. */
 typedef struct panel_work {
@@ -207,22 +141,25 @@ static void run_tile_beside(const panel_work *w, kernel_tile tile, const void *w
     move_row(w, output + m * channel_bytes, w->scratch + m * row_bytes, true);
 }
 
-/* Where the panel that follows begins, under the first term of the part. NULL: it need not be fetched ahead, as the
- * neighbouring taps of larger kernels bring it near. */
-static const char *panel_ahead(const panel_work *w) {
-  const kernel_conv *g = &w->plan->geometry;
-  int64_t pixel = w->part.first_pixel + w->width, row = pixel / g->out_width, column = pixel % g->out_width;
-  if (g->kernel_height * g->kernel_width > 1 || g->input_strides[2] != 1 || row >= g->out_height) return NULL;
-  return w->input + w->bytes * (w->part.first_term * g->input_strides[0] + row * g->stride[0] * g->input_strides[1] +
-                                column * g->stride[1]);
-}
-
-/* Some terms of it, while a tile is summed. */
-static void fetch_ahead(const panel_work *w, const char *ahead, int64_t from, int64_t terms) {
-  const kernel_conv *g = &w->plan->geometry;
-  for (int64_t term = from; term < conv_min(from + terms, w->part.terms); term++)
-    for (int64_t at = 0; at < w->width * g->stride[1]; at += 64 / w->bytes)
-      __builtin_prefetch(ahead + w->bytes * (term * g->input_strides[0] + at), 0, 2);
+/* The cache lines of a channel that the panel that follows reads, of its first term; returns how many. None where it
+ * need not be fetched ahead, as the neighbouring taps of larger kernels bring it near. */
+static int lines_ahead(const panel_work *w, const char *lines[MOST_LINES]) {
+  const kernel_conv *g = &w->conv;
+  int64_t pixel = w->part.first_pixel + w->width, term = w->part.first_term - w->tap_term;
+  if (w->patch && pixel >= w->end_pixel) pixel = 0, term += w->part.terms;
+  if (g->kernel_height * g->kernel_width > 1 || g->input_strides[2] != 1 || term >= g->in_channels) return 0;
+  int64_t row = pixel / g->out_width, column = pixel % g->out_width;
+  int count = 0;
+  for (int64_t left = w->width, length; left > 0 && row < g->out_height; left -= length, column = 0, row++) {
+    length = conv_min(left, g->out_width - column);
+    const char *from =
+        w->input + w->bytes * (term * g->input_strides[0] + g->rows[row * g->stride[0]] * g->input_strides[1] +
+                               g->columns[column * g->stride[1]]);
+    for (int64_t at = -((int64_t)(uintptr_t)from % 64); at < w->bytes * length * g->stride[1] && count < MOST_LINES;
+         at += 64)
+      lines[count++] = from + at;
+  }
+  return count;
 }
 
 /* Of the panel, where those of a patch are kept. */
@@ -239,11 +176,15 @@ static void run_panel(const panel_work *w) {
   bool in_place = w->flat && w->width == w->part.pixels;
   int64_t channel_bytes = w->bytes * plan->geometry.output_strides[0], bias_stride = plan->problem.bias_stride;
   double biases[16]; /* the kernel reads the biases of a tile side by side */
-  const char *ahead = panel_ahead(w);
+  const char *lines[MOST_LINES];
+  int ahead = lines_ahead(w, lines);
   int64_t end = plan->geometry.out_channels, share = conv_ceil_div(w->part.terms, conv_ceil_div(end, k->tile_rows));
   for (int64_t channel = 0, fetched = 0, rows; channel < end; channel += rows, fetched += share) {
     rows = conv_min(k->tile_rows, end - channel);
-    if (ahead) fetch_ahead(w, ahead, fetched, share);
+    /* Some terms of it while a tile is summed. */
+    for (int64_t term = fetched; ahead && term < conv_min(fetched + share, w->part.terms); term++)
+      for (int i = 0; i < ahead; i++)
+        __builtin_prefetch(lines[i] + w->bytes * term * w->conv.input_strides[0], 0, 2);
     kernel_tile tile = tiles[(rows - 1) * k->tile_vectors];
     const char *weights = w->weights + w->bytes * (channel * w->terms + w->part.first_term * rows);
     const void *bias = w->last && w->bias ? w->bias + w->bytes * channel * bias_stride : NULL;
@@ -306,7 +247,7 @@ static void run_terms(panel_work *w, int64_t from, int64_t to) {
 }
 
 /* What a tap inside of the image adds to the sums of a patch. */
-static void run_tap(panel_work *w, const patch *p, int64_t r, int64_t s) {
+static void run_tap(panel_work *w, const conv_patch *p, int64_t r, int64_t s) {
   const kernel_conv *g = &w->plan->geometry;
   w->conv.rows = g->rows + p->row * g->stride[0] + r * g->dilation[0];
   w->conv.columns = g->columns + p->column * g->stride[1] + s * g->dilation[1];
@@ -314,7 +255,7 @@ static void run_tap(panel_work *w, const patch *p, int64_t r, int64_t s) {
   run_terms(w, w->tap_term, w->tap_term + g->in_channels);
 }
 
-static void run_patch(panel_work *w, const patch *p) {
+static void run_patch(panel_work *w, const conv_patch *p) {
   const kernel_conv *g = &w->plan->geometry;
   w->patch = true;
   w->flat = false;
@@ -329,7 +270,7 @@ static void run_patch(panel_work *w, const patch *p) {
   w->panels = conv_ceil_div(w->end_pixel, w->plan->blocks.panel);
   for (int64_t r = 0; r < g->kernel_height; r++)
     for (int64_t s = 0; s < g->kernel_width; s++)
-      if (is_inside(w->plan, 0, p->row, r) && is_inside(w->plan, 1, p->column, s)) run_tap(w, p, r, s);
+      if (conv_is_inside(w->plan, 0, p->row, r) && conv_is_inside(w->plan, 1, p->column, s)) run_tap(w, p, r, s);
   /* The biases, and zeros where no tap is inside. */
   w->part.first_term = w->tap_term;
   w->part.terms = 0;
@@ -343,7 +284,7 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   const fonio_conv_plan *plan = run->plan;
   const conv_blocks *b = &plan->blocks;
   const kernel_conv *g = &plan->geometry;
-  int64_t per_image = pieces_of_image(plan), groups = plan->problem.groups;
+  int64_t groups = plan->problem.groups, per_image = plan->pieces / plan->problem.batch / groups;
   int64_t image = piece / per_image / groups, group = piece / per_image % groups;
   int64_t lanes = plan->kernels->lanes, part = piece % per_image;
   int64_t vectors = conv_ceil_div(pixels_of_image(plan), lanes);
@@ -371,9 +312,9 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
     run_terms(&w, 0, terms);
     return;
   }
-  patch p = {0};
+  conv_patch p = {0};
   for (int64_t i = 0; i <= part; i++)
-    next_patch(plan, b->patch, &p);
+    conv_patch_next(plan, &p);
   run_patch(&w, &p);
 }
 

@@ -17,7 +17,7 @@ typedef struct conv_blocks {
   int64_t pixels;   /* output pixels of one piece of work */
   int64_t rows;     /* of output pixels, where a piece is a rectangle */
   int64_t sums;     /* output channels whose sums are kept at once */
-  int64_t patch;    /* pixels of a patch, at the most; 0: there are none (packed.c) */
+  int64_t patch;    /* pixels of a patch, at the most; 0: there are none (patch.h) */
 } conv_blocks;
 
 /* Forward convolutions that an input gradient is made of; see parts.h. */
@@ -174,10 +174,6 @@ bool conv_pack_groups(const fonio_conv_plan *plan, const void *weight, void *pac
 
 /* Fills in the geometry and the index maps of a plan. FONIO_NO_MEMORY. */
 fonio_status conv_geometry_init(fonio_conv_plan *plan);
-
-/* The share of output rows (axis 0) or columns (1) times taps whose source is not the padding: with a large dilation
- * most of it may be. */
-double conv_share_inside(const fonio_conv_plan *plan, int axis);
 
 /* The order of the sums of a weight's gradient: it follows from the problem alone. */
 kernel_order conv_order(const fonio_conv_plan *plan);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/cpu.h"
+#include "conv/patch.h"
 #include "conv/rows.h"
 
 static bool side_by_side(const fonio_conv_problem *p, const int64_t *strides, int64_t channels) {

@@ -197,6 +197,7 @@ static const char *const large[] = {
     "n5c40h13w14k72r1s1tf64",
     "n5c6h20w21k12r3s3p1,2,2,1d2g2mreflect",
     "n3c32h17w19k32r3s3p1g32lnhwc",
+    "n3c64h13w12k12r3s3p6d6z1",
 };
 
 static void threads_do_not_matter(void **state) {
@@ -317,6 +318,8 @@ static const char *const strict[] = {
     "n1c8h9w9k8r3s3p1z1arelu",
     "n2c20h15w16k24r3s3u2p1",
     "n1c20h15w17k24r2s4u3,2p1,0d2lnhwc",
+    "n2c65h13w14k10r3s3p5d5",
+    "n1c64h5w6k9r3s3p9d7arelu",
 };
 
 static void print_hash(arrays *all, const char *text, fonio_conv_direction direction) {
