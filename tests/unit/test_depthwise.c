@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -78,6 +79,13 @@ static int check(const char *text) {
 static const char *const modes[] = {"zeros", "reflect", "replicate", "circular"};
 static const char *const dtypes[] = {"f32", "f64"}, *const layouts[] = {"nchw", "nhwc"};
 
+/* Whether the next of many cases is left out: none is, but where fewer are asked for (FONIO_TEST_COUNT), all but every
+ * fifth, which still meets every value of every argument. */
+static bool left_out(void) {
+  static int cases;
+  return getenv("FONIO_TEST_COUNT") && cases++ % 5;
+}
+
 /* Kernel sizes, strides, dilations, padding modes, dtypes, layouts, one or two outputs of each channel. */
 static void kernels(void **state) {
   (void)state;
@@ -87,7 +95,7 @@ static void kernels(void **state) {
       for (int dilation = 1; dilation <= 2; dilation++)
         for (int i = 0; i < 32; i++) {
           int r = sizes[k][0], s = sizes[k][1], c = 3 + 7 * (i / 2 % 2), h = 8 + i, w = 9 + 3 * k;
-          if ((r - 1) * dilation >= h || (s - 1) * dilation >= w) continue;
+          if ((r - 1) * dilation >= h || (s - 1) * dilation >= w || left_out()) continue;
           char text[256];
           snprintf(text, sizeof text, "n1c%dh%dw%dk%dr%ds%du%dp%d,%dd%dg%dm%sb%dt%sl%s", c, h, w, c * (1 + i / 16), r,
                    s, stride, r / 2, s / 2, dilation, c, modes[i / 4 % 4], i % 3 == 0, dtypes[i / 2 % 2],
@@ -101,6 +109,7 @@ static void sizes(void **state) {
   (void)state;
   for (int w = 1; w <= 70; w++)
     for (int i = 0; i < 24; i++) {
+      if (left_out()) continue;
       static const int kernel[] = {3, 5, 7};
       int k = kernel[i % 3], stride = 1 + i / 3 % 2, padded = i / 6 % 2, size = padded ? w : w + k - 1;
       int c = 1 + (w + i) % 9 + (w + i) % 9 / 8 * 30, h = padded ? 1 + w % 13 : k + w % 13;
@@ -109,7 +118,7 @@ static void sizes(void **state) {
                padded ? k / 2 : 0, c + 1, dtypes[i / 12], layouts[(w + i) % 2]);
       assert_true(check(text) > 0);
     }
-  assert_true(gradients > 300);
+  assert_true(gradients > (getenv("FONIO_TEST_COUNT") ? 60 : 300));
 }
 
 /* Padding wider than the image, kernels wider than what they see, rows so long that they are cut, many blocks of rows.
