@@ -231,6 +231,11 @@ static inline int64_t conv_even(int64_t count, int64_t most) {
   return conv_ceil_div(count, conv_ceil_div(count, most));
 }
 
+/* The same with an even number of parts, so that two threads end together; or one part. */
+static inline int64_t conv_even_pairs(int64_t count, int64_t most) {
+  return count > most ? conv_ceil_div(count, conv_round_up(conv_ceil_div(count, most), 2)) : count;
+}
+
 /* How far to lay rows of so many elements from each other: a power of two apart they would fall into the same sets of a
  * cache, a vector more keeps them out of step. */
 static inline int64_t conv_pitch(int64_t elements, int64_t lanes) {

@@ -77,6 +77,7 @@ static block_size size_of_block(const fonio_conv_plan *plan, const rows_numbers 
   b.rows = conv_min(p->out_height, rows);
   while (b.rows > 1 && bytes_of_block(plan, n, b) > most_bytes(plan))
     b.rows--;
+  b.rows = conv_even_pairs(p->out_height, b.rows);
   while (b.columns > 8 && bytes_of_block(plan, n, b) > most_bytes(plan))
     b.columns--;
   /* Pixels that are written in place follow each other only within a row, or over whole rows. */

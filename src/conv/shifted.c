@@ -105,6 +105,7 @@ static block_size fit_block(const fonio_conv_plan *plan, const shifted_numbers *
     b.rows = most.rows;
     while (b.rows > 1 && strip_bytes(plan, n, b) > most_bytes)
       b.rows--;
+    b.rows = conv_even_pairs(n->height, b.rows);
     if (strip_bytes(plan, n, b) <= most_bytes && copies(plan, n, b) < least / 2) best = b, least = copies(plan, n, b);
     if (b.columns <= lanes) return best;
   }
@@ -114,8 +115,7 @@ static block_size size_of_block(const fonio_conv_plan *plan, const shifted_numbe
   int64_t per_pixel = n->terms * plan->geometry.out_channels;
   int64_t most = n->direct ? conv_max(512, PIECE_PRODUCTS / per_pixel) : 512;
   block_size b = {1, conv_even(n->width, most)};
-  int64_t rows = conv_min(n->height, conv_max(1, PIECE_PRODUCTS / (per_pixel * b.columns)));
-  b.rows = conv_even(n->height, rows);
+  b.rows = conv_min(n->height, conv_max(1, PIECE_PRODUCTS / (per_pixel * b.columns)));
   return fit_block(plan, n, b);
 }
 

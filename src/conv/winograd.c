@@ -135,12 +135,6 @@ static bool are_far(int64_t weights) {
   return weights > conv_min(cpu_cache_sizes()->l3_bytes * 3 / 8, 12 << 20);
 }
 
-/* As few blocks as so many tiles in each allow: an even number of them, so that two threads end together, or one. */
-static int64_t even_blocks(int64_t tiles, int64_t most) {
-  int64_t blocks = conv_ceil_div(tiles, most);
-  return conv_ceil_div(tiles, blocks > 1 ? conv_round_up(blocks, 2) : 1);
-}
-
 /* Blocks: so many tiles that the transformed weights, which pass once for each block, are worth their way, yet V and M
  * stay near. Far weights pass as seldom as possible; then only the sums of a few channels stay near. */
 static void block_tiles(fonio_conv_plan *plan, int alpha) {
@@ -159,7 +153,7 @@ static void block_tiles(fonio_conv_plan *plan, int alpha) {
   int64_t most = conv_max(8, most_bytes / a_tile);
   int64_t near = conv_max(caches->l2_bytes * 3 / 4 / a_tile, k->lanes * bytes * 3 / 4);
   near = conv_min(near, conv_max(conv_ceil_div(tiles, 3), k->rows_tile_rows));
-  int64_t block = far ? even_blocks(tiles, most) : best_block(k, &w, conv_min(conv_min(most, near), tiles));
+  int64_t block = far ? conv_even_pairs(tiles, most) : best_block(k, &w, conv_min(conv_min(most, near), tiles));
   plan->blocks.pixels = block;
   /* Few tiles and many channels: cut the output channels, too, so that there is work for several threads. */
   int64_t parts = 1;
