@@ -5,7 +5,7 @@
 
 #define ROOT2 1.41421356237309504880
 
-/* One column of G g: `weight_1d` of winograd.c for four numbers, even and odd powers apart. */
+/* One column of G g: `weight_columns` of winograd.c for four numbers, even and odd powers apart. */
 INLINE void gradient_4(const vec *g, vec *out, int stride, int out_stride) {
   vec g0 = g[0], g1 = g[stride], g2 = g[2 * stride], g3 = g[3 * stride];
   vec third = vec_set((real)(1.0 / 3)), root = vec_set((real)(ROOT2 / 3)), half_root = vec_set((real)(ROOT2 / 6));

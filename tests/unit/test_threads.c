@@ -401,7 +401,7 @@ static void as_many_take_part_as_the_workspace_holds(void **state) {
   for (int64_t bytes = one; bytes <= 4 * one; bytes += one / 2) {
     int most = 0;
     /* On a busy machine it may take a while until two of them work at the same time. */
-    for (int i = 0; i < 10 || (i < 3000 && bytes >= 2 * one && most < 2); i++) {
+    for (int i = 0; i < 30 || (i < 3000 && bytes >= 2 * one && most < 2); i++) {
       int written = parts_written(&e, expected, workspace, bytes, 4);
       assert_in_range(written, 1, bytes / one);
       if (most < written) most = written;
