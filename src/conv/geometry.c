@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "base/cpu.h"
 #include "base/memory.h"
 #include "conv/plan.h"
 
@@ -72,6 +73,11 @@ fonio_status conv_geometry_init(fonio_conv_plan *plan) {
 
 static int64_t to_bytes(const fonio_conv_plan *plan, int64_t elements) {
   return elements * (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+}
+
+int64_t conv_terms_of_panel(const fonio_conv_plan *plan, int64_t panel) {
+  const cpu_caches *caches = cpu_cache_sizes();
+  return conv_max(16, conv_max(caches->l1_bytes * 3 / 4, caches->l2_bytes / 8) / to_bytes(plan, panel));
 }
 
 int64_t conv_input_offset(const fonio_conv_plan *plan, int64_t image, int64_t group) {

@@ -1,10 +1,10 @@
 /* Implicit matrix product over packed panels. Rows are output channels, columns are output pixels, the sum runs over
- * the taps. Weights are packed once, pixels panel by panel into a buffer that stays in the first-level cache; no im2col
+ * the taps. Weights are packed once, pixels panel by panel into a buffer that stays in a near cache; no im2col
  * buffer, no padded copy. Serves every problem.
  *
  * The loops, outermost first, after Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008):
  *   part of the sum
- *     panel of pixels: packed, stays in the first-level cache
+ *     panel of pixels: packed, stays in the first- or second-level cache
  *       tile_rows output channels: one tile in registers
  * Weights that would not stay in the second-level cache from one panel to the next are many enough for a piece of work
  * to be one panel; so there is no loop over blocks of output channels, which would pack each panel several times.
@@ -14,7 +14,6 @@
  * whole. */
 #include <string.h>
 
-#include "base/cpu.h"
 #include "conv/patch.h"
 
 static bool applicable(const fonio_conv_problem *problem) {
@@ -30,10 +29,8 @@ static int64_t pixels_of_image(const fonio_conv_plan *plan) {
   return plan->problem.out_height * plan->problem.out_width;
 }
 
-/* Terms of a panel that stays in the first-level cache. */
 static int64_t most_terms(const fonio_conv_plan *plan) {
-  int64_t panel = plan->kernels->lanes * plan->kernels->tile_vectors;
-  return conv_max(16, cpu_cache_sizes()->l1_bytes * 3 / 4 / (panel * (int64_t)fonio_dtype_bytes(plan->problem.dtype)));
+  return conv_terms_of_panel(plan, plan->kernels->lanes * plan->kernels->tile_vectors);
 }
 
 /* Packing moves whole vectors where pixels lie side by side or every second one, otherwise each element for itself.

@@ -178,6 +178,10 @@ fonio_status conv_geometry_init(fonio_conv_plan *plan);
 /* The order of the sums of a weight's gradient: it follows from the problem alone. */
 kernel_order conv_order(const fonio_conv_plan *plan);
 
+/* Terms of a sum whose panel, of so many numbers for each term, is read again and again from a near cache: short sums
+ * would move their results to and fro too often. */
+int64_t conv_terms_of_panel(const fonio_conv_plan *plan, int64_t panel);
+
 /* Where one image and group of an array begins, in bytes from the array. */
 int64_t conv_input_offset(const fonio_conv_plan *plan, int64_t image, int64_t group);
 int64_t conv_output_offset(const fonio_conv_plan *plan, int64_t image, int64_t group);

@@ -3,13 +3,12 @@
  * on their way in and out. That costs each element one transposition, where packing would copy it once for each tap.
  *
  * A piece of work is a block of output pixels and some output channels. Its loops, outermost first:
- *   part of the sum: some taps (or some channels of one), whose panel of weights stays in the first-level cache
+ *   part of the sum: some taps (or some channels of one), whose panel of weights stays in a near cache
  *     the pointers of all pixels of the block, looked up once: to the image, or to zeros for the padding
  *     panel of output channels
  *       rows_tile_rows pixels: one tile in registers */
 #include <string.h>
 
-#include "base/cpu.h"
 #include "conv/patch.h"
 #include "conv/rows.h"
 
@@ -92,10 +91,12 @@ static bool applicable(const fonio_conv_problem *p) {
   return side_by_side(p, p->input_strides, p->in_channels) || window < 1024;
 }
 
-/* Terms whose panel of weights stays in the first-level cache, beside what a tile reads of its pixels. */
+/* Terms whose panel of weights stays in a near cache; one tap at a time where much of what taps read is padding, so
+ * that it can be left out. */
 static int64_t most_terms(const fonio_conv_plan *plan, const rows_numbers *n) {
-  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
-  return conv_max(16, cpu_cache_sizes()->l1_bytes * 3 / 4 / (n->panel * bytes));
+  int64_t terms = conv_terms_of_panel(plan, n->panel);
+  bool few = plan->geometry.in_channels < 64;
+  return few || conv_share_inside(plan, 0) > 0.9 ? terms : conv_min(terms, plan->geometry.in_channels);
 }
 
 static double cost(const fonio_conv_plan *plan) {
