@@ -135,6 +135,10 @@ static bool are_far(int64_t weights) {
   return weights > conv_min(cpu_cache_sizes()->l3_bytes * 3 / 8, 12 << 20);
 }
 
+/* Of a sum without a stop. A panel of their weights is more than the first-level cache holds, but comes from the second
+ * one as fast as it is needed; to store the sums and to read them again would take longer. */
+#define MOST_TERMS 512
+
 /* Blocks: so many tiles that the transformed weights, which pass once for each block, are worth their way, yet V and M
  * stay near. Far weights pass as seldom as possible; then only the sums of a few channels stay near. */
 static void block_tiles(fonio_conv_plan *plan, int alpha) {
@@ -162,7 +166,7 @@ static void block_tiles(fonio_conv_plan *plan, int alpha) {
   plan->blocks.channels = conv_round_up(conv_ceil_div(w.out_channels, parts), panel);
   plan->blocks.sums = conv_min(conv_round_up(sums, panel), plan->blocks.channels);
   plan->blocks.panel = panel;
-  plan->blocks.terms = conv_even(w.terms, conv_max(16, caches->l1_bytes * 5 / 8 / (panel * bytes)));
+  plan->blocks.terms = conv_even(w.terms, MOST_TERMS);
 }
 
 static void prepare(fonio_conv_plan *plan) {
@@ -189,7 +193,9 @@ static double cost_of(const fonio_conv_plan *plan, int alpha) {
       w.phases[0] * w.phases[1] > 1; /* many terms for few products, and strips of which each serves for less */
   double transforms = tiles * vectors * (alpha == 6 ? 170 : phases ? 100 : 80);
   int64_t weights = bytes_of_weights(plan, &w);
-  double rate = weights <= cpu_cache_sizes()->l2_bytes / 2 ? 20 : are_far(weights) ? 5 : 12;
+  /* Bytes in the time of two vectors' products, which wide vectors make longer. */
+  double wide = lanes * (double)fonio_dtype_bytes(plan->problem.dtype) > 32 ? 2 : 1;
+  double rate = wide * (weights <= cpu_cache_sizes()->l2_bytes / 2 ? 20 : are_far(weights) ? 5 : 12);
   double streamed = (double)(weights * conv_ceil_div(w.rows * w.columns, probe.blocks.pixels)) / rate;
   double both = phases ? products + streamed : products > streamed ? products : streamed;
   return (double)plan->problem.groups * images * (both + transforms) + 2000;
