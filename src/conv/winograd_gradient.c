@@ -1,17 +1,28 @@
-/* The gradient of a weight of 3 x 3 by Winograd's algorithm: F(3x3, 4x4), with tiles of 4 x 4 of the output's gradient
- * as the kernels and tiles of 6 x 6 inputs under them. Each element of the transformed tiles is a matrix product of its
- * own, output channels times input channels, whose sum runs over the tiles of all images; only the sums are transformed
- * back. The blocks are those of winograd.c; the bias's gradient is summed up on the way.
+/* The gradient of a square weight by Winograd's algorithm, with tiles of the output's gradient as the kernels and tiles
+ * of inputs under them: F(3x3, 4x4), F(4x4, 3x3), F(5x5, 2x2) and F(2x2, 5x5) on tiles of 6 x 6 inputs, and F(3x3, 2x2)
+ * on 4 x 4 for sums so short that the others are not exact enough. A stride makes a kernel as many smaller ones as
+ * there are phases, over as many times the input channels. Each element of the transformed tiles is a matrix product of
+ * its own, output channels times input channels, whose sum runs over the tiles of all images; only the sums are
+ * transformed back. The blocks are those of winograd.c; the bias's gradient is summed up on the way.
  *
  * One piece of work: a block of output channels times a block of input channels, and a part of the tiles. Some tiles at
- * a time are transformed into V[element][tile][input channel] and U[element][panel][tile][output channel], and their
- * products are added to the sums, [element][panel][input channel][output channel]. */
+ * a time are transformed into V[element][tile][phase][input channel] and U[element][panel][tile][output channel], and
+ * their products are added to the sums, [element][panel][phase][input channel][output channel]. */
 #include <string.h>
 
 #include "conv/weight_gradient.h"
 
-/* Of a tile: elements along a side, and what of them is the output's; taps along a side of the kernel. */
-enum { ALPHA = 6, SIDE = 4, TAPS = 3, ELEMENTS = ALPHA * ALPHA, ALL_TAPS = TAPS * TAPS };
+/* Of a tile: elements along a side of the inputs, taps of a phase, and outputs; and how much there has to be to sum up
+ * (see exact_enough). */
+typedef struct tile_shape {
+  int alpha, taps, side;
+  double pixels;
+} tile_shape;
+
+/* The largest tiles first. */
+static const tile_shape shapes[] = {{6, 3, 4, 220}, {6, 4, 3, 470}, {6, 5, 2, 570}, {6, 2, 5, 230}, {4, 3, 2, 18}};
+
+enum { MOST_SIDE = 5 };
 
 /* Channels of a block, at the most: so many that the transforms, which each block makes for itself, count little; and
  * so few that the sums stay near. Columns of a strip, about. */
@@ -25,33 +36,47 @@ static int64_t images_along(const fonio_conv_problem *p, int axis) {
   return conv_max(1, conv_min(p->dilation[axis], axis ? p->out_width : p->out_height));
 }
 
-static int64_t tiles_along(const fonio_conv_problem *p, int axis) {
-  return conv_ceil_div(conv_ceil_div(axis ? p->out_width : p->out_height, images_along(p, axis)), SIDE);
+static int64_t tiles_along(const fonio_conv_problem *p, int axis, int64_t side) {
+  return conv_ceil_div(conv_ceil_div(axis ? p->out_width : p->out_height, images_along(p, axis)), side);
 }
 
-/* The error hardly grows with the sum, and that of a plain sum does: what a corner tap sees of the output's pixels, and
- * how much of the tiles is there, tell where it is within 2.5 times. */
-static bool exact_enough(const fonio_conv_problem *p) {
+/* The error hardly grows with the sum, and that of a plain sum does: what a corner tap sees of the output's pixels,
+ * where the padding is even, and how much of the tiles is there, tell where it is within 2.5 times. */
+static bool exact_enough(const fonio_conv_problem *p, const tile_shape *shape) {
   double pixels = (double)p->batch, there = 1;
   for (int axis = 0; axis < 2; axis++) {
-    int64_t size = axis ? p->out_width : p->out_height;
-    pixels *= (double)conv_max(0, size - p->dilation[axis]);
-    there *= (double)size / (double)(images_along(p, axis) * tiles_along(p, axis) * SIDE);
+    double size = (double)(axis ? p->out_width : p->out_height);
+    double hidden = (double)(p->dilation[axis] * (shape->taps - 1)) / 2;
+    pixels *= size > hidden ? size - hidden : 0;
+    there *= size / (double)(images_along(p, axis) * tiles_along(p, axis, shape->side) * shape->side);
   }
-  return pixels * there >= 220;
+  return pixels * there >= shape->pixels;
+}
+
+/* NULL: there is none. */
+static const tile_shape *shape_of(const fonio_conv_problem *p) {
+  int64_t kernel = p->kernel_height, stride = p->stride[0];
+  bool square = p->kernel_width == kernel && p->stride[1] == stride && kernel % stride == 0;
+  if (!square || (stride > 1 && p->dilation[0] * p->dilation[1] > 1)) return NULL;
+  for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+    if (shapes[i].taps == kernel / stride && exact_enough(p, &shapes[i])) return &shapes[i];
+  return NULL;
 }
 
 static bool applicable(const fonio_conv_problem *p) {
-  bool there = p->in_channels > 0 && p->out_channels > 0 && p->kernel_height == TAPS && p->kernel_width == TAPS;
-  return there && p->stride[0] * p->stride[1] == 1 && exact_enough(p);
+  return p->in_channels > 0 && p->out_channels > 0 && shape_of(p);
 }
 
 /* The numbers that follow from a problem. */
 typedef struct numbers {
+  int64_t alpha, taps, side;                 /* of a tile */
+  int64_t elements, weights;                 /* of a tile; of a kernel with all of its phases */
+  int64_t stride, phases;                    /* phases along both axes: the square of the stride */
   int64_t images[2];                         /* interleaved ones */
   int64_t rows, columns;                     /* tiles of the largest of them */
   int64_t tiles;                             /* in all */
   int64_t in_channels, out_channels;         /* of a block */
+  int64_t terms;                             /* phases times input channels */
   int64_t in_blocks, out_blocks;             /* of a group */
   int64_t blocks, parts;                     /* in all; of the tiles */
   int64_t width, panels;                     /* output channels of a panel, panels of a block */
@@ -65,16 +90,17 @@ typedef struct numbers {
 
 static void find_blocks(const fonio_conv_plan *plan, numbers *n) {
   const kernel_conv *g = &plan->geometry;
-  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), most = BLOCK_CHANNELS * 6 / n->alpha;
   n->width = conv_gradient_width(plan, LANES_OF_CHANNELS, g->out_channels);
   n->pass = conv_max(plan->kernels->lanes, 64 / bytes);
-  n->in_channels = conv_round_up(conv_even(g->in_channels, BLOCK_CHANNELS), n->pass);
-  n->out_channels = conv_round_up(conv_even(g->out_channels, BLOCK_CHANNELS * 4 / bytes), n->width);
+  n->in_channels = conv_round_up(conv_even(g->in_channels, most / n->phases), n->pass);
+  n->terms = n->in_channels * n->phases;
+  n->out_channels = conv_round_up(conv_even(g->out_channels, most * 4 / bytes), n->width);
   n->in_blocks = conv_ceil_div(g->in_channels, n->in_channels);
   n->out_blocks = conv_ceil_div(g->out_channels, n->out_channels);
   n->blocks = plan->problem.groups * n->in_blocks * n->out_blocks;
   n->panels = n->out_channels / n->width;
-  n->biases = n->out_channels * n->in_channels * ALL_TAPS * bytes;
+  n->biases = n->out_channels * n->in_channels * n->weights * bytes;
   n->result_bytes = conv_round_up(n->biases + n->out_channels * bytes, 64);
 }
 
@@ -82,7 +108,7 @@ static void find_blocks(const fonio_conv_plan *plan, numbers *n) {
 enum { PIECES = 4, PART_PRODUCTS = 1 << 21, PARTS_BYTES = 1 << 19 };
 
 static int64_t parts_of(const numbers *n) {
-  double products = (double)(n->in_channels * n->out_channels) * (double)n->tiles * ELEMENTS;
+  double products = (double)(n->terms * n->out_channels) * (double)(n->tiles * n->elements);
   int64_t parts = conv_min(PIECES / n->blocks, PARTS_BYTES / (n->blocks * n->result_bytes));
   if ((double)parts > products / PART_PRODUCTS) parts = (int64_t)(products / PART_PRODUCTS);
   return conv_max(1, conv_min(parts, n->tiles));
@@ -97,28 +123,40 @@ static int64_t odd_lines(int64_t elements, int64_t bytes) {
  * once as are worth anything. */
 static void lay_out(const fonio_conv_plan *plan, numbers *n) {
   const fonio_conv_problem *p = &plan->problem;
-  int64_t bytes = (int64_t)fonio_dtype_bytes(p->dtype), channels = n->in_channels + n->out_channels;
-  n->sum_element = odd_lines(n->out_channels * n->in_channels, bytes);
-  int64_t strip = ALPHA * (n->run_tiles * SIDE + ALPHA - SIDE) * conv_max(n->pass, n->width) * bytes;
-  int64_t taken = ELEMENTS * n->sum_element * bytes + strip + n->parts * n->blocks * n->result_bytes;
+  int64_t bytes = (int64_t)fonio_dtype_bytes(p->dtype), channels = n->terms + n->out_channels;
+  n->sum_element = odd_lines(n->out_channels * n->terms, bytes);
+  int64_t strip = n->alpha * (n->run_tiles * n->side + n->taps - 1) * conv_max(n->pass, n->width) * bytes;
+  int64_t results = n->parts > 1 ? n->parts * n->blocks : 1;
+  int64_t taken = n->elements * n->sum_element * bytes + strip + results * n->result_bytes;
   int64_t room = (1 << 20) - (1 << 14) + 8192 * (p->in_channels + p->out_channels) - taken;
-  int64_t most = conv_max(LEAST_TILES, conv_min(MOST_TILES, room / (ELEMENTS * channels * bytes)));
+  int64_t most = conv_max(LEAST_TILES, conv_min(MOST_TILES, room / (n->elements * channels * bytes)));
   n->chunk = conv_even(conv_ceil_div(n->tiles, n->parts), most);
-  n->v_element = odd_lines(n->chunk * n->in_channels, bytes);
+  n->v_element = odd_lines(n->chunk * n->terms, bytes);
   n->u_element = odd_lines(n->chunk * n->out_channels, bytes);
-  n->v = conv_round_up(n->in_channels * (int64_t)sizeof(int64_t), 64);
-  n->u = n->v + ELEMENTS * n->v_element * bytes;
-  n->sums = n->u + ELEMENTS * n->u_element * bytes;
-  n->strip = n->sums + ELEMENTS * n->sum_element * bytes;
+  n->v = conv_round_up(n->terms * (int64_t)sizeof(int64_t), 64);
+  n->u = n->v + n->elements * n->v_element * bytes;
+  n->sums = n->u + n->elements * n->u_element * bytes;
+  n->strip = n->sums + n->elements * n->sum_element * bytes;
   n->bytes = n->strip + strip + (n->parts > 1 ? 0 : n->result_bytes);
 }
 
 static numbers numbers_of(const fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
+  const tile_shape *shape = shape_of(p);
   numbers n = {
-      .images = {images_along(p, 0), images_along(p, 1)}, .rows = tiles_along(p, 0), .columns = tiles_along(p, 1)};
+      .alpha = shape->alpha,
+      .taps = shape->taps,
+      .side = shape->side,
+      .elements = shape->alpha * shape->alpha,
+      .weights = p->kernel_height * p->kernel_width,
+      .stride = p->stride[0],
+      .phases = p->stride[0] * p->stride[0],
+      .images = {images_along(p, 0), images_along(p, 1)},
+      .rows = tiles_along(p, 0, shape->side),
+      .columns = tiles_along(p, 1, shape->side),
+  };
   n.tiles = p->batch * n.images[0] * n.images[1] * n.rows * n.columns;
-  n.run_tiles = conv_min(n.columns, STRIP_COLUMNS / SIDE);
+  n.run_tiles = conv_min(n.columns, STRIP_COLUMNS / n.side);
   find_blocks(plan, &n);
   n.parts = parts_of(&n);
   lay_out(plan, &n);
@@ -128,7 +166,7 @@ static numbers numbers_of(const fonio_conv_plan *plan) {
 static void prepare(fonio_conv_plan *plan) {
   numbers n = numbers_of(plan);
   plan->blocks = (conv_blocks){
-      .panel = n.width, .terms = n.in_channels, .channels = n.out_channels, .pixels = n.chunk * SIDE * SIDE};
+      .panel = n.width, .terms = n.terms, .channels = n.out_channels, .pixels = n.chunk * n.side * n.side};
   plan->packed_bytes = 0;
   plan->workspace_bytes = n.bytes;
   plan->shared_bytes = n.parts > 1 ? n.blocks * n.parts * n.result_bytes : 0;
@@ -140,12 +178,12 @@ static double cost(const fonio_conv_plan *plan) {
   const kernel_conv *g = &plan->geometry;
   numbers n = numbers_of(plan);
   double batch = (double)plan->problem.batch, tiles = (double)n.tiles / batch;
-  double in = (double)g->in_channels;
-  double in_vectors = (double)conv_ceil_div(g->in_channels, plan->kernels->lanes);
+  double in = (double)(g->in_channels * n.phases), elements = (double)n.elements;
+  double in_vectors = (double)(conv_ceil_div(g->in_channels, plan->kernels->lanes) * n.phases);
   double out_vectors = (double)conv_ceil_div(g->out_channels, plan->kernels->lanes);
-  double products = tiles * ELEMENTS * (in < 8 ? 8 : in) * out_vectors * (0.56 + 3 / (double)n.chunk);
-  double transforms = tiles * 300 * (in_vectors * (double)n.out_blocks + out_vectors * (double)n.in_blocks);
-  double back = in * out_vectors * 300 / (batch < 8 ? batch : 8);
+  double products = tiles * elements * (in < 8 ? 8 : in) * out_vectors * (0.56 + 3 / (double)n.chunk);
+  double transforms = tiles * elements * 8.3 * (in_vectors * (double)n.out_blocks + out_vectors * (double)n.in_blocks);
+  double back = in * out_vectors * elements * 8.3 / (batch < 8 ? batch : 8);
   return (double)plan->problem.groups * (products + transforms + back) + 2000;
 }
 
@@ -176,26 +214,32 @@ static tile_run run_at(const work *w, int64_t tile, int64_t end) {
   int64_t column = conv_take(&tile, n->columns), row = conv_take(&tile, n->rows);
   int64_t across = conv_take(&tile, n->images[1]), down = conv_take(&tile, n->images[0]);
   const int64_t *dilation = w->plan->problem.dilation;
-  return (tile_run){tile, conv_min(most, n->columns - column), down + row * SIDE * dilation[0],
-                    across + column * SIDE * dilation[1]};
+  return (tile_run){tile, conv_min(most, n->columns - column), down + row * n->side * dilation[0],
+                    across + column * n->side * dilation[1]};
 }
 
-/* Input channels of the block, into V from the chunk's tile `from` on. */
-static void transform_inputs(const work *w, tile_run run, int64_t from) {
+/* One phase of the block's input channels, into V from the chunk's tile `from` on. */
+static void transform_phase(const work *w, tile_run run, int64_t phase, int64_t from) {
   const numbers *n = w->n;
   const kernel_conv *g = &w->plan->geometry;
   const kernel_table *k = w->plan->kernels;
-  char *strip_at = w->memory + n->strip;
-  kernel_strip strip = {run.row, run.column, ALPHA, run.tiles * SIDE + ALPHA - SIDE, {g->dilation[0], g->dilation[1]},
-                        n->pass, 0};
+  char *strip_at = w->memory + n->strip, *to = w->memory + n->v + (from * n->terms + phase * n->in_channels) * w->bytes;
+  kernel_strip strip = {
+      .row = run.row * n->stride + phase / n->stride,
+      .column = run.column * n->stride + phase % n->stride,
+      .rows = n->alpha,
+      .columns = run.tiles * n->side + n->taps - 1,
+      .step = {n->stride * g->dilation[0], n->stride * g->dilation[1]},
+      .pixel = n->pass,
+  };
   strip.pitch = strip.columns * n->pass;
-  kernel_winograd job = {ALPHA, SIDE, run.tiles, 0, n->pass, strip.pitch, n->v_element, n->in_channels};
+  kernel_winograd job = {(int)n->alpha, (int)n->side, run.tiles, 0, n->pass, strip.pitch, n->v_element, n->terms};
   const void *input = conv_at(w->run->buffers->input, conv_input_offset(w->plan, run.image, w->group));
   for (int64_t c = 0; c < w->in_channels; c += n->pass) {
     job.vectors = conv_ceil_div(conv_min(n->pass, w->in_channels - c), k->lanes);
     for (int64_t lane = 0; lane < job.vectors * k->lanes; lane += k->lanes)
       k->gather_strip(g, &strip, w->in_channel + c + lane, input, strip_at + lane * w->bytes);
-    k->winograd_input(&job, strip_at, w->memory + n->v + (from * n->in_channels + c) * w->bytes);
+    k->winograd_input(&job, strip_at, to + c * w->bytes);
   }
 }
 
@@ -209,15 +253,15 @@ static int64_t width_of_panel(const work *w, int64_t panel) {
 }
 
 /* The gradient of the output as an image: no padding, and nothing beyond its edges. */
-static kernel_conv grad_output(const work *w, const kernel_strip *strip, int64_t rows[SIDE]) {
+static kernel_conv grad_output(const work *w, const kernel_strip *strip, int64_t rows[MOST_SIDE]) {
   const kernel_conv *g = &w->plan->geometry;
-  for (int64_t i = 0; i < SIDE; i++) {
+  for (int64_t i = 0; i < strip->rows; i++) {
     int64_t row = strip->row + i * g->dilation[0];
     rows[i] = row < g->out_height ? row : -1;
   }
   return (kernel_conv){.in_channels = g->out_channels,
                        .rows = rows,
-                       .padded_height = SIDE,
+                       .padded_height = strip->rows,
                        .padded_width = g->out_width,
                        .in_width = g->out_width,
                        .input_strides = {g->output_strides[0], g->output_strides[1], g->output_strides[2]}};
@@ -227,9 +271,15 @@ static kernel_conv grad_output(const work *w, const kernel_strip *strip, int64_t
 static void transform_outputs(const work *w, tile_run run, int64_t from) {
   const numbers *n = w->n;
   const kernel_table *k = w->plan->kernels;
-  int64_t rows[SIDE];
+  int64_t rows[MOST_SIDE];
   char *strip_at = w->memory + n->strip;
-  kernel_strip strip = {run.row, run.column, SIDE, run.tiles * SIDE, {1, w->plan->geometry.dilation[1]}, 0, 0};
+  kernel_strip strip = {
+      .row = run.row,
+      .column = run.column,
+      .rows = n->side,
+      .columns = run.tiles * n->side,
+      .step = {1, w->plan->geometry.dilation[1]},
+  };
   kernel_conv conv = grad_output(w, &strip, rows);
   strip.row = 0;
   const void *output = conv_at(w->run->buffers->grad_output, conv_output_offset(w->plan, run.image, w->group));
@@ -240,9 +290,10 @@ static void transform_outputs(const work *w, tile_run run, int64_t from) {
     for (int64_t lane = 0; lane < width; lane += k->lanes)
       k->gather_strip(&conv, &strip, channel + lane, output, strip_at + lane * w->bytes);
     if (w->bias)
-      k->gradient_biases(SIDE * strip.columns, width / k->lanes, strip_at,
+      k->gradient_biases(n->side * strip.columns, width / k->lanes, strip_at,
                          w->results + n->biases + panel * n->width * w->bytes);
-    kernel_winograd job = {ALPHA, SIDE, run.tiles, width / k->lanes, width, strip.pitch, n->u_element, width};
+    kernel_winograd job = {(int)n->alpha, (int)n->side, run.tiles,    width / k->lanes,
+                           width,         strip.pitch,  n->u_element, width};
     if (w->weight)
       k->winograd_gradient(&job, strip_at, w->memory + n->u + (panel * n->chunk * n->width + from * width) * w->bytes);
   }
@@ -254,52 +305,57 @@ static void multiply(const work *w, int64_t tiles) {
   kernel_gradient job = {.images = 1,
                          .segments = 1,
                          .terms = tiles,
-                         .term_step = n->in_channels,
-                         .rows = w->in_channels,
+                         .term_step = n->terms,
+                         .rows = n->phases * w->in_channels,
                          .offsets = (const int64_t *)(void *)w->memory};
-  for (int64_t e = 0; e < ELEMENTS; e++)
+  for (int64_t e = 0; e < n->elements; e++)
     for (int64_t panel = 0; panel < w->panels; panel++) {
       job.input = w->memory + n->v + e * n->v_element * w->bytes;
       job.panel = w->memory + n->u + (e * n->u_element + panel * n->chunk * n->width) * w->bytes;
       job.vectors = width_of_panel(w, panel) / w->plan->kernels->lanes;
-      job.sums = w->memory + n->sums + (e * n->sum_element + panel * n->width * n->in_channels) * w->bytes;
+      job.sums = w->memory + n->sums + (e * n->sum_element + panel * n->width * n->terms) * w->bytes;
       w->plan->kernels->gradient_sums(&job);
     }
 }
 
 /* Where the results of a panel lie: [input channel][tap][output channel]. */
 static char *results_of_panel(const work *w, int64_t panel) {
-  return w->results + panel * w->n->width * w->n->in_channels * ALL_TAPS * w->bytes;
+  return w->results + panel * w->n->width * w->n->in_channels * w->n->weights * w->bytes;
 }
 
-static void transform_back(const work *w) {
+/* The taps of a phase lie the stride apart. */
+static void transform_back(const work *w, int64_t panel) {
   static const double no_biases[64];
   const numbers *n = w->n;
-  for (int64_t panel = 0; panel < w->panels; panel++) {
-    int64_t width = width_of_panel(w, panel);
-    kernel_winograd job = {ALPHA, TAPS, 1, width / w->plan->kernels->lanes, width, TAPS * width, n->sum_element, 0};
-    const char *from = w->memory + n->sums + panel * n->width * n->in_channels * w->bytes;
-    char *to = results_of_panel(w, panel);
-    for (int64_t c = 0; c < w->in_channels; c++, from += width * w->bytes, to += ALL_TAPS * width * w->bytes)
-      w->plan->kernels->winograd_output(&job, from, no_biases, to);
-  }
+  int64_t width = width_of_panel(w, panel), across = n->stride * width, kernel = n->taps * n->stride;
+  kernel_winograd job = {(int)n->alpha,   (int)n->taps,   1, width / w->plan->kernels->lanes, across,
+                         kernel * across, n->sum_element, 0};
+  const char *sums = w->memory + n->sums + panel * n->width * n->terms * w->bytes;
+  for (int64_t c = 0; c < w->in_channels; c++)
+    for (int64_t phase = 0; phase < n->phases; phase++) {
+      int64_t tap = phase / n->stride * kernel + phase % n->stride;
+      w->plan->kernels->winograd_output(&job, sums + (phase * w->in_channels + c) * width * w->bytes, no_biases,
+                                        results_of_panel(w, panel) + (c * n->weights + tap) * width * w->bytes);
+    }
 }
 
 static void add_tiles(const work *w, int64_t first, int64_t end) {
   const numbers *n = w->n;
   memset(w->results + n->biases, 0, (size_t)(n->result_bytes - n->biases));
-  if (w->weight) memset(w->memory + n->sums, 0, (size_t)(ELEMENTS * n->sum_element * w->bytes));
+  if (w->weight) memset(w->memory + n->sums, 0, (size_t)(n->elements * n->sum_element * w->bytes));
   for (int64_t tile = first; tile < end; tile += n->chunk) {
     int64_t tiles = conv_min(n->chunk, end - tile);
     for (int64_t from = 0; from < tiles;) {
       tile_run run = run_at(w, tile + from, tile + tiles);
-      if (w->weight) transform_inputs(w, run, from);
+      for (int64_t phase = 0; w->weight && phase < n->phases; phase++)
+        transform_phase(w, run, phase, from);
       transform_outputs(w, run, from);
       from += run.tiles;
     }
     if (w->weight) multiply(w, tiles);
   }
-  if (w->weight) transform_back(w);
+  for (int64_t panel = 0; w->weight && panel < w->panels; panel++)
+    transform_back(w, panel);
 }
 
 /* ---- The results ---- */
@@ -310,17 +366,18 @@ static void store_panel(const work *w, int64_t panel) {
   char *to = (char *)w->run->buffers->grad_weight + conv_weight_offset(w->plan, w->group);
   to += (channel * strides[0] + w->in_channel * strides[1]) * w->bytes;
   const char *from = results_of_panel(w, panel);
-  gradient_store job = {w->plan, lanes_of_panel(w, panel), strides[0], width, w->in_channels * ALL_TAPS, strides[3]};
-  if (strides[2] == TAPS * strides[3] && strides[1] == ALL_TAPS * strides[3]) {
+  int64_t weights = w->n->weights, kernel = w->plan->geometry.kernel_width;
+  gradient_store job = {w->plan, lanes_of_panel(w, panel), strides[0], width, w->in_channels * weights, strides[3]};
+  if (strides[2] == kernel * strides[3] && strides[1] == weights * strides[3]) {
     conv_gradient_store(&job, from, to);
     return;
   }
-  job.pixel = ALL_TAPS * width;
+  job.pixel = weights * width;
   job.count = w->in_channels;
   job.stride = strides[1];
-  for (int64_t tap = 0; tap < ALL_TAPS; tap++)
+  for (int64_t tap = 0; tap < weights; tap++)
     conv_gradient_store(&job, from + tap * width * w->bytes,
-                        to + (tap / TAPS * strides[2] + tap % TAPS * strides[3]) * w->bytes);
+                        to + (tap / kernel * strides[2] + tap % kernel * strides[3]) * w->bytes);
 }
 
 static void store(const work *w) {
@@ -378,8 +435,8 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   work w = work_on(run, &n, block, memory, n.parts > 1 ? results_of(run, &n, block, part) : own);
   if (!w.bias && !w.weight) return;
   int64_t *offsets = workspace;
-  for (int64_t c = 0; c < w.in_channels; c++)
-    offsets[c] = c;
+  for (int64_t i = 0; i < n.phases * w.in_channels; i++)
+    offsets[i] = i / w.in_channels * n.in_channels + i % w.in_channels;
   add_tiles(&w, n.tiles * part / n.parts, n.tiles * (part + 1) / n.parts);
   if (n.parts == 1) store(&w);
 }
@@ -398,7 +455,8 @@ const conv_algorithm conv_winograd_weight_gradient = {
     .direction = FONIO_CONV_WEIGHT_GRADIENT,
     .accuracy = FONIO_ACCURACY_DEFAULT,
     .applicable = applicable,
-    .needs = "3 x 3 taps, no stride, channels, and some 300 pixels in all images",
+    .needs =
+        "3 x 3 taps and some 30 pixels in all images, or 4 x 4, 5 x 5 or 4 x 4 with a stride of 2 and some 300 to 500",
     .cost = cost,
     .prepare = prepare,
     .pieces = pieces,

@@ -77,7 +77,7 @@ typedef struct kernel_strip {
 } kernel_strip;
 
 /* Winograd tiles side by side, of m x m outputs and alpha x alpha inputs: where they lie in a strip and in the
- * transformed domain. alpha = 6: m = 2 to 4; alpha = 4: m = 2 or 3. */
+ * transformed domain. alpha = 6: m = 2 to 5; alpha = 4: m = 2 or 3. */
 typedef struct kernel_winograd {
   int alpha, m;
   int64_t tiles;
@@ -221,7 +221,7 @@ typedef struct kernel_table {
   void (*winograd_output)(const kernel_winograd *job, const void *from, const void *bias, void *strip);
   bool (*winograd_weights)(const kernel_winograd_weights *job, const kernel_conv *conv, const void *weight,
                            void *packed);
-  /* The same of an output's gradient, tiles of 4 x 4 of it as the kernels of 6 x 6 inputs. */
+  /* The same of an output's gradient, tiles of m x m of it as the kernels: alpha = 6: m = 2 to 5; alpha = 4: m = 2. */
   void (*winograd_gradient)(const kernel_winograd *job, const void *strip, void *to);
 
   /* Packs the weights of a group for such tiles: [block of output channels][term][channel of the block], blocks of

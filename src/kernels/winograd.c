@@ -4,7 +4,7 @@
  *
  * alpha = 6 stands on the points 0, +-1/sqrt(2), +-sqrt(2) and infinity, with less than half the rounding error of the
  * usual 0, +-1, +-2; alpha = 4 stands on 0, +-1 and infinity. The transform of the inputs knows the points alone: it is
- * the same for F(4, 3), F(3, 4) and F(2, 5). The rows of the matrices are written out as sums; weights are
+ * the same for F(4, 3), F(3, 4), F(2, 5) and F(5, 2). The rows of the matrices are written out as sums; weights are
  * transformed in double and rounded once. */
 #include <math.h>
 #include <string.h>
@@ -12,10 +12,17 @@
 #include "kernels/families.h"
 
 #define MAX_ALPHA 6
-#define MAX_M 4
+#define MAX_M 5
 #define MAX_TAPS 5
 
 #define ROOT2 1.41421356237309504880
+
+/* A tile's columns one by one, unless the registers hold a tile. */
+#if defined(KERNEL_ISA_avx512) || defined(KERNEL_ISA_neon)
+#define COLUMN_BY_COLUMN _Pragma("GCC unroll 6")
+#else
+#define COLUMN_BY_COLUMN _Pragma("GCC unroll 1")
+#endif
 
 /* One column of B^T d: `stride` apart in, `out_stride` apart out. */
 INLINE void input_6(const vec *d, vec *out, int stride, int out_stride) {
@@ -49,7 +56,10 @@ INLINE void output_6(int m, const vec *from, vec *out, int stride, int out_strid
   out[0] = from[0] + near + far;
   out[out_stride] = vec_fma(half_root2, near_odd, m == 2 ? vec_fma(root2, far_odd, last) : root2 * far_odd);
   if (m >= 3) out[2 * out_stride] = vec_fma(half, near, m == 3 ? far + far + last : far + far);
-  if (m >= 4) out[3 * out_stride] = vec_fma(half_root2, vec_fma(vec_set(4), far_odd, near_odd * half), last);
+  vec four = vec_set(4), third_odd = m >= 4 ? vec_fma(four, far_odd, near_odd * half) : last;
+  if (m == 4) out[3 * out_stride] = vec_fma(half_root2, third_odd, last);
+  if (m == 5) out[3 * out_stride] = half_root2 * third_odd;
+  if (m == 5) out[4 * out_stride] = vec_fma(four, far, vec_fma(vec_set((real)0.25), near, last));
 }
 
 INLINE void output_4(int m, const vec *from, vec *out, int stride, int out_stride) {
@@ -63,7 +73,7 @@ INLINE void output_4(int m, const vec *from, vec *out, int stride, int out_strid
 INLINE void transform_input(int alpha, const kernel_winograd *job, const real *strip, real *to) {
   int64_t pitch = job->pitch, pixel = job->pixel, element_stride = job->element_stride;
   vec d[MAX_ALPHA], t[MAX_ALPHA * MAX_ALPHA];
-#pragma GCC unroll 6
+  COLUMN_BY_COLUMN
   for (int j = 0; j < alpha; j++) {
 #pragma GCC unroll 6
     for (int i = 0; i < alpha; i++)
@@ -73,7 +83,7 @@ INLINE void transform_input(int alpha, const kernel_winograd *job, const real *s
     else
       input_4(d, t + j * alpha, 1, 1);
   }
-#pragma GCC unroll 6
+  COLUMN_BY_COLUMN
   for (int i = 0; i < alpha; i++) {
     if (alpha == 6)
       input_6(t + i, d, alpha, 1);
@@ -96,17 +106,17 @@ INLINE void output_1d(int alpha, int m, const vec *from, vec *out, int stride, i
 INLINE void transform_output(int alpha, int m, const kernel_winograd *job, const real *from, vec bias, real *strip) {
   int64_t pitch = job->pitch, pixel = job->pixel, element_stride = job->element_stride;
   vec d[MAX_ALPHA], t[MAX_M * MAX_ALPHA], y[MAX_M];
-#pragma GCC unroll 6
+  COLUMN_BY_COLUMN
   for (int i = 0; i < alpha; i++) {
 #pragma GCC unroll 6
     for (int j = 0; j < alpha; j++)
       d[j] = vec_load(from + (i * alpha + j) * element_stride);
     output_1d(alpha, m, d, t + i, 1, alpha);
   }
-#pragma GCC unroll 4
+  COLUMN_BY_COLUMN
   for (int j = 0; j < m; j++) {
     output_1d(alpha, m, t + j * alpha, y, 1, 1);
-#pragma GCC unroll 4
+#pragma GCC unroll 5
     for (int i = 0; i < m; i++)
       vec_store(strip + i * pitch + j * pixel, y[i] + bias);
   }
@@ -139,6 +149,7 @@ void NAME(winograd_output)(const kernel_winograd *job, const void *from, const v
   case 62: transform_outputs(6, 2, job, from, bias, strip); break;
   case 63: transform_outputs(6, 3, job, from, bias, strip); break;
   case 64: transform_outputs(6, 4, job, from, bias, strip); break;
+  case 65: transform_outputs(6, 5, job, from, bias, strip); break;
   }
 }
 

@@ -205,19 +205,26 @@ static void winograd_is_near(void **unused) {
   check_winograd("n2c32h30w31k32r3s3p1");
   check_winograd("n1c110h18w19k100r3s3p1lnhwc");
   check_winograd("n9c5h8w7k110r3s3p1tf64");
+  check_winograd("n1c150h9w8k150r3s3p1lnhwc");
+  check_winograd("n2c21h30w31k33r4s4p1,2,0,3");
+  check_winograd("n1c100h34w35k20r5s5p2tf64");
+  check_winograd("n2c40h50w52k34r4s4u2p1");
+  check_winograd("n1c6h40w41k9r2s2p1lnhwctf64");
   uint64_t seed = (uint64_t)time(NULL);
   print_message("seed %llu\n", (unsigned long long)seed);
   draw_state = seed;
   for (int done = 0; done < 40; done++) {
     static const char *const modes[] = {"", "", "mreflect", "mreplicate", "mcircular"}, *const types[] = {"", "tf64"},
                              *const layouts[] = {"", "lnhwc"};
-    int groups = draw_from(0, 3) ? 1 : 2, dilation = draw_from(0, 3) ? 1 : 2;
+    int groups = draw_from(0, 3) ? 1 : 2, kernel = (int)draw_from(2, 6), stride = kernel == 6 ? 2 : 1;
+    if (kernel == 6) kernel = 4;
+    int dilation = kernel != 3 || draw_from(0, 3) ? 1 : 2, size = kernel == 3 ? 23 : stride == 2 ? 44 : 30;
     char text[200];
-    int length =
-        snprintf(text, sizeof text, "n%dc%dh%dw%dk%dr3s3p%d,%d,%d,%dd%dg%d%s%s%s", (int)draw_from(1, 3),
-                 groups * (int)draw_from(1, 20), (int)draw_from(23, 33), (int)draw_from(23, 80),
-                 groups * (int)draw_from(1, 20), (int)draw_from(0, 3), (int)draw_from(0, 3), (int)draw_from(0, 3),
-                 (int)draw_from(0, 3), dilation, groups, modes[draw() % 5], types[draw() % 2], layouts[draw() % 2]);
+    int length = snprintf(text, sizeof text, "n%dc%dh%dw%dk%dr%ds%du%dp%d,%d,%d,%dd%dg%d%s%s%s", (int)draw_from(1, 3),
+                          groups * (int)draw_from(1, 20), (int)draw_from(size, size + 10), (int)draw_from(size, 80),
+                          groups * (int)draw_from(1, 20), kernel, kernel, stride, (int)draw_from(0, 3),
+                          (int)draw_from(0, 3), (int)draw_from(0, 3), (int)draw_from(0, 3), dilation, groups,
+                          modes[draw() % 5], types[draw() % 2], layouts[draw() % 2]);
     assert_true(length < (int)sizeof text);
     check_winograd(text);
   }
@@ -226,8 +233,10 @@ static void winograd_is_near(void **unused) {
 /* Where sums are short, plain ones are too exact to follow. */
 static void winograd_leaves_short_sums(void **unused) {
   (void)unused;
-  static const char *const problems[] = {"n1c8h14w14k8r3s3p1",     "n6c8h7w7k8r3s3p1",   "n40c8h3w3k8r3s3p1",
-                                         "n1c8h28w28k8r3s3p12d12", "n3c8h40w40k8r3s3u2", "n3c8h40w40k8r3s4"};
+  static const char *const problems[] = {
+      "n1c8h5w5k8r3s3p1",   "n1c8h4w4k8r3s3p1", "n1c8h14w14k8r4s4p1",   "n1c8h18w18k8r5s5p2",   "n1c8h18w18k8r4s4u2p1",
+      "n3c8h40w40k8r3s3u2", "n3c8h40w40k8r3s4", "n3c8h40w40k8r4s4u2,1", "n3c8h40w40k8r4s4u2d2",
+  };
   for (size_t i = 0; i < sizeof problems / sizeof *problems; i++) {
     gradients g = gradients_of(problems[i]);
     assert_false(run(&g, "winograd_weight_gradient", 1, true, true));
@@ -245,14 +254,15 @@ static void make_normal(fenced f, bool cut) {
   }
 }
 
-/* The gradient of one weight as one chain, in float32 and in float64; one image follows the other, padding is 1. */
+/* The gradient of one weight as one chain, in float32 and in float64; one image follows the other. */
 static void sum_up(const gradients *g, int64_t out, int64_t in, int64_t tap, float *plain, double *truth) {
   const fonio_conv_problem *p = &g->problem;
   *plain = 0, *truth = 0;
   for (int64_t n = 0; n < p->batch; n++)
     for (int64_t y = 0; y < p->out_height; y++)
       for (int64_t x = 0; x < p->out_width; x++) {
-        int64_t row = y + tap / 3 - 1, column = x + tap % 3 - 1;
+        int64_t row = y * p->stride[0] + tap / p->kernel_width * p->dilation[0] - p->padding[0];
+        int64_t column = x * p->stride[1] + tap % p->kernel_width * p->dilation[1] - p->padding[2];
         if (row < 0 || row >= p->in_height || column < 0 || column >= p->in_width) continue;
         int64_t from = ((n * p->in_channels + in) * p->in_height + row) * p->in_width + column;
         int64_t above = ((n * p->out_channels + out) * p->out_height + y) * p->out_width + x;
@@ -265,18 +275,23 @@ static void sum_up(const gradients *g, int64_t out, int64_t in, int64_t tap, flo
 /* At most 2.5 times the rms error of one chain of multiply-adds. */
 static void errors_are_those_of_the_class(void **unused) {
   (void)unused;
-  static const char *const problems[] = {"n1c16h20w20k16r3s3p1", "n2c16h14w14k16r3s3p1", "n8c16h7w7k16r3s3p1"};
+  static const char *const problems[] = {
+      "n1c16h20w20k16r3s3p1",   "n2c16h14w14k16r3s3p1", "n8c16h7w7k16r3s3p1",   "n1c16h25w25k16r4s4p1",
+      "n5c16h13w13k16r4s4p1",   "n1c16h26w26k16r5s5p2", "n2c16h20w20k16r5s5p2", "n1c16h36w36k16r4s4u2p1",
+      "n25c16h10w8k16r4s4u2p1", "n1c16h14w14k16r3s3p1", "n1c16h7w7k16r3s3p1",   "n18c16h2w2k16r3s3p1",
+  };
   draw_state = 7;
-  for (int i = 0; i < 6; i++) {
+  for (size_t i = 0; i < 2 * sizeof problems / sizeof *problems; i++) {
     gradients g = gradients_of(problems[i / 2]);
     make_normal(g.input, i % 2);
     make_normal(g.grad_output, false);
     assert_true(run(&g, "winograd_weight_gradient", 1, true, false));
     double of_plain = 0, of_winograd = 0;
-    for (int64_t w = 0; w < 16 * 16 * 9; w++) {
+    int64_t taps = g.problem.kernel_height * g.problem.kernel_width;
+    for (int64_t w = 0; w < 16 * 16 * taps; w++) {
       float plain;
       double truth, got = get(g.grad_weight[1], FONIO_FLOAT32, (size_t)w);
-      sum_up(&g, w / 9 / 16, w / 9 % 16, w % 9, &plain, &truth);
+      sum_up(&g, w / taps / 16, w / taps % 16, w % taps, &plain, &truth);
       of_plain += ((double)plain - truth) * ((double)plain - truth);
       of_winograd += (got - truth) * (got - truth);
     }
