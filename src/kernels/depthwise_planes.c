@@ -139,7 +139,7 @@ INLINE void sum_small(int height, int vectors, int kernel, int stride, const ban
       vec x[BAND_VECTORS];
 #pragma GCC unroll 2
       for (int v = 0; v < vectors; v++)
-        x[v] = vec_load((stride == 2 && s % 2 ? odd : row) + v * apart + s / stride);
+        x[v] = vec_keep(vec_load((stride == 2 && s % 2 ? odd : row) + v * apart + s / stride));
 #pragma GCC unroll 4
       for (int j = 0; j < height; j++) {
         int r = i - j * stride;
@@ -161,7 +161,7 @@ INLINE void sum_row(int from, int to, int vectors, const real *row, const real *
     vec x[BAND_VECTORS];
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; v++)
-      x[v] = vec_load(row + v * apart);
+      x[v] = vec_keep(vec_load(row + v * apart));
 #pragma GCC unroll 4
     for (int j = from; j < to; j++) {
       vec w = vec_set(weights[s - j * kernel_width]);

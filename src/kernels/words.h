@@ -5,6 +5,8 @@
  *   NAME(x)                      x with the dtype and the instruction set behind it: x__f32_avx2
  *   vec_load, vec_store          any address; ..._part: the first n lanes only, touching no memory beyond them
  *   vec_set                      all lanes the same
+ *   vec_keep                     the same vector, in a register: gcc would load what serves several multiply-adds anew
+ *                                for each of them
  *   vec_fma(a, b, c)             a * b + c, rounded once; the only way to multiply and add
  *   vec_select(mask, a, b)       a where a comparison holds, else b
  *   vec_even, vec_odd            every second of the 2 * LANES elements of two vectors
@@ -74,6 +76,14 @@ INLINE vec vec_load(const real *p) {
 
 INLINE void vec_store(real *p, vec v) {
   *(vec_unaligned *)p = v;
+}
+
+/* A load that crosses a cache line takes as long as two multiply-adds. */
+INLINE vec vec_keep(vec v) {
+#if defined(KERNEL_ISA_avx2) || defined(__AVX512F__)
+  __asm__("" : "+v"(v));
+#endif
+  return v;
 }
 
 INLINE vec vec_zero(void) {
