@@ -1,9 +1,10 @@
 """A residual and an activation in the same run as the convolution, against torch's conv2d, add and activation one after
 the other.
 
-The numbers are multiples of 1/8, so that every sum is exact and what is compared is the activation: within 8 units in the
-last place of torch's, for gelu within 2**-23 |x| (float64: 2**-52 |x|) more, as torch takes a small number there from 1
-minus one near 1, and within 2**-126, where torch has a 0 already."""
+The numbers are multiples of 1/8, so that every sum is exact and what is compared is the activation, with torch's in float64
+(with AVX-512 its float32 gelu is off by 2**-22 |x|): within 8 units in the last place, and within 2**-126, where torch has
+a 0 already. A gelu may be off by 32 units, as an exponent's rounding grows with it, and by 2**-52 |x| more, as torch takes
+a small number there from 1 minus one near 1."""
 
 import dataclasses
 import math
@@ -85,6 +86,8 @@ def in_steps(case, what):
     if what.residual is not None:
         before = before + what.residual
     batched = before if before.ndim == 4 else before[None]
+    if what.activation not in EXACT:
+        batched = batched.double()
     return before, ACTIVATIONS[what.activation](batched, what.slope, what.slopes).reshape(before.shape)
 
 
@@ -100,9 +103,10 @@ def problem_for(case, what, output):
 
 def check_close(name, what, output, before, expected):
     epsilon = EPSILON[output.dtype]
-    bound = 0 if what.activation in EXACT else 8 * epsilon * expected.abs() + 2.0**-126
-    if what.activation in (GELU, GELU_TANH):
-        bound = bound + epsilon * before.abs()
+    gelu = what.activation in (GELU, GELU_TANH)
+    bound = 0 if what.activation in EXACT else (32 if gelu else 8) * epsilon * expected.abs() + 2.0**-126
+    if gelu:
+        bound = bound + EPSILON[torch.float64] * before.abs().double()
     error = (output - expected).abs()
     if not (error <= bound).all():
         worst = (error - bound).argmax()
