@@ -33,20 +33,24 @@ static int64_t most_terms(const fonio_conv_plan *plan) {
   return conv_terms_of_panel(plan, plan->kernels->lanes * plan->kernels->tile_vectors);
 }
 
-/* Packing moves whole vectors where pixels lie side by side or every second one, otherwise each element for itself.
- * Each sum has a beginning and an end, where it is stored; elements that do not lie side by side are also fetched where
- * a sum goes on. */
+/* Packing moves whole vectors where pixels lie side by side or every second or fourth one, otherwise each element for
+ * itself; where each tap finds its pixels is looked up for each panel. Each sum has a beginning and an end, where it is
+ * stored; elements that do not lie side by side are also fetched where a sum goes on. */
 static double cost(const fonio_conv_plan *plan) {
   const kernel_conv *g = &plan->geometry;
   double lanes = plan->kernels->lanes, terms = (double)terms_of_sum(plan), channels = (double)g->out_channels;
   double rows = (double)conv_round_up(g->out_channels, 2);
   double pixels = (double)conv_round_up(pixels_of_image(plan), plan->kernels->lanes);
   int64_t step = g->stride[1] * g->input_strides[2];
-  double pack = step == 1 ? 1.5 / lanes + 0.1 : step == 2 ? (g->kernel_width > 2 ? 6 : 4) / lanes + 0.1 : 1.5;
+  double pack = 1.5;
+  if (step == 1) pack = 1.5 / lanes + 0.1;
+  if (step == 2) pack = (g->kernel_width > 2 ? 6 : 4) / lanes + 0.1;
+  if (step == 4) pack = 6 / lanes + 0.1;
   double moves = (double)(2 * conv_ceil_div(terms_of_sum(plan), most_terms(plan)) - 1);
   double store = g->output_strides[2] == 1 ? 2.9 / lanes * channels : 3 * channels * moves;
   double sum = conv_patch_share(plan) * terms * (rows / (1.85 * lanes) + pack);
-  return (double)plan->problem.groups * pixels * (sum + store);
+  double taps = 60.0 * (double)(g->kernel_height * g->kernel_width) / (lanes * plan->kernels->tile_vectors);
+  return (double)plan->problem.groups * pixels * (sum + taps + store);
 }
 
 /* A piece should last long enough to be worth handing to a thread: some 50 microseconds. */

@@ -138,7 +138,7 @@ static int64_t bytes_of_vector(const fonio_conv_plan *plan, const shifted_number
 enum { MOST_VECTORS = 60, MOST_IN_TILE = 8 };
 
 /* Of a tile: a multiply-add takes half a cycle, or waits for the one before in the same sum; up to a quarter more
- * as what a few vectors read fills the first-level cache. */
+ * as what a few vectors read fills the first-level cache, or an eighth where sums of long vectors take their time. */
 static double cost_of_vector(const fonio_conv_plan *plan, const shifted_numbers *n) {
   double sum = 0, channels = (double)plan->geometry.out_channels;
   for (int64_t i = 0; i < n->tiles; i++) {
@@ -147,7 +147,8 @@ static double cost_of_vector(const fonio_conv_plan *plan, const shifted_numbers 
     sum += (double)n->terms * (busy > 4 / vectors ? busy : 4 / vectors) + 20 / vectors;
   }
   double filled = (double)(bytes_of_vector(plan, n) * MOST_IN_TILE) / (double)cpu_cache_sizes()->l1_bytes;
-  return sum * (1 + (filled < 1 ? filled : 1) / 4) + 1.2 * channels;
+  double slower = plan->kernels->lanes > 8 ? 0.125 : 0.25;
+  return sum * (1 + (filled < 1 ? filled : 1) * slower) + 1.2 * channels;
 }
 
 static double cost(const fonio_conv_plan *plan) {
@@ -172,7 +173,8 @@ static void prepare(fonio_conv_plan *plan) {
   b->rows = size.rows;
   b->pixels = size.rows * size.columns;
   int64_t vectors = conv_min(MOST_VECTORS, cpu_cache_sizes()->l1_bytes / 2 / bytes_of_vector(plan, &n));
-  b->panel = conv_max(MOST_IN_TILE, vectors / 12 * 12);
+  int64_t in_tile = plan->kernels->shifted_tiles[conv_ceil_div(g->out_channels, n.tiles) - 1].vectors;
+  b->panel = conv_max(4 * in_tile, vectors / 12 * 12);
   plan->packed_bytes = plan->problem.groups * g->out_channels * n.terms * bytes;
   plan->workspace_bytes =
       conv_round_up(n.terms * (int64_t)sizeof(int64_t), MEMORY_ALIGNMENT) + strip_bytes(plan, &n, size);

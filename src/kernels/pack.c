@@ -93,14 +93,25 @@ INLINE void copy_short2(real *to, const real *from, int64_t length, bool room) {
     vec_store_part(to, pixels, length);
 }
 
+/* Step 4, for whole vectors. */
+INLINE void copy_step4(real *to, const real *from, int64_t length) {
+  for (int64_t i = 0; i < length; i += LANES) {
+    int64_t at = least(i, length - LANES);
+    const real *p = from + 4 * at;
+    vec low = vec_even(vec_load(p), vec_load(p + LANES));
+    vec high = vec_even(vec_load(p + 2 * LANES), vec_load_part(p + 3 * LANES, LANES - 3));
+    vec_store(to + at, vec_even(low, high));
+  }
+}
+
 /* What a copy of one row of a span can be. */
-typedef enum copy_kind { COPY_ONE, COPY_STEP1, COPY_SHORT, COPY_STEP2, COPY_SHORT2, COPY_STEP } copy_kind;
+typedef enum copy_kind { COPY_ONE, COPY_STEP1, COPY_SHORT, COPY_STEP2, COPY_SHORT2, COPY_STEP4, COPY_STEP } copy_kind;
 
 static copy_kind kind_of(const span *s, int64_t step) {
   if (s->length == 1) return COPY_ONE;
   if (step == 1) return s->length >= LANES ? COPY_STEP1 : COPY_SHORT;
   if (step == 2) return s->length >= LANES ? COPY_STEP2 : COPY_SHORT2;
-  return COPY_STEP;
+  return step == 4 && s->length >= LANES && LANES > 4 ? COPY_STEP4 : COPY_STEP;
 }
 
 /* One span of all channels. `kind` comes as a constant, so that each has a loop of its own. */
@@ -113,6 +124,7 @@ INLINE void copy_channels(copy_kind kind, const span *s, const real *from, int64
     if (kind == COPY_SHORT) copy_short(to, from, s->length, room);
     if (kind == COPY_STEP2) copy_step2(to, from, s->length);
     if (kind == COPY_SHORT2) copy_short2(to, from, s->length, room);
+    if (kind == COPY_STEP4) copy_step4(to, from, s->length);
     for (int64_t i = 0; kind == COPY_STEP && i < s->length; i++)
       to[i] = from[i * step];
   }
@@ -138,6 +150,7 @@ static void pack_span(const span *s, const real *input, int64_t channel_stride, 
   case COPY_SHORT: copy_channels(COPY_SHORT, s, from, channel_stride, channels, step, width, to); break;
   case COPY_STEP2: copy_channels(COPY_STEP2, s, from, channel_stride, channels, step, width, to); break;
   case COPY_SHORT2: copy_channels(COPY_SHORT2, s, from, channel_stride, channels, step, width, to); break;
+  case COPY_STEP4: copy_channels(COPY_STEP4, s, from, channel_stride, channels, step, width, to); break;
   case COPY_STEP: copy_channels(COPY_STEP, s, from, channel_stride, channels, step, width, to); break;
   }
 }

@@ -177,6 +177,8 @@ static void large_sums_are_cut_and_joined(void **state) {
   check_problem("n1c700h3w3k17r3s3p1tf64");
   check_problem("n1c64h30w31k48r3s3p1");
   check_problem("n1c70h23w50k40r3s3p0");
+  check_problem("n1c3h20w140k24r4s4u4");
+  check_problem("n2c2h30w300k9r5s7u3,4p3");
   check_input_gradient("n1c70h5w7k300r3s3p1");
   check_input_gradient("n1c300h9w9k530r1s1u2");
   check_input_gradient("n2c33h14w15k128r3s3p1u2lnhwc");
