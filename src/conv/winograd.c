@@ -211,7 +211,7 @@ static double cost2(const fonio_conv_plan *plan) {
 
 static bool pack_group(const fonio_conv_plan *plan, const void *weight, void *packed) {
   winograd w = numbers_of(plan, alpha_of(plan));
-  kernel_winograd_weights job = {w.alpha, w.m, {w.phases[0], w.phases[1]}, w.pass};
+  kernel_winograd_weights job = {w.alpha, w.m, {w.phases[0], w.phases[1]}, w.pass, are_far(bytes_of_weights(plan, &w))};
   return plan->kernels->winograd_weights(&job, &plan->geometry, weight, packed);
 }
 

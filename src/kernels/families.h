@@ -66,6 +66,8 @@ void NAME(scatter_strip)(const kernel_conv *conv, const kernel_strip *strip, int
 /* winograd.c */
 void NAME(winograd_input)(const kernel_winograd *job, const void *strip, void *to);
 void NAME(winograd_output)(const kernel_winograd *job, const void *from, const void *bias, void *strip);
+
+/* winograd_weights.c */
 bool NAME(winograd_weights)(const kernel_winograd_weights *job, const kernel_conv *conv, const void *weight,
                             void *packed);
 

@@ -94,6 +94,7 @@ typedef struct kernel_winograd_weights {
   int alpha, m;
   int64_t phases[2]; /* of rows and of columns: the stride, or all of a smaller kernel */
   int64_t pass;
+  bool far; /* the packed weights are too many for a cache to hold */
 } kernel_winograd_weights;
 
 /* Some rows of one output plane, for depthwise convolution. */

@@ -4,16 +4,12 @@
  *
  * alpha = 6 stands on the points 0, +-1/sqrt(2), +-sqrt(2) and infinity, with less than half the rounding error of the
  * usual 0, +-1, +-2; alpha = 4 stands on 0, +-1 and infinity. The transform of the inputs knows the points alone: it is
- * the same for F(4, 3), F(3, 4), F(2, 5) and F(5, 2). The rows of the matrices are written out as sums; weights are
- * transformed in double and rounded once. */
-#include <math.h>
-#include <string.h>
-
+ * the same for F(4, 3), F(3, 4), F(2, 5) and F(5, 2). The rows of the matrices are written out as sums. Weights:
+ * winograd_weights.c. */
 #include "kernels/families.h"
 
 #define MAX_ALPHA 6
 #define MAX_M 5
-#define MAX_TAPS 5
 
 #define ROOT2 1.41421356237309504880
 
@@ -151,149 +147,4 @@ void NAME(winograd_output)(const kernel_winograd *job, const void *from, const v
   case 64: transform_outputs(6, 4, job, from, bias, strip); break;
   case 65: transform_outputs(6, 5, job, from, bias, strip); break;
   }
-}
-
-/* ---- Weights: U = G g G^T in double, a vector of output channels at a time ---- */
-
-/* As many doubles as a vector holds: wider ones pass through memory word by word. */
-#define WIDE_LANES (LANES == 1 ? 1 : LANES * (int)sizeof(real) / 8)
-typedef double wide __attribute__((vector_size(WIDE_LANES * 8)));
-typedef real narrow __attribute__((vector_size(WIDE_LANES * sizeof(real))));
-
-/* Columns of G g, r numbers to alpha: at a point p the sum of p^i g[i], over the derivative there of x (x^2 - 1/2)
- * (x^2 - 2), or of x (x^2 - 1) with its sign at 0 changed; at infinity the last of the numbers. Points p and -p share
- * the sums of even and of odd powers. Both matrices as a number, its step and the step from column to column. */
-typedef struct wide_columns {
-  wide *numbers;
-  int step, next;
-} wide_columns;
-
-INLINE void weight_columns(int alpha, int r, int count, wide_columns g, wide_columns out) {
-  static const double points[2][2] = {{1}, {ROOT2 / 2, ROOT2}}, factors[2][2] = {{0.5}, {-2.0 / 3, 1.0 / 6}};
-  const wide zero = {0};
-  for (int column = 0; column < count; column++, g.numbers += g.next, out.numbers += out.next) {
-    wide x[MAX_TAPS];
-#pragma GCC unroll 5
-    for (int j = 0; j < alpha - 1; j++)
-      x[j] = j < 2 || j < r ? g.numbers[j * g.step] : zero;
-    out.numbers[0] = x[0];
-#pragma GCC unroll 2
-    for (int i = 0; i < alpha / 2 - 1; i++) {
-      double square = points[alpha == 6][i] * points[alpha == 6][i], factor = factors[alpha == 6][i];
-      wide even = x[2], odd = x[1];
-      if (alpha == 6) even = even + square * x[4], odd = odd + square * x[3];
-      even = (x[0] + square * even) * factor;
-      odd = odd * (points[alpha == 6][i] * factor);
-      out.numbers[(2 * i + 1) * out.step] = even + odd;
-      out.numbers[(2 * i + 2) * out.step] = even - odd;
-    }
-    out.numbers[(alpha - 1) * out.step] = g.numbers[(r - 1) * g.step];
-  }
-}
-
-static __attribute__((noinline)) void weight_columns_4(int r, int count, wide_columns g, wide_columns out) {
-  weight_columns(4, r, count, g, out);
-}
-
-static __attribute__((noinline)) void weight_columns_6(int r, int count, wide_columns g, wide_columns out) {
-  weight_columns(6, r, count, g, out);
-}
-
-/* U = G g G^T. */
-INLINE void transform_weight(int alpha, int r, wide *g, wide *u) {
-  wide t[MAX_ALPHA * MAX_TAPS];
-  void (*columns)(int, int, wide_columns, wide_columns) = alpha == 6 ? weight_columns_6 : weight_columns_4;
-  columns(r, r, (wide_columns){g, r, 1}, (wide_columns){t, r, 1});
-  columns(r, alpha, (wide_columns){t, 1, r}, (wide_columns){u, 1, alpha});
-}
-
-INLINE wide across_channels(const real *weight, const int64_t *offsets) {
-  narrow values = {0};
-#pragma GCC unroll 16
-  for (int i = 0; i < WIDE_LANES; i++)
-    values[i] = weight[offsets[i]];
-  return __builtin_convertvector(values, wide);
-}
-
-/* The taps of one phase of the stride: every stride-th row and column of a kernel from a first one on, with zeros where
- * the kernel has ended. */
-static void take_taps(const kernel_conv *conv, const real *weight, const int64_t *offsets, int r, int64_t row,
-                      int64_t column, wide *g) {
-  const int64_t *strides = conv->weight_strides;
-  for (int i = 0; i < r; i++)
-    for (int j = 0; j < r; j++) {
-      int64_t y = row + i * conv->stride[0], x = column + j * conv->stride[1];
-      bool there = y < conv->kernel_height && x < conv->kernel_width;
-      g[i * r + j] = there ? across_channels(weight + y * strides[2] + x * strides[3], offsets) : (wide){0};
-    }
-}
-
-/* All elements of one input channel and phase, `element` apart in `to`. Adds NaN to `not_finite` where a tap is not
- * finite. */
-static void pack_taps(int alpha, int r, wide *g, int64_t element, real *to, wide *not_finite) {
-  wide u[MAX_ALPHA * MAX_ALPHA];
-  for (int i = 0; i < r * r; i++)
-    *not_finite += g[i] * 0;
-  transform_weight(alpha, r, g, u);
-  for (int e = 0; e < alpha * alpha; e++) {
-    narrow values = __builtin_convertvector(u[e], narrow);
-    memcpy(to + e * element, &values, sizeof values);
-  }
-}
-
-/* One phase of one input channel: `width` output channels. */
-static void pack_phase(const kernel_winograd_weights *job, const kernel_conv *conv, const real *weight,
-                       const int64_t *offsets, int64_t width, int64_t phase, int64_t element, real *to,
-                       wide *not_finite) {
-  int r = job->alpha + 1 - job->m;
-  for (int64_t k = 0; k < width; k += WIDE_LANES) {
-    wide g[MAX_TAPS * MAX_TAPS];
-    take_taps(conv, weight, offsets + k, r, phase / job->phases[1], phase % job->phases[1], g);
-    pack_taps(job->alpha, r, g, element, to + k, not_finite);
-  }
-}
-
-/* Elements of a block that are transformed before they are written. One by one they would go in turns to as many places
- * as a tile has elements, which fall into the same sets of the caches. */
-#define NEAR (512 / REAL_BYTES)
-
-/* `count` input channels of one phase. */
-static void pack_terms(const kernel_winograd_weights *job, const kernel_conv *conv, const real *weight,
-                       const int64_t *offsets, int64_t width, int64_t phase, int64_t count, int64_t element, real *to,
-                       wide *not_finite) {
-  real near[MAX_ALPHA * MAX_ALPHA * NEAR];
-  for (int64_t c = 0; c < count; c++)
-    pack_phase(job, conv, weight + c * conv->weight_strides[1], offsets, width, phase, NEAR, near + c * width,
-               not_finite);
-  for (int e = 0; e < job->alpha * job->alpha; e++)
-    memcpy(to + e * element, near + e * NEAR, (size_t)(count * width) * sizeof(real));
-}
-
-bool NAME(winograd_weights)(const kernel_winograd_weights *job, const kernel_conv *conv, const void *weight,
-                            void *packed) {
-  const int64_t *strides = conv->weight_strides;
-  int64_t phases = job->phases[0] * job->phases[1], terms = phases * conv->in_channels;
-  int64_t widest = ROWS_TILE_VECTORS * LANES, out_channels = (conv->out_channels + LANES - 1) / LANES * LANES;
-  int64_t offsets[ROWS_TILE_VECTORS * LANES];
-  wide not_finite = {0};
-  /* Blocks of output channels, narrower at the end; the last channel stands for those that are missing, whose results
-   * nobody reads. */
-  for (int64_t first = 0; first < out_channels; first += widest) {
-    int64_t width = least(out_channels - first, widest);
-    for (int64_t i = 0; i < width; i++)
-      offsets[i] = least(first + i, conv->out_channels - 1) * strides[0];
-    for (int64_t from = 0, pass; from < conv->in_channels; from += pass) {
-      pass = least(conv->in_channels - from, job->pass);
-      for (int64_t i = 0, count; i < phases * pass; i += count) {
-        int64_t phase = i / pass, c = i % pass;
-        count = least(NEAR / width, pass - c);
-        pack_terms(job, conv, (const real *)weight + (from + c) * strides[1], offsets, width, phase, count,
-                   out_channels * terms, (real *)packed + first * terms + (from * phases + i) * width, &not_finite);
-      }
-    }
-  }
-  bool finite = true;
-  for (int i = 0; i < WIDE_LANES; i++)
-    finite &= not_finite[i] == 0;
-  return finite;
 }

@@ -4,6 +4,7 @@
  *   real, LANES, vec             the element, how many a vector holds, the vector
  *   NAME(x)                      x with the dtype and the instruction set behind it: x__f32_avx2
  *   vec_load, vec_store          any address; ..._part: the first n lanes only, touching no memory beyond them
+ *   vec_stream                   stores past the caches, at an aligned address; after all of them vec_stream_end
  *   vec_set                      all lanes the same
  *   vec_keep                     the same vector, in a register: gcc would load what serves several multiply-adds anew
  *                                for each of them
@@ -84,6 +85,22 @@ INLINE vec vec_keep(vec v) {
   __asm__("" : "+v"(v));
 #endif
   return v;
+}
+
+INLINE void vec_stream(real *p, vec v) {
+#if defined(__AVX512F__) && LANES * REAL_BYTES == 64
+  _mm512_stream_si512((__m512i *)(void *)p, (__m512i)v);
+#elif defined(__AVX__) && LANES * REAL_BYTES == 32
+  _mm256_stream_si256((__m256i *)(void *)p, (__m256i)v);
+#else
+  vec_store(p, v);
+#endif
+}
+
+INLINE void vec_stream_end(void) {
+#if defined(__AVX__)
+  _mm_sfence();
+#endif
 }
 
 INLINE vec vec_zero(void) {
