@@ -254,12 +254,13 @@ void conv_parts_release(fonio_conv_plan *plan) {
   memory_give(plan->folds);
 }
 
-/* Each piece takes its time to begin. */
+/* Each piece takes its time to begin, and weights are packed once. */
 double conv_parts_cost(const conv_parts *parts) {
   double cycles = 0;
   for (int64_t i = 0; i < parts->count; i++) {
     const fonio_conv_plan *plan = parts->list[i].plan;
     cycles += (plan->cycles + 200 * (double)plan->pieces) / (double)plan->problem.batch;
+    if (parts->list[i].packs) cycles += conv_packing_cost(plan);
   }
   return cycles;
 }

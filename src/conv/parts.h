@@ -60,7 +60,7 @@ bool conv_parts_merge(const fonio_conv_problem *problem);
 fonio_status conv_parts_add_merged(const fonio_conv_plan *plan, conv_parts *parts, conv_region region,
                                    const conv_place *place);
 
-/* Cycles for one image, and the workspace of parts [from, to). */
+/* Cycles for one image, packing included, and the workspace of parts [from, to). */
 double conv_parts_cost(const conv_parts *parts);
 int64_t conv_parts_workspace(const conv_parts *parts, int64_t from, int64_t to);
 

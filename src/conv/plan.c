@@ -40,13 +40,18 @@ static fonio_status take_named(fonio_conv_plan *plan, const char *name) {
   return fail(FONIO_VALUE_ERROR, "there is no algorithm '%s'", name);
 }
 
-/* Cycles that packing adds to an image where it comes with each run. The batch itself must not be looked at. */
+double conv_packing_cost(const fonio_conv_plan *plan) {
+  /* Costs count the time of two vectors' products as a cycle, which wide vectors make longer. */
+  double wide = plan->kernels->lanes * (double)fonio_dtype_bytes(plan->problem.dtype) > 32 ? 2 : 1;
+  return plan->packings * plan->algorithm->packing * (double)plan->packed_bytes / wide;
+}
+
 static double cost_of_packing(const fonio_conv_plan *plan, const conv_algorithm *algorithm) {
   if (plan->packings == 0 || !algorithm->pack) return 0;
   fonio_conv_plan probe = *plan;
   probe.algorithm = algorithm;
   algorithm->prepare(&probe);
-  return plan->packings * algorithm->packing * (double)probe.packed_bytes;
+  return conv_packing_cost(&probe);
 }
 
 /* The cheapest one that can do it and is exact enough; of those that pack weights, if `packing`. */

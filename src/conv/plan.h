@@ -125,6 +125,9 @@ fonio_conv_plan *conv_plan_part(const fonio_conv_plan *whole, const fonio_conv_p
 /* fonio_conv_plan_new, which says itself how many times the weight is packed for each image. */
 fonio_conv_plan *conv_plan_new(const fonio_conv_problem *problem, fonio_conv_plan_options options, double packings);
 
+/* Cycles that packing adds to an image where it comes with each run. The batch itself is not looked at. */
+double conv_packing_cost(const fonio_conv_plan *plan);
+
 /* Fills in the parts of a plan for an input gradient. FONIO_NO_MEMORY. */
 fonio_status conv_phases_init(fonio_conv_plan *plan);
 fonio_status conv_shuffle_init(fonio_conv_plan *plan);

@@ -22,7 +22,7 @@ static int64_t weight_bytes(const fonio_conv_problem *p) {
 }
 
 static double cost(const fonio_conv_plan *plan) {
-  return 300 + (double)weight_bytes(&plan->problem) / 16 + (double)plan->problem.in_channels;
+  return 300 + (double)weight_bytes(&plan->problem) / 24 + (double)plan->problem.in_channels;
 }
 
 static int64_t pieces_of_image(const fonio_conv_plan *plan) {
