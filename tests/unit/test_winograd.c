@@ -127,6 +127,12 @@ static void kernels_and_strides(void **state) {
   assert_in_range(did, 200, 600);
 }
 
+/* So many weights that they are packed past the caches. */
+static void many_weights(void **state) {
+  (void)state;
+  assert_int_equal(check("n1c520h5w4k500r3s3p1"), 2);
+}
+
 /* What it must leave alone: kernels of one row or column, dilated ones with a stride, large ones; and where one of the
  * two would be beyond its class. */
 static void others_are_not_done(void **state) {
@@ -191,6 +197,7 @@ static void errors_are_those_of_the_class(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(kernels_and_strides),
+      cmocka_unit_test(many_weights),
       cmocka_unit_test(others_are_not_done),
       cmocka_unit_test(errors_are_those_of_the_class),
   };
