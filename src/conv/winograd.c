@@ -4,13 +4,15 @@
  *
  * A dilated convolution is dilation^2 undilated ones on interleaved images. One with a stride is one of stride 1 on as
  * many interleaved images, which are so many times the input channels, with kernels of which each has every stride-th
- * row and column: 3 x 3 or 4 x 4 of stride 2 are 2 x 2.
+ * row and column: 3 x 3 or 4 x 4 of stride 2 are 2 x 2. Where the channels are few, they and the phases of the stride
+ * share vectors (joined.h).
  *
  * One piece of work: a block of tiles of one image, group and interleaved image, and a block of output channels. Its
  * inputs are transformed into V[element][tile][channel], each element is one matrix product M = V U, and M is
  * transformed back, all in a workspace that a core's caches hold. Channels are the vector lanes; images of either
  * layout come and go through strips. */
 #include "base/cpu.h"
+#include "conv/joined.h"
 #include "conv/plan.h"
 
 /* Rows (or columns) of the kernel that one phase of the stride has. */
@@ -51,6 +53,8 @@ typedef struct winograd {
   int64_t in_stride, out_stride; /* from one element to the next */
   int64_t out_channels;          /* of the group, rounded up to whole vectors */
   int64_t pass; /* channels that are transformed together: a cache line of them, so that lines of V are written whole */
+  bool joined;  /* few channels under a stride: all terms are transformed together, channel by channel */
+  int64_t pixel; /* of a strip of the inputs */
   int64_t run_tiles;
   int64_t strip_pitch;
   int64_t v_elements, m_elements, strip_elements;
@@ -61,7 +65,8 @@ typedef struct winograd {
 
 /* Of the strip under so many tiles. */
 static int64_t strip_columns(const fonio_conv_plan *plan, const winograd *w, int64_t tiles) {
-  return (tiles * w->m + w->alpha - w->m - 1) * plan->problem.stride[1] + w->phases[1];
+  int64_t columns = tiles * w->m + w->alpha - w->m;
+  return w->joined ? columns : (columns - 1) * plan->problem.stride[1] + w->phases[1];
 }
 
 /* Where the channels that are transformed last begin, they are written as whole vectors. */
@@ -87,13 +92,15 @@ static winograd numbers_of(const fonio_conv_plan *plan, int alpha) {
   w.columns = conv_ceil_div(conv_ceil_div(g->out_width, g->dilation[1]), w.m);
   w.terms = g->in_channels * w.phases[0] * w.phases[1];
   w.pass = conv_max(lanes, 64 / (int64_t)fonio_dtype_bytes(p->dtype));
-  w.in_pitch = conv_round_up(room_for_terms(plan, &w), w.pass);
+  w.joined = w.terms > g->in_channels && g->in_channels <= 4 && w.terms <= 64;
+  w.pixel = w.joined ? conv_round_up(w.terms, w.pass) : w.pass;
+  w.in_pitch = w.joined ? w.pixel : conv_round_up(room_for_terms(plan, &w), w.pass);
   w.out_channels = conv_round_up(g->out_channels, lanes);
   w.out_pitch = conv_round_up(conv_min(plan->blocks.sums, w.out_channels), w.pass);
   w.in_stride = element_stride(&w, tiles, w.in_pitch);
   w.out_stride = element_stride(&w, tiles, w.out_pitch);
-  w.run_tiles = conv_max(1, RUN_COLUMNS / (w.m * p->stride[1]));
-  w.strip_pitch = strip_columns(plan, &w, conv_min(conv_min(tiles, w.columns), w.run_tiles)) * w.pass;
+  w.run_tiles = conv_max(1, RUN_COLUMNS / (w.m * (w.joined ? w.pixel / w.pass : p->stride[1])));
+  w.strip_pitch = strip_columns(plan, &w, conv_min(conv_min(tiles, w.columns), w.run_tiles)) * w.pixel;
   w.v_elements = w.elements * w.in_stride;
   w.m_elements = w.elements * w.out_stride;
   w.strip_elements = alpha * w.strip_pitch;
@@ -211,7 +218,8 @@ static double cost2(const fonio_conv_plan *plan) {
 
 static bool pack_group(const fonio_conv_plan *plan, const void *weight, void *packed) {
   winograd w = numbers_of(plan, alpha_of(plan));
-  kernel_winograd_weights job = {w.alpha, w.m, {w.phases[0], w.phases[1]}, w.pass, are_far(bytes_of_weights(plan, &w))};
+  kernel_winograd_weights job = {w.alpha, w.m,      {w.phases[0], w.phases[1]},
+                                 w.pass,  w.joined, are_far(bytes_of_weights(plan, &w))};
   return plan->kernels->winograd_weights(&job, &plan->geometry, weight, packed);
 }
 
@@ -254,8 +262,8 @@ static kernel_strip input_strip(const winograd_work *w, tile_run run, int64_t ro
       .column = w->phase[1] + run.column * n->m * p->stride[1] * p->dilation[1],
       .rows = n->alpha,
       .columns = strip_columns(w->plan, n, run.tiles),
-      .step = {p->stride[0] * p->dilation[0], p->dilation[1]},
-      .pixel = n->pass,
+      .step = {p->stride[0] * p->dilation[0], n->joined ? p->stride[1] : p->dilation[1]},
+      .pixel = n->pixel,
       .pitch = n->strip_pitch,
   };
 }
@@ -295,11 +303,18 @@ static void transform_inputs(const winograd_work *w, tile_run run) {
   kernel_winograd job = {.alpha = n->alpha,
                          .m = n->m,
                          .tiles = run.tiles,
-                         .pixel = n->pass * w->plan->problem.stride[1],
+                         .pixel = n->joined ? n->pixel : n->pass * w->plan->problem.stride[1],
                          .pitch = n->strip_pitch,
                          .element_stride = n->in_stride,
                          .tile_stride = n->in_pitch};
   char *to = w->v + w->bytes * run.from * n->in_pitch;
+  if (n->joined) {
+    kernel_strip strip = input_strip(w, run, 0);
+    conv_gather_joined(&w->plan->geometry, &strip, n->phases, w->bytes, w->input, w->strip);
+    job.vectors = conv_ceil_div(n->terms, w->plan->kernels->lanes);
+    w->plan->kernels->winograd_input(&job, w->strip, to);
+    return;
+  }
   for (int64_t channel = 0; channel < in_channels; channel += n->pass)
     for (int64_t i = 0; i < n->phases[0]; i++) {
       kernel_strip strip = input_strip(w, run, i);

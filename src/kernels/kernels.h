@@ -89,12 +89,14 @@ typedef struct kernel_winograd {
 } kernel_winograd;
 
 /* A kernel for such tiles. A stride makes a kernel as many smaller ones as there are phases, over as many times the
- * input channels: of `pass` channels after the other (fewer at the end) all phases follow each other. */
+ * input channels: of `pass` channels after the other (fewer at the end) all phases follow each other. `joined`: of one
+ * row of all phases the channels follow each other, and of each its phases of columns. */
 typedef struct kernel_winograd_weights {
   int alpha, m;
   int64_t phases[2]; /* of rows and of columns: the stride, or all of a smaller kernel */
   int64_t pass;
-  bool far; /* the packed weights are too many for a cache to hold */
+  bool joined; /* only where all channels are in one pass */
+  bool far;    /* the packed weights are too many for a cache to hold */
 } kernel_winograd_weights;
 
 /* Some rows of one output plane, for depthwise convolution. */

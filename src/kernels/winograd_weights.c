@@ -195,6 +195,18 @@ static void pack_terms(weight_work *w, const real *weight, const int64_t *offset
       memcpy(to + e * w->element, near + e * NEAR, (size_t)(count * width) * sizeof(real));
 }
 
+/* The term of a pass that stands at place `i` of it: its phase, its channel, and how many that follow have the same
+ * phase. */
+typedef struct packed_terms {
+  int64_t phase, channel, count;
+} packed_terms;
+
+static packed_terms terms_at(const kernel_winograd_weights *job, int64_t pass, int64_t i) {
+  int64_t across = job->phases[1];
+  if (job->joined) return (packed_terms){i / across / pass * across + i % across, i / across % pass, 1};
+  return (packed_terms){i / pass, i % pass, pass - i % pass};
+}
+
 /* A block of output channels, whose weights lie at the offsets. */
 static void pack_block(weight_work *w, const real *weight, const int64_t *offsets, int64_t width, real *to) {
   const kernel_conv *conv = w->conv;
@@ -202,9 +214,9 @@ static void pack_block(weight_work *w, const real *weight, const int64_t *offset
   for (int64_t from = 0, pass; from < conv->in_channels; from += pass) {
     pass = least(conv->in_channels - from, w->job->pass);
     for (int64_t i = 0, count; i < phases * pass; i += count) {
-      int64_t phase = i / pass, c = i % pass;
-      count = least(NEAR / width, pass - c);
-      pack_terms(w, weight + (from + c) * conv->weight_strides[1], offsets, width, phase, count,
+      packed_terms at = terms_at(w->job, pass, i);
+      count = least(NEAR / width, at.count);
+      pack_terms(w, weight + (from + at.channel) * conv->weight_strides[1], offsets, width, at.phase, count,
                  to + (from * phases + i) * width);
     }
   }
