@@ -5,11 +5,11 @@
 #include "conv/depthwise.h"
 
 /* A piece should last long enough to be worth handing to a thread. */
-#define PIECE_PRODUCTS (1 << 18)
+#define PIECE_PRODUCTS (1 << 19)
 
 /* The workspace: zeros, pointers to rows, padded copies of rows. */
 typedef struct planes_layout {
-  int64_t pitch; /* of the copies, in elements; 0: rows are read as they lie in the image */
+  int64_t pitch, phase; /* of the copies, in elements; 0: rows are read as they lie in the image */
   int64_t pointers, buffer, bytes;
 } planes_layout;
 
@@ -25,20 +25,33 @@ static bool reads_image(const fonio_conv_plan *plan) {
          g->out_width >= plan->kernels->lanes;
 }
 
-/* Elements of a padded input row, which a stride deals out, and a vector more for each phase. */
-static int64_t row_elements(const fonio_conv_plan *plan) {
-  int64_t lanes = plan->kernels->lanes, stride = plan->geometry.stride[1];
-  int64_t columns = conv_max(plan->problem.out_width, lanes) + conv_depthwise_reach(&plan->geometry, 1) / stride;
-  return conv_round_up(columns + lanes, lanes) * stride;
+/* A padded input row, which a stride deals out: elements of a phase, with a vector more; of the row; and before it, so
+ * that a row of the image begins at a cache line in each phase: a store across two of them takes twice as long. */
+typedef struct row_layout {
+  int64_t phase, pitch, before;
+} row_layout;
+
+static row_layout lay_out_row(const fonio_conv_plan *plan) {
+  const kernel_conv *g = &plan->geometry;
+  int64_t lanes = plan->kernels->lanes, line = 64 / (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+  int64_t stride = g->stride[1], first = conv_max(0, g->image_column);
+  int64_t columns = conv_max(g->out_width, lanes) + conv_depthwise_reach(g, 1) / stride + lanes;
+  row_layout row = {.phase = conv_round_up(columns, line), .before = conv_round_up(first, stride * line) - first};
+  if (stride == 2) row.phase += first % 2;
+  row.before /= stride;
+  row.pitch = conv_round_up(stride * row.phase, line);
+  return row;
 }
 
 static planes_layout lay_out(const fonio_conv_plan *plan) {
-  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype),
-          rows = conv_depthwise_input_rows(plan, plan->blocks.terms);
-  planes_layout l = {.pitch = reads_image(plan) ? 0 : row_elements(plan)};
-  l.pointers = conv_round_up(row_elements(plan) * bytes, 64);
+  row_layout row = lay_out_row(plan);
+  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+  int64_t rows = conv_depthwise_input_rows(plan, plan->blocks.terms);
+  bool copies = !reads_image(plan);
+  planes_layout l = {.pitch = copies ? row.pitch : 0, .phase = row.phase, .pointers = row.pitch * bytes};
   l.buffer = l.pointers + conv_round_up(rows * (int64_t)sizeof(void *), 64);
-  l.bytes = l.buffer + conv_round_up(rows * l.pitch * bytes, 64);
+  l.bytes = l.buffer;
+  if (copies) l.bytes += conv_round_up((rows * row.pitch + row.before) * bytes, 64), l.buffer += row.before * bytes;
   return l;
 }
 
@@ -54,15 +67,22 @@ static double planes_cost(const fonio_conv_plan *plan) {
          20.0 * (double)(p->out_channels * p->out_height) + moved;
 }
 
-/* Blocks of rows so high that few input rows are visited twice, while they stay in the first-level cache. */
+/* Output rows of a block: all, or so many that few input rows are visited twice, while they stay in the first-level
+ * cache beside what is written. */
+static int64_t rows_of_block(const fonio_conv_plan *plan) {
+  int64_t height = plan->problem.out_height, cache = cpu_cache_sizes()->l1_bytes;
+  int64_t row_bytes = lay_out_row(plan).pitch * (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+  if (conv_depthwise_input_rows(plan, height) <= cache * 3 / 4 / row_bytes) return height;
+  int64_t fit = (cache / 2 / row_bytes - conv_depthwise_input_rows(plan, 1)) / plan->geometry.stride[0] / 8 * 8;
+  return conv_min(height, conv_max(fit, 8));
+}
+
 static void planes_prepare(fonio_conv_plan *plan) {
   int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), height = plan->problem.out_height;
   conv_blocks *b = &plan->blocks;
   if (plan->problem.out_width * 2 <= plan->kernels->lanes && cpu_isa_in_use() == ISA_AVX512)
     plan->kernels = kernel_table_for(plan->problem.dtype, ISA_AVX2);
-  int64_t rows = cpu_cache_sizes()->l1_bytes / 2 / (row_elements(plan) * bytes);
-  int64_t fit = (rows - conv_depthwise_input_rows(plan, 1)) / plan->geometry.stride[0] / 4 * 4;
-  b->terms = conv_min(height, conv_max(fit, 4));
+  b->terms = rows_of_block(plan);
   int64_t per_plane = conv_max(1, height * plan->problem.out_width * conv_depthwise_taps(plan));
   b->channels = conv_min(plan->problem.out_channels, conv_max(1, PIECE_PRODUCTS / per_plane));
   plan->packed_bytes = plan->problem.out_channels * conv_depthwise_taps(plan) * bytes;
@@ -93,7 +113,11 @@ typedef struct planes_work {
 /* The block of rows from `row` on, or from earlier on rather than lower than a band. */
 static kernel_depthwise block_at(const planes_work *w, int64_t row) {
   const fonio_conv_plan *plan = w->run->plan;
-  kernel_depthwise job = {.row = conv_max(0, conv_min(row, plan->problem.out_height - 4)), .pitch = w->layout.pitch};
+  kernel_depthwise job = {
+      .row = conv_max(0, conv_min(row, plan->problem.out_height - 4)),
+      .pitch = w->layout.pitch,
+      .phase = w->layout.phase,
+  };
   job.rows = conv_min(plan->blocks.terms, plan->problem.out_height - job.row);
   return job;
 }

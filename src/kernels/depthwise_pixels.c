@@ -31,7 +31,7 @@ INLINE void sum_small(int kernel, int stride, const pixel_row *row, int64_t colu
       w[s] = vec_load(weights + s * row->channels);
 #pragma GCC unroll 32
     for (int i = 0; i < (TILE_PIXELS - 1) * stride + kernel; i++) {
-      vec x = vec_load((const real *)from[i] + channel);
+      vec x = vec_keep(vec_load((const real *)from[i] + channel));
 #pragma GCC unroll 7
       for (int p = 0; p < TILE_PIXELS; p++)
         if (i - p * stride >= 0 && i - p * stride < kernel) sum[p] = vec_fma(w[i - p * stride], x, sum[p]);

@@ -11,6 +11,14 @@
 #define BAND_ROWS 4
 #define BAND_VECTORS 2
 
+/* Where there are 32 registers, of a kernel 5 or 7 wide: the rows of a band, the taps of one. */
+#if defined(KERNEL_ISA_avx512) || defined(KERNEL_ISA_neon)
+#define MOST_ROWS 8
+#else
+#define MOST_ROWS BAND_ROWS
+#endif
+#define MOST_TAPS 7
+
 /* ---- The rows ---- */
 
 /* A padded input row, as far as it is read: columns [from, end) of `count` lie inside the image. */
@@ -27,25 +35,20 @@ static row_part part_of_row(const kernel_conv *conv) {
   return p;
 }
 
-/* Elements `apart` from each other; side by side, a vector at a time: less than a vector, where `narrow`, writes a
- * whole one. */
-INLINE void copy_columns(const real *from, int64_t apart, int64_t length, bool narrow, real *to) {
-  if (apart != 1) {
-    for (int64_t i = 0; i < length; i++)
-      to[i] = from[i * apart];
-  } else if (narrow) {
-    vec_store(to, vec_load_part(from, length));
-  } else {
-    for (int64_t i = 0; i + LANES < length; i += LANES)
-      vec_store(to + i, vec_load(from + i));
-    vec_store(to + length - LANES, vec_load(from + length - LANES));
-  }
+/* Elements `apart` from each other; side by side, a vector at a time, the last one with zeros behind them. */
+INLINE void copy_columns(const real *from, int64_t apart, int64_t length, real *to) {
+  int64_t i = 0;
+  for (; apart == 1 && i + LANES <= length; i += LANES)
+    vec_store(to + i, vec_load(from + i));
+  if (apart == 1 && i < length) vec_store(to + i, vec_load_part(from + i, length - i));
+  for (; apart != 1 && i < length; i++)
+    to[i] = from[i * apart];
 }
 
 /* Where a padded column lies in a row of the buffer. */
 INLINE int64_t place_of(const kernel_conv *conv, const kernel_depthwise *job, int64_t column) {
   int64_t stride = conv->stride[1];
-  return stride == 1 ? column : column % stride * (job->pitch / stride) + column / stride;
+  return stride == 1 ? column : column % stride * job->phase + column / stride;
 }
 
 INLINE void deal_pairs_at(const real *from, int64_t i, real *to, real *other) {
@@ -72,9 +75,9 @@ static void copy_mapped(const kernel_conv *conv, const kernel_depthwise *job, co
     if (i < p->from || i >= p->end) to[place_of(conv, job, i)] = row[conv->columns[i] * conv->input_strides[2]];
 }
 
-/* Inlined for a stride, for columns side by side, and no more than a vector of them, as constants. */
+/* Inlined for a stride and for columns side by side as constants. */
 INLINE void copy_rows(const kernel_conv *conv, const kernel_depthwise *job, const row_part *p, int64_t rows, bool deals,
-                      int64_t apart, bool narrow, const real *image) {
+                      int64_t apart, const real *image) {
   const int64_t *map = conv->rows + job->row * conv->stride[0], down = conv->input_strides[1], pitch = job->pitch;
   int64_t length = p->end - p->from;
   const real *inside = image + (p->from - conv->image_column) * apart;
@@ -82,7 +85,7 @@ INLINE void copy_rows(const kernel_conv *conv, const kernel_depthwise *job, cons
   int64_t first = place_of(conv, job, p->from), second = place_of(conv, job, p->from + 1);
   for (int64_t i = 0; i < rows; i++, to += pitch) {
     const real *from = inside + map[i] * down;
-    if (map[i] >= 0 && !deals) copy_columns(from, apart, length, narrow, to + first);
+    if (map[i] >= 0 && !deals) copy_columns(from, apart, length, to + first);
     if (map[i] >= 0 && deals && conv->stride[1] == 2 && apart == 1) deal_pairs(from, length, to + first, to + second);
     if (map[i] >= 0 && deals && !(conv->stride[1] == 2 && apart == 1))
       for (int64_t j = 0; j < length; j++)
@@ -104,11 +107,11 @@ void NAME(depthwise_rows)(const kernel_conv *conv, const kernel_depthwise *job, 
   if (!job->pitch)
     point_at_rows(conv, job, rows, plane);
   else if (conv->stride[1] != 1)
-    copy_rows(conv, job, &p, rows, true, conv->input_strides[2], false, plane);
+    copy_rows(conv, job, &p, rows, true, conv->input_strides[2], plane);
   else if (conv->input_strides[2] != 1)
-    copy_rows(conv, job, &p, rows, false, conv->input_strides[2], false, plane);
+    copy_rows(conv, job, &p, rows, false, conv->input_strides[2], plane);
   else
-    copy_rows(conv, job, &p, rows, false, 1, p.end - p.from < LANES, plane);
+    copy_rows(conv, job, &p, rows, false, 1, plane);
 }
 
 /* ---- The sums ---- */
@@ -116,6 +119,7 @@ void NAME(depthwise_rows)(const kernel_conv *conv, const kernel_depthwise *job, 
 /* Some output rows, in a block whose input rows are found. */
 typedef struct band {
   const kernel_conv *conv;
+  int64_t count;           /* of the rows */
   const void *const *rows; /* of the input, from the band's first on */
   const void *zeros;
   const real *weights, *bias;
@@ -129,10 +133,10 @@ typedef struct band {
 /* Small kernels, all sizes constant: each input row serves the output rows that have it under one of their
  * taps. `apart`: columns from the first vector to the second. */
 INLINE void sum_small(int height, int vectors, int kernel, int stride, const band *b, const vec *weights,
-                      int64_t column, int64_t apart, vec sum[BAND_ROWS][BAND_VECTORS]) {
+                      int64_t column, int64_t apart, vec sum[MOST_ROWS][BAND_VECTORS]) {
 #pragma GCC unroll 16
   for (int i = 0; i < (height - 1) * stride + kernel; i++) {
-    if (b->rows[i] == b->zeros) continue;
+    if (kernel > 3 && b->rows[i] == b->zeros) continue;
     const real *row = (const real *)b->rows[i] + column, *odd = row + b->next;
 #pragma GCC unroll 8
     for (int s = 0; s < kernel; s++) {
@@ -153,10 +157,38 @@ INLINE void sum_small(int height, int vectors, int kernel, int stride, const ban
   }
 }
 
+/* Kernels of a constant width, any height, where there are registers for what all taps of a kernel row read of an input
+ * row: it stays there while it serves one output row after the other. */
+INLINE void sum_wide(int vectors, int kernel, int stride, const band *b, int64_t column, int64_t apart,
+                     vec sum[MOST_ROWS][BAND_VECTORS]) {
+  int64_t height = b->conv->kernel_height;
+  for (int64_t i = 0; i < (b->count - 1) * stride + height; i++) {
+    if (b->rows[i] == b->zeros) continue;
+    const real *row = (const real *)b->rows[i] + column, *odd = row + b->next, *weights = b->weights + i * kernel;
+    vec x[MOST_TAPS][BAND_VECTORS];
+#pragma GCC unroll 7
+    for (int s = 0; s < kernel; s++)
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; v++)
+        x[s][v] = vec_keep(vec_load((stride == 2 && s % 2 ? odd : row) + v * apart + s / stride));
+#pragma GCC unroll 8
+    for (int j = 0; j < MOST_ROWS; j++, weights -= stride * kernel) {
+      if (j >= b->count || i < j * stride || i - j * stride >= height) continue;
+#pragma GCC unroll 7
+      for (int s = 0; s < kernel; s++) {
+        vec w = vec_set(weights[s]);
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++)
+          sum[j][v] = vec_fma(w, x[s][v], sum[j][v]);
+      }
+    }
+  }
+}
+
 /* One input row of a tall kernel for output rows [from, to) of the band, whose weights begin at `weights` and lie a
  * kernel row further back from each output row to the next. */
 INLINE void sum_row(int from, int to, int vectors, const real *row, const real *weights, int64_t kernel_width,
-                    int64_t dilation, int64_t apart, vec sum[BAND_ROWS][BAND_VECTORS]) {
+                    int64_t dilation, int64_t apart, vec sum[MOST_ROWS][BAND_VECTORS]) {
   for (int64_t s = 0; s < kernel_width; s++, row += dilation) {
     vec x[BAND_VECTORS];
 #pragma GCC unroll 2
@@ -174,7 +206,7 @@ INLINE void sum_row(int from, int to, int vectors, const real *row, const real *
 
 /* Stride 1, and at least as many kernel rows as the band has rows: at the first input rows not all output rows have
  * begun, at the last not all go on. */
-INLINE void sum_tall(int vectors, const band *b, int64_t column, int64_t apart, vec sum[BAND_ROWS][BAND_VECTORS]) {
+INLINE void sum_tall(int vectors, const band *b, int64_t column, int64_t apart, vec sum[MOST_ROWS][BAND_VECTORS]) {
   int64_t height = b->conv->kernel_height, width = b->conv->kernel_width, dilation = b->conv->dilation[1];
   const void *const *rows = b->rows;
   const real *weights = b->weights;
@@ -193,7 +225,7 @@ INLINE void sum_tall(int vectors, const band *b, int64_t column, int64_t apart, 
 
 /* Any sizes. */
 INLINE void sum_any(int height, int vectors, const band *b, int64_t column, int64_t apart,
-                    vec sum[BAND_ROWS][BAND_VECTORS]) {
+                    vec sum[MOST_ROWS][BAND_VECTORS]) {
   const kernel_conv *conv = b->conv;
   const real *weights = b->weights;
   int64_t stride = conv->stride[1];
@@ -218,103 +250,127 @@ INLINE void sum_any(int height, int vectors, const band *b, int64_t column, int6
 }
 
 /* Which of the sums. */
-typedef enum band_kind { SMALL, TALL, ANY } band_kind;
+typedef enum band_kind { SMALL, WIDE, TALL, ANY } band_kind;
 
-/* One tile: `height` rows x `vectors` vectors. */
+/* One tile: `height` rows, of a WIDE one as many as the band has, x `vectors` vectors. */
 INLINE void tile(band_kind kind, int height, int vectors, int kernel, int stride, const band *b, const vec *weights,
-                 int64_t column, int64_t apart) {
-  vec sum[BAND_ROWS][BAND_VECTORS];
-#pragma GCC unroll 4
+                 vec add, int64_t column, int64_t apart) {
+  vec sum[MOST_ROWS][BAND_VECTORS];
+#pragma GCC unroll 8
   for (int j = 0; j < height; j++)
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; v++)
       sum[j][v] = vec_zero();
   if (kind == SMALL) sum_small(height, vectors, kernel, stride, b, weights, column, apart, sum);
+  if (kind == WIDE) sum_wide(vectors, kernel, stride, b, column, apart, sum);
   if (kind == TALL) sum_tall(vectors, b, column, apart, sum);
   if (kind == ANY) sum_any(height, vectors, b, column, apart, sum);
-  vec add = vec_set((b->bias ? *b->bias : 0) + (real)0);
-#pragma GCC unroll 4
-  for (int j = 0; j < height; j++)
+  real *to = b->to + column;
+#pragma GCC unroll 8
+  for (int j = 0; j < height; j++, to += b->pitch) {
+    if (kind == WIDE && j >= b->count) break;
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; v++)
-      vec_store(b->to + j * b->pitch + column + v * apart, sum[j][v] + add);
+      vec_store(to + v * apart, sum[j][v] + add);
+  }
 }
 
-/* Inlined with constants: all tiles of a band, `vectors` vectors wide and at last one. */
-INLINE void run_band(band_kind kind, int height, int vectors, int kernel, int stride, const band *b) {
+/* Inlined with constants: the rows of a block, `height` at a time, those that are left over once more with some before
+ * them; the tiles of a band, `vectors` vectors wide and at last one. */
+INLINE void run_block(band_kind kind, int height, int vectors, int kernel, int stride, band b) {
   vec weights[9];
 #pragma GCC unroll 9
   for (int i = 0; i < 9; i++)
-    weights[i] = kernel == 3 ? vec_set(b->weights[i]) : vec_zero();
-  int64_t column = 0, last = most(b->conv->out_width - LANES, 0);
-  if (vectors == 2)
-    for (; column < last; column += 2 * LANES)
-      tile(kind, height, 2, kernel, stride, b, weights, column, least(last - column, LANES));
-  for (; column < b->conv->out_width; column += LANES)
-    tile(kind, height, 1, kernel, stride, b, weights, least(column, last), 0);
+    weights[i] = kernel == 3 ? vec_set(b.weights[i]) : vec_zero();
+  vec add = vec_set((b.bias ? *b.bias : 0) + (real)0);
+  int64_t rows = b.count, width = b.conv->out_width, last = most(width - LANES, 0), step;
+  for (int64_t left = rows; left > 0; left -= step) {
+    step = kind == WIDE ? (left + (left - 1) / height) / ((left - 1) / height + 1) : least(left, height);
+    b.count = step;
+    int64_t column = 0;
+    if (vectors == 2)
+      for (; column < last; column += 2 * LANES)
+        tile(kind, height, 2, kernel, stride, &b, weights, add, column, least(last - column, LANES));
+    for (; column < width; column += LANES)
+      tile(kind, height, 1, kernel, stride, &b, weights, add, least(column, last), 0);
+    int64_t down = kind == WIDE ? step : least(height, left - height);
+    b.rows += down * b.conv->stride[0];
+    b.to += down * b.pitch;
+  }
 }
 
-#define BAND(name, ...)                                                                                                \
-  static __attribute__((noinline)) void band_##name(const band *b) {                                                   \
-    run_band(__VA_ARGS__, b);                                                                                          \
+#define BLOCK(name, ...)                                                                                               \
+  static __attribute__((noinline)) void block_##name(const band *b) {                                                  \
+    run_block(__VA_ARGS__, *b);                                                                                        \
   }
-BAND(small3, SMALL, BAND_ROWS, 1, 3, 1)
-BAND(small3_2, SMALL, BAND_ROWS, 1, 3, 2)
-BAND(small5, SMALL, BAND_ROWS, 2, 5, 1)
-BAND(small5_2, SMALL, BAND_ROWS, 2, 5, 2)
-BAND(tall, TALL, BAND_ROWS, 2, 0, 1)
-BAND(any, ANY, BAND_ROWS, 2, 0, 0)
-BAND(row, ANY, 1, 2, 0, 0)
+BLOCK(small3, SMALL, BAND_ROWS, 1, 3, 1)
+BLOCK(small3_2, SMALL, BAND_ROWS, 1, 3, 2)
+#if defined(KERNEL_ISA_avx512) || defined(KERNEL_ISA_neon)
+BLOCK(5, WIDE, MOST_ROWS, 1, 5, 1)
+BLOCK(5_2, WIDE, MOST_ROWS, 2, 5, 2)
+BLOCK(7, WIDE, MOST_ROWS, 1, 7, 1)
+#else
+BLOCK(5, SMALL, BAND_ROWS, 2, 5, 1)
+BLOCK(5_2, SMALL, BAND_ROWS, 2, 5, 2)
+#define block_7 block_tall
+#endif
+BLOCK(tall, TALL, BAND_ROWS, 2, 0, 1)
+BLOCK(any, ANY, BAND_ROWS, 2, 0, 0)
+BLOCK(row, ANY, 1, 2, 0, 0)
 
-typedef void (*band_function)(const band *b);
+typedef void (*block_function)(const band *b);
 
-static band_function find_band(const kernel_conv *conv, int64_t rows) {
+static block_function find_block(const kernel_conv *conv, int64_t rows) {
   int64_t stride = conv->stride[1], size = conv->kernel_height;
-  if (rows < BAND_ROWS) return band_row;
+  if (rows < BAND_ROWS) return block_row;
   /* Without vectors the unrolled ones gain little, and are large. */
-  if (LANES == 1) return band_any;
+  if (LANES == 1) return block_any;
   bool square = size == conv->kernel_width && conv->stride[0] == stride && conv->dilation[0] * conv->dilation[1] == 1;
-  if (square && size == 3 && stride <= 2) return stride == 1 ? band_small3 : band_small3_2;
-  if (square && size == 5 && stride <= 2) return stride == 1 ? band_small5 : band_small5_2;
-  return conv->stride[0] * stride * conv->dilation[0] == 1 && size >= BAND_ROWS ? band_tall : band_any;
+  if (square && size == 3 && stride <= 2) return stride == 1 ? block_small3 : block_small3_2;
+  if (square && size == 5 && stride <= 2) return stride == 1 ? block_5 : block_5_2;
+  if (square && size == 7 && stride == 1) return block_7;
+  return conv->stride[0] * stride * conv->dilation[0] == 1 && size >= BAND_ROWS ? block_tall : block_any;
 }
 
 /* A band narrower than a vector, where its last rows have no room for whole vectors: computed beside the output. */
-static void run_narrow(band_function function, band *b, int64_t rows, int64_t room) {
-  real whole[BAND_ROWS * LANES], *to = b->to;
-  int64_t pitch = b->pitch;
-  b->to = whole;
-  b->pitch = LANES;
-  function(b);
-  for (int64_t j = 0; j < rows; j++, to += pitch, room -= pitch) {
+static void run_narrow(block_function function, band b, int64_t room) {
+  real whole[BAND_ROWS * LANES], *to = b.to;
+  int64_t pitch = b.pitch;
+  b.to = whole;
+  b.pitch = LANES;
+  function(&b);
+  for (int64_t j = 0; j < b.count; j++, to += pitch, room -= pitch) {
     if (room >= LANES)
       vec_store(to, vec_load(whole + j * LANES));
     else
-      vec_store_part(to, vec_load(whole + j * LANES), b->conv->out_width);
+      vec_store_part(to, vec_load(whole + j * LANES), b.conv->out_width);
   }
 }
 
 void NAME(depthwise_sums)(const kernel_conv *conv, const kernel_depthwise *job, const void *weights, const void *bias,
                           void *output) {
-  band_function function = find_band(conv, job->rows);
-  int64_t stride = conv->stride[1], dilation = conv->dilation[1], phase = job->pitch / stride;
-  int64_t height = job->rows < BAND_ROWS ? 1 : BAND_ROWS, pitch = conv->output_strides[1];
-  for (int64_t j = 0; j < job->rows; j += height) {
-    int64_t row = least(j, job->rows - height);
-    band b = {.conv = conv,
-              .rows = job->rows_at + row * conv->stride[0],
-              .zeros = job->zeros,
-              .weights = weights,
-              .bias = bias,
-              .to = (real *)output + (job->row + row) * pitch,
-              .pitch = pitch,
-              .phases = dilation % stride,
-              .next = dilation / stride + dilation % stride * phase,
-              .back = 1 - stride * phase};
-    int64_t room = job->room - row * pitch;
-    if (conv->out_width < LANES && room < (height - 1) * pitch + LANES)
-      run_narrow(function, &b, height, room);
-    else
-      function(&b);
+  block_function function = find_block(conv, job->rows);
+  int64_t stride = conv->stride[1], dilation = conv->dilation[1], pitch = conv->output_strides[1];
+  band b = {.conv = conv,
+            .count = job->rows,
+            .rows = job->rows_at,
+            .zeros = job->zeros,
+            .weights = weights,
+            .bias = bias,
+            .to = (real *)output + job->row * pitch,
+            .pitch = pitch,
+            .phases = dilation % stride,
+            .next = dilation / stride + dilation % stride * job->phase,
+            .back = 1 - stride * job->phase};
+  if (conv->out_width >= LANES || job->room >= (job->rows - 1) * pitch + LANES) {
+    function(&b);
+    return;
+  }
+  b.count = job->rows < BAND_ROWS ? 1 : BAND_ROWS;
+  for (int64_t j = 0; j < job->rows; j += b.count) {
+    int64_t row = least(j, job->rows - b.count);
+    b.rows = job->rows_at + row * conv->stride[0];
+    b.to = (real *)output + (job->row + row) * pitch;
+    run_narrow(function, b, job->room - row * pitch);
   }
 }

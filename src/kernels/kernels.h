@@ -103,8 +103,9 @@ typedef struct kernel_winograd_weights {
 typedef struct kernel_depthwise {
   int64_t row, rows; /* of the output */
   /* Elements of a row of the buffer, where the rows of the input that the block needs are padded, and dealt out with a
-   * stride: a multiple of it. 0: no buffer, the stride is 1 and no tap touches the padding of columns. */
-  int64_t pitch;
+   * stride; from one phase of it to the next. 0: no buffer, the stride is 1 and no tap touches the padding of columns.
+   */
+  int64_t pitch, phase;
   void *buffer;         /* [input row][pitch]; zero where padding is, in the mode that pads with zeros */
   const void *zeros;    /* in place of rows of zeros */
   const void **rows_at; /* room for a pointer to each input row */
