@@ -40,7 +40,8 @@ static double cost(const fonio_conv_plan *plan) {
   const kernel_conv *g = &plan->geometry;
   double lanes = plan->kernels->lanes, terms = (double)terms_of_sum(plan), channels = (double)g->out_channels;
   double rows = (double)conv_round_up(g->out_channels, 2);
-  double pixels = (double)conv_round_up(pixels_of_image(plan), plan->kernels->lanes);
+  double pixels =
+      (double)conv_round_up(pixels_of_image(plan), plan->kernels->lanes / (plan->kernels->half_tile ? 2 : 1));
   int64_t step = g->stride[1] * g->input_strides[2];
   double pack = 1.5;
   if (step == 1) pack = 1.5 / lanes + 0.1;
@@ -109,6 +110,7 @@ typedef struct panel_work {
   int64_t bytes;                          /* of an element */
   int64_t terms;                          /* of the whole sum */
   int64_t first_pixel, end_pixel, panels; /* of the piece */
+  int64_t whole;                          /* pixels of it before the last panel, where that is of half a vector */
   kernel_pixels part;
   int64_t width;         /* of the panel: the pixels rounded up to whole vectors */
   bool accumulate, last; /* the sum goes on; it ends with this part: add the bias */
@@ -174,6 +176,7 @@ static void run_panel(const panel_work *w) {
   const fonio_conv_plan *plan = w->plan;
   const kernel_table *k = plan->kernels;
   const kernel_tile *tiles = k->tiles + w->width / k->lanes - 1;
+  bool half = k->half_tile && w->part.pixels <= k->lanes / 2;
   bool in_place = w->flat && w->width == w->part.pixels;
   int64_t channel_bytes = w->bytes * plan->geometry.output_strides[0], bias_stride = plan->problem.bias_stride;
   double biases[16]; /* the kernel reads the biases of a tile side by side */
@@ -186,7 +189,7 @@ static void run_panel(const panel_work *w) {
     for (int64_t term = fetched; ahead && term < conv_min(fetched + share, w->part.terms); term++)
       for (int i = 0; i < ahead; i++)
         __builtin_prefetch(lines[i] + w->bytes * term * w->conv.input_strides[0], 0, 2);
-    kernel_tile tile = tiles[(rows - 1) * k->tile_vectors];
+    kernel_tile tile = half && rows == k->tile_rows ? k->half_tile : tiles[(rows - 1) * k->tile_vectors];
     const char *weights = w->weights + w->bytes * (channel * w->terms + w->part.first_term * rows);
     const void *bias = w->last && w->bias ? w->bias + w->bytes * channel * bias_stride : NULL;
     if (bias && bias_stride != 1) {
@@ -204,12 +207,24 @@ static void run_panel(const panel_work *w) {
   }
 }
 
-/* Panel i of n of the piece: of nearly the same number of vectors, as a narrow tile keeps the multipliers waiting. */
+/* How many panels the piece falls into. What is left over of its vectors is one of its own where it fills half a vector
+ * at the most and there is a tile for that. */
+static void cut_panels(panel_work *w) {
+  const kernel_table *k = w->plan->kernels;
+  int64_t pixels = w->end_pixel - w->first_pixel, over = pixels % k->lanes;
+  w->whole = k->half_tile && over <= k->lanes / 2 ? pixels - over : pixels;
+  w->panels = conv_ceil_div(w->whole, w->plan->blocks.panel) + (w->whole < pixels);
+}
+
+/* Panel i of them: of nearly the same number of vectors, as a narrow tile keeps the multipliers waiting. */
 static kernel_pixels panel_at(const panel_work *w, int64_t i) {
-  int64_t lanes = w->plan->kernels->lanes, vectors = conv_ceil_div(w->end_pixel - w->first_pixel, lanes);
-  int64_t from = w->first_pixel + vectors * i / w->panels * lanes;
-  int64_t to = conv_min(w->first_pixel + vectors * (i + 1) / w->panels * lanes, w->end_pixel);
-  return (kernel_pixels){from, to - from, w->part.first_term, w->part.terms};
+  int64_t lanes = w->plan->kernels->lanes, pixels = w->end_pixel - w->first_pixel, from = w->whole, to = pixels;
+  int64_t vectors = conv_ceil_div(w->whole, lanes), panels = conv_ceil_div(w->whole, w->plan->blocks.panel);
+  if (i < panels) {
+    from = vectors * i / panels * lanes;
+    to = conv_min(vectors * (i + 1) / panels * lanes, w->whole);
+  }
+  return (kernel_pixels){w->first_pixel + from, to - from, w->part.first_term, w->part.terms};
 }
 
 static void store_patch(const panel_work *w) {
@@ -268,7 +283,7 @@ static void run_patch(panel_work *w, const conv_patch *p) {
   w->output += w->bytes * (p->row * g->output_strides[1] + p->column * g->output_strides[2]);
   w->first_pixel = 0;
   w->end_pixel = p->rows * p->columns;
-  w->panels = conv_ceil_div(w->end_pixel, w->plan->blocks.panel);
+  cut_panels(w);
   for (int64_t r = 0; r < g->kernel_height; r++)
     for (int64_t s = 0; s < g->kernel_width; s++)
       if (conv_is_inside(w->plan, 0, p->row, r) && conv_is_inside(w->plan, 1, p->column, s)) run_tap(w, p, r, s);
@@ -308,7 +323,7 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
       .end_pixel = conv_min(vectors * (part + 1) / per_image * lanes, pixels_of_image(plan)),
       .flat = g->output_strides[2] == 1 && (g->output_strides[1] == g->out_width || g->out_height == 1),
   };
-  w.panels = conv_ceil_div(w.end_pixel - w.first_pixel, b->panel);
+  cut_panels(&w);
   if (!b->patch) {
     run_terms(&w, 0, terms);
     return;

@@ -6,6 +6,9 @@ const kernel_table NAME(kernel_table) = {
     .tile_rows = TILE_ROWS,
     .tile_vectors = TILE_VECTORS,
     .tiles = NAME(tiles),
+#if defined(KERNEL_ISA_avx512)
+    .half_tile = NAME(half_tile),
+#endif
     .pack_pixels = NAME(pack_pixels),
     .pack_weights = NAME(pack_weights),
     .rows_tile_rows = ROWS_TILE_ROWS,

@@ -40,6 +40,10 @@
 
 /* gemm.c */
 extern const kernel_tile NAME(tiles)[TILE_ROWS * TILE_VECTORS];
+#if defined(KERNEL_ISA_avx512)
+void NAME(half_tile)(int64_t terms, const void *a, const void *b, int64_t b_stride, void *c, int64_t c_stride,
+                     const void *bias, bool accumulate);
+#endif
 
 /* pack.c */
 void NAME(pack_pixels)(const kernel_conv *conv, const kernel_pixels *part, const void *input, int64_t width,

@@ -58,3 +58,25 @@ const kernel_tile NAME(tiles)[TILE_ROWS * TILE_VECTORS] = {
     NAMES_OF(5), NAMES_OF(6), NAMES_OF(7), NAMES_OF(8),
 #endif
 };
+
+#if defined(KERNEL_ISA_avx512)
+/* Of half a vector, which takes half the time where the processor does a whole one in two steps. */
+void NAME(half_tile)(int64_t terms, const void *a_at, const void *b_at, int64_t b_stride, void *c_at, int64_t c_stride,
+                     const void *bias_at, bool accumulate) {
+  const real *restrict a = a_at, *restrict b = b_at, *restrict bias = bias_at;
+  real *restrict c = c_at;
+  vec_half sum[TILE_ROWS];
+#pragma GCC unroll 8
+  for (int m = 0; m < TILE_ROWS; m++)
+    sum[m] = accumulate ? (vec_half) * (const vec_half_unaligned *)(c + m * c_stride) : half_set(0);
+  for (int64_t term = 0; term < terms; term++, a += TILE_ROWS, b += b_stride) {
+    vec_half pixels = *(const vec_half_unaligned *)b;
+#pragma GCC unroll 8
+    for (int m = 0; m < TILE_ROWS; m++)
+      sum[m] = half_fma(half_set(a[m]), pixels, sum[m]);
+  }
+#pragma GCC unroll 8
+  for (int m = 0; m < TILE_ROWS; m++)
+    *(vec_half_unaligned *)(c + m * c_stride) = sum[m] + half_set((bias ? bias[m] : 0) + (real)0);
+}
+#endif

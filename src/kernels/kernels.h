@@ -198,6 +198,7 @@ typedef struct kernel_table {
   int lanes;
   int tile_rows, tile_vectors; /* of the largest tile */
   const kernel_tile *tiles;    /* [(rows - 1) * tile_vectors + vectors - 1] */
+  kernel_tile half_tile;       /* tile_rows of half a vector, which it leaves sooner; or NULL */
 
   /* Packs pixels as [term][width], width a multiple of the lanes and at least the pixels; what is over is zero. Up to
    * `lanes` elements behind the panel are overwritten. */

@@ -7,6 +7,24 @@
 #define LANES (64 / REAL_BYTES)
 typedef real vec __attribute__((vector_size(64)));
 
+/* And half a vector. */
+typedef real vec_half __attribute__((vector_size(32)));
+#if defined(KERNEL_DTYPE_f32)
+INLINE vec_half half_set(real x) {
+  return (vec_half)_mm256_set1_ps(x);
+}
+INLINE vec_half half_fma(vec_half a, vec_half b, vec_half c) {
+  return (vec_half)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
+#else
+INLINE vec_half half_set(real x) {
+  return (vec_half)_mm256_set1_pd(x);
+}
+INLINE vec_half half_fma(vec_half a, vec_half b, vec_half c) {
+  return (vec_half)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+}
+#endif
+
 #if !defined(__AVX512F__)
 
 typedef union two_halves {

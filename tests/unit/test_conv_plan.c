@@ -177,6 +177,7 @@ static void large_sums_are_cut_and_joined(void **state) {
   check_problem("n1c700h3w3k17r3s3p1tf64");
   check_problem("n1c64h30w31k48r3s3p1");
   check_problem("n1c70h23w50k40r3s3p0");
+  check_problem("n1c700h14w14k20r1s1");
   check_problem("n1c3h20w140k24r4s4u4");
   check_problem("n2c2h30w300k9r5s7u3,4p3");
   check_input_gradient("n1c70h5w7k300r3s3p1");
