@@ -18,6 +18,7 @@ const conv_algorithm *const conv_algorithms[] = {
     &conv_reference_forward,
     &conv_phases_input_gradient,
     &conv_shuffle_input_gradient,
+    &conv_columns_input_gradient,
     &conv_depthwise_pairs_input_gradient,
     &conv_vector_input_gradient,
     &conv_reference_input_gradient,

@@ -201,6 +201,13 @@ fonio_status conv_parts_add_merged(const fonio_conv_plan *plan, conv_parts *part
   return status;
 }
 
+fonio_status conv_parts_add_problem(const fonio_conv_plan *plan, conv_parts *parts, const fonio_conv_problem *problem) {
+  conv_part part = {0};
+  fonio_status status = plan_part(plan, parts, problem, 0, true, &part);
+  if (!status) keep_part(parts, part, 0);
+  return status;
+}
+
 /* The kernel of one channel of grad_output and one of a phase, turned. */
 static char *copy_taps(const fonio_conv_problem *p, const conv_part *part, const char *weight, char *to) {
   int64_t bytes = (int64_t)fonio_dtype_bytes(p->dtype);
@@ -225,6 +232,7 @@ static void copy_phases(const fonio_conv_problem *p, const conv_part *part, cons
 /* ---- What the parts of a plan have in common ---- */
 
 const conv_parts *conv_parts_of(const fonio_conv_plan *plan) {
+  if (plan->algorithm == &conv_columns_input_gradient) return &plan->columns;
   return plan->algorithm == &conv_shuffle_input_gradient ? &plan->shuffle : &plan->phases;
 }
 
@@ -251,8 +259,18 @@ static void release(conv_parts *parts) {
 void conv_parts_release(fonio_conv_plan *plan) {
   release(&plan->phases);
   release(&plan->shuffle);
+  release(&plan->columns);
   memory_give(plan->folds);
 }
+
+static double bytes_of_weights(const fonio_conv_plan *part) {
+  const fonio_conv_problem *p = &part->problem;
+  return (double)(p->out_channels * p->kernel_height * p->kernel_width * (int64_t)fonio_dtype_bytes(p->dtype)) *
+         (double)p->in_channels;
+}
+
+/* Those of a merged part are copied one by one, cycles for each byte. */
+#define COPYING 2.5
 
 /* Each piece takes its time to begin, and weights are packed once. */
 double conv_parts_cost(const conv_parts *parts) {
@@ -261,6 +279,7 @@ double conv_parts_cost(const conv_parts *parts) {
     const fonio_conv_plan *plan = parts->list[i].plan;
     cycles += (plan->cycles + 200 * (double)plan->pieces) / (double)plan->problem.batch;
     if (parts->list[i].packs) cycles += conv_packing_cost(plan);
+    if (parts->list[i].merged && parts->list[i].packs) cycles += plan->packings * COPYING * bytes_of_weights(plan);
   }
   return cycles;
 }

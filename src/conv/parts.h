@@ -60,6 +60,10 @@ bool conv_parts_merge(const fonio_conv_problem *problem);
 fonio_status conv_parts_add_merged(const fonio_conv_plan *plan, conv_parts *parts, conv_region region,
                                    const conv_place *place);
 
+/* Adds one for a convolution that was put together elsewhere; all such parts of a plan have the same weights.
+ * FONIO_NO_MEMORY. */
+fonio_status conv_parts_add_problem(const fonio_conv_plan *plan, conv_parts *parts, const fonio_conv_problem *problem);
+
 /* Cycles for one image, packing included, and the workspace of parts [from, to). */
 double conv_parts_cost(const conv_parts *parts);
 int64_t conv_parts_workspace(const conv_parts *parts, int64_t from, int64_t to);
@@ -70,6 +74,9 @@ bool conv_parts_pack(const fonio_conv_plan *plan, const void *weight, void *pack
 /* Runs one piece of a part, from `grad_output` to `output`. */
 void conv_parts_run(const conv_run *run, const conv_part *part, const void *grad_output, void *output, int64_t piece,
                     void *workspace);
+
+/* A row of the image out of its phases across, which lie `pitch` apart from each other. */
+void conv_shuffle_row(const fonio_conv_problem *problem, const void *phases, int64_t pitch, void *row);
 
 /* How many blocks of padding there are to fold; -1: too many. */
 int64_t conv_folds_count(const fonio_conv_problem *problem);

@@ -106,6 +106,7 @@ void conv_plan_other(const fonio_conv_plan *plan, const conv_algorithm *algorith
       .image_parts = plan->image_parts,
       .fold_count = plan->fold_count,
       .shuffle = plan->shuffle,
+      .columns = plan->columns,
   };
   take_algorithm(other, algorithm);
 }
@@ -117,6 +118,7 @@ static fonio_status fill_plan(fonio_conv_plan *plan, const fonio_conv_plan_optio
   fonio_status status = conv_geometry_init(plan);
   if (!status && plan->direction == FONIO_CONV_INPUT_GRADIENT) status = conv_phases_init(plan);
   if (!status && plan->direction == FONIO_CONV_INPUT_GRADIENT) status = conv_shuffle_init(plan);
+  if (!status && plan->direction == FONIO_CONV_INPUT_GRADIENT) status = conv_columns_init(plan);
   if (status) return status;
   status = options->algorithm ? take_named(plan, options->algorithm) : choose(plan, options->measure);
   if (status) return status;

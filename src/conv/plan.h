@@ -47,6 +47,7 @@ struct fonio_conv_plan {
   conv_fold *folds;  /* where padding shows pixels of the image */
   int64_t image_parts, fold_count;
   conv_parts shuffle;
+  conv_parts columns;
   conv_blocks blocks;
   int64_t pieces;            /* of work, in all images */
   double cycles;             /* that they are expected to take on one core */
@@ -102,6 +103,7 @@ extern const conv_algorithm *const conv_algorithms[];
 extern const conv_algorithm conv_reference_forward, conv_reference_input_gradient, conv_reference_weight_gradient;
 extern const conv_algorithm conv_phases_input_gradient, conv_shuffle_input_gradient;
 extern const conv_algorithm conv_depthwise_pairs_input_gradient, conv_vector_input_gradient;
+extern const conv_algorithm conv_columns_input_gradient;
 extern const conv_algorithm conv_packed_forward, conv_shifted_forward, conv_winograd4_forward, conv_winograd2_forward;
 extern const conv_algorithm conv_channels_weight_gradient, conv_groups_weight_gradient;
 extern const conv_algorithm conv_winograd_weight_gradient;
@@ -131,6 +133,7 @@ double conv_packing_cost(const fonio_conv_plan *plan);
 /* Fills in the parts of a plan for an input gradient. FONIO_NO_MEMORY. */
 fonio_status conv_phases_init(fonio_conv_plan *plan);
 fonio_status conv_shuffle_init(fonio_conv_plan *plan);
+fonio_status conv_columns_init(fonio_conv_plan *plan);
 
 /* The parts of the plan's algorithm; none where it has none. */
 const conv_parts *conv_parts_of(const fonio_conv_plan *plan);
@@ -138,7 +141,7 @@ const conv_parts *conv_parts_of(const fonio_conv_plan *plan);
 /* Whether weights that were packed for the parts of one plan serve those of the other. */
 bool conv_parts_alike(const fonio_conv_plan *a, const fonio_conv_plan *b);
 
-/* Gives back what conv_phases_init and conv_shuffle_init took. */
+/* Gives back what those took. */
 void conv_parts_release(fonio_conv_plan *plan);
 
 /* Workspace of one thread: whole cache lines, so that threads do not write to the same one. */

@@ -172,6 +172,21 @@ static void shuffle_block(const fonio_conv_problem *p, conv_region block, const 
     shuffle_f64(&w, from, image);
 }
 
+void conv_shuffle_row(const fonio_conv_problem *p, const void *phases, int64_t pitch, void *row) {
+  int64_t first = p->padding[2] / p->stride[1];
+  shuffle_work w = {
+      .block = {0, 1, first, (p->padding[2] + p->in_width - 1) / p->stride[1] + 1 - first},
+      .from = {.phase = {0, pitch}},
+      .width = p->in_width,
+      .stride = {p->stride[0], p->stride[1]},
+      .column = first * p->stride[1] - p->padding[2],
+  };
+  if (p->dtype == FONIO_FLOAT32)
+    shuffle_row_f32(&w, phases, (float *)row + w.column);
+  else
+    shuffle_row_f64(&w, phases, (double *)row + w.column);
+}
+
 static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   const fonio_conv_plan *plan = run->plan;
   const fonio_conv_problem *p = &plan->problem;

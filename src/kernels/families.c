@@ -26,6 +26,7 @@ const kernel_table NAME(kernel_table) = {
     .depthwise_pixels = NAME(depthwise_pixels),
     .depthwise_pairs = NAME(depthwise_pairs),
     .vector_sums = NAME(vector_sums),
+    .row_sums = NAME(row_sums),
     .finish = NAME(finish),
     .shifted_rows = SHIFTED_ROWS,
     .shifted_tiles = NAME(shifted_tiles),

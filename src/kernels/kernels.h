@@ -249,6 +249,9 @@ typedef struct kernel_table {
   /* The sum of the rows times their numbers, `stride` apart in the output; `sums` is room for as many side by side. */
   void (*vector_sums)(const kernel_vector *job, void *sums, void *output, int64_t stride);
 
+  /* Adds `count` rows, which begin at the offsets from `rows` and of which up to a vector is read behind `columns`. */
+  void (*row_sums)(int64_t count, const int64_t *offsets, const void *rows, int64_t columns, void *to);
+
   /* `residual` may be NULL. */
   void (*finish)(const kernel_finish *job, void *output, const void *residual);
 

@@ -40,3 +40,13 @@ void NAME(vector_sums)(const kernel_vector *job, void *sums, void *output, int64
   for (int64_t j = 0; j < job->columns; j++)
     to[j * stride] = sum[j] + 0;
 }
+
+void NAME(row_sums)(int64_t count, const int64_t *offsets, const void *rows, int64_t columns, void *to) {
+  const real *from = rows;
+  for (int64_t j = 0; j < columns; j += LANES) {
+    vec sum = vec_zero();
+    for (int64_t i = 0; i < count; i++)
+      sum += vec_load(from + offsets[i] + j);
+    vec_store_part((real *)to + j, sum, least(LANES, columns - j));
+  }
+}
