@@ -1,8 +1,8 @@
 /* The input gradient as one matrix product and sums of what it gives: for each pixel of grad_output a column of what it
  * adds to each channel and tap, which is a convolution with one tap; the pixels of the image are sums of some of those,
- * shifted against each other ("col2im"). Each pixel of grad_output is read once for all taps, and with a stride no phase
- * of the image needs a product of its own: good for few channels, whose phases alone would leave multipliers waiting, and
- * for kernels whose taps hardly overlap.
+ * shifted against each other ("col2im"). Each pixel of grad_output is read once for all taps, and with a stride no
+ * phase of the image needs a product of its own: good for few channels, whose phases alone would leave multipliers
+ * waiting, and for kernels whose taps hardly overlap.
  *
  * A piece is some rows of the image. Blocks of rows of columns come one after the other into the workspace, which keeps
  * as many of them as rows of the image reach back. */
@@ -20,8 +20,8 @@ enum { MOST_TAPS = 1024, MOST_STRIDE = 64 };
 
 /* A step is `stride` rows of the padded image, or columns: step i reads rows [i - reach, i] of grad_output. */
 typedef struct columns_numbers {
-  int64_t channels;             /* of the columns: one for each weight of a pixel of grad_output */
-  int64_t first[2], end[2];     /* steps that have pixels in the image */
+  int64_t channels;         /* of the columns: one for each weight of a pixel of grad_output */
+  int64_t first[2], end[2]; /* steps that have pixels in the image */
   int64_t reach[2];
   int64_t left, pitch;          /* of a row of columns: zeros before it; all of it */
   int64_t block, blocks, slots; /* rows of a block; blocks; rows that are kept */
@@ -147,8 +147,8 @@ static int64_t pieces(const fonio_conv_plan *plan) {
 
 /* ---- One piece ---- */
 
-/* What the rows of a phase of a step are sums of: where rows of columns begin for the first step across, seen from those
- * of the channel. */
+/* What the rows of a phase of a step are sums of: where rows of columns begin for the first step across, seen from
+ * those of the channel. */
 typedef struct phase_terms {
   int64_t count[MOST_STRIDE], offsets[MOST_TAPS]; /* of each phase across, one after the other */
 } phase_terms;
@@ -226,7 +226,8 @@ const conv_algorithm conv_columns_input_gradient = {
     .direction = FONIO_CONV_INPUT_GRADIENT,
     .accuracy = FONIO_ACCURACY_DEFAULT,
     .applicable = applicable,
-    .needs = "several taps or a stride, zeros as padding, columns side by side, no groups, and columns that fit a cache",
+    .needs =
+        "several taps or a stride, zeros as padding, columns side by side, no groups, and columns that fit a cache",
     .cost = cost,
     .prepare = prepare,
     .pack = conv_parts_pack,

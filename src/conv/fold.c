@@ -68,7 +68,7 @@ static fonio_status add_fold(fonio_conv_plan *plan, conv_region region) {
   fold->first_part = plan->phases.count;
   conv_place place = {{0, strides[1], strides[2] * plan->problem.stride[0], strides[3] * plan->problem.stride[1]},
                       {strides[2], strides[3]}};
-  fonio_status status = conv_parts_add(plan, &plan->phases, region, 1, &place, true);
+  fonio_status status = conv_parts_add(plan, &plan->phases, region, 1, &place, CONV_PART_OF_PADDING);
   fold->end_part = plan->phases.count;
   return status;
 }

@@ -46,6 +46,15 @@ static axis_phase phase_of(const fonio_conv_problem *p, int axis, int64_t tap, i
   return f;
 }
 
+/* Leaves out the first and last taps (but one) that read no row (or column) of grad_output for any pixel. */
+static void trim_taps(const fonio_conv_problem *p, int axis, axis_phase *f) {
+  int64_t outputs = axis ? p->out_width : p->out_height;
+  for (; f->taps > 1 && f->pixels - 1 < f->padding; f->taps--, f->last_tap -= f->tap_step)
+    f->padding -= f->dilation;
+  while (f->taps > 1 && f->dilation * (f->taps - 1) - f->padding >= outputs)
+    f->taps--;
+}
+
 bool conv_has_taps(const fonio_conv_problem *p, int axis, int64_t pixel) {
   int64_t remainder = (pixel + p->padding[2 * axis]) % p->stride[axis];
   for (int64_t tap = 0; tap < conv_phases_along(p, axis); tap++)
@@ -155,12 +164,15 @@ static fonio_status add_part(const fonio_conv_plan *plan, conv_parts *parts, con
 }
 
 fonio_status conv_parts_add(const fonio_conv_plan *plan, conv_parts *parts, conv_region g, int64_t batch,
-                            const conv_place *place, bool beside) {
+                            const conv_place *place, conv_part_kind kind) {
   const fonio_conv_problem *p = &plan->problem;
   for (int64_t r = 0; r < conv_phases_along(p, 0); r++)
     for (int64_t s = 0; s < conv_phases_along(p, 1); s++) {
       axis_phase f[2] = {phase_of(p, 0, r, g.row, g.rows), phase_of(p, 1, s, g.column, g.columns)};
-      fonio_status status = f[0].pixels && f[1].pixels ? add_part(plan, parts, f, batch, place, beside) : FONIO_OK;
+      if (!f[0].pixels || !f[1].pixels) continue;
+      for (int axis = 0; axis < 2 && kind == CONV_PART_OF_PADDING; axis++)
+        trim_taps(p, axis, &f[axis]);
+      fonio_status status = add_part(plan, parts, f, batch, place, kind != CONV_PART_IN_PLACE);
       if (status) return status;
     }
   return FONIO_OK;

@@ -46,11 +46,14 @@ bool conv_has_taps(const fonio_conv_problem *problem, int axis, int64_t pixel);
 /* Room for the parts of so many regions. FONIO_NO_MEMORY. */
 fonio_status conv_parts_take(conv_parts *parts, const fonio_conv_problem *problem, int64_t regions);
 
+/* Where a part's output lies: in the image, or in the workspace, which leaves less of it. Of padding many taps may see
+ * nothing: those are left out. */
+typedef enum conv_part_kind { CONV_PART_IN_PLACE, CONV_PART_BESIDE, CONV_PART_OF_PADDING } conv_part_kind;
+
 /* Adds the parts for the phases of a region that have pixels. They take the algorithm of earlier parts with the same
- * taps, and share its packed weights. `beside`: the output lies in the workspace, which leaves less of it.
- * FONIO_NO_MEMORY. */
+ * taps, and share its packed weights. FONIO_NO_MEMORY. */
 fonio_status conv_parts_add(const fonio_conv_plan *plan, conv_parts *parts, conv_region region, int64_t batch,
-                            const conv_place *place, bool beside);
+                            const conv_place *place, conv_part_kind kind);
 
 /* Whether all phases have the same number of taps and read the same pixels, so that one part can do them all. */
 bool conv_parts_merge(const fonio_conv_problem *problem);

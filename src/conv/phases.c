@@ -16,7 +16,7 @@ fonio_status conv_phases_init(fonio_conv_plan *plan) {
   conv_region image = {p->padding[0], p->in_height, p->padding[2], p->in_width};
   conv_place place = {{out[0], out[1], out[2] * p->stride[0], out[3] * p->stride[1]}, {out[2], out[3]}};
   fonio_status status = conv_parts_take(&plan->phases, p, conv_folds_count(p) + 1);
-  if (!status) status = conv_parts_add(plan, &plan->phases, image, p->batch, &place, false);
+  if (!status) status = conv_parts_add(plan, &plan->phases, image, p->batch, &place, CONV_PART_IN_PLACE);
   plan->image_parts = plan->phases.count;
   return status ? status : conv_folds_init(plan);
 }

@@ -89,7 +89,7 @@ fonio_status conv_shuffle_init(fonio_conv_plan *plan) {
     if (merges(p))
       status = conv_parts_add_merged(plan, &plan->shuffle, padded, &place);
     else
-      status = conv_parts_add(plan, &plan->shuffle, padded, 1, &place, true);
+      status = conv_parts_add(plan, &plan->shuffle, padded, 1, &place, CONV_PART_BESIDE);
   }
   return status;
 }
