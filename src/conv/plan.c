@@ -188,6 +188,7 @@ fonio_conv_plan *conv_plan_part(const fonio_conv_plan *whole, const fonio_conv_p
   fonio_conv_plan *plan = new_plan(problem);
   if (!plan) return NULL;
   join_rows(&plan->problem);
+  plan->part = true;
   plan->accuracy = whole->accuracy;
   plan->packings = whole->packings;
   plan->kernels = kernel_table_for(problem->dtype, cpu_isa_in_use());

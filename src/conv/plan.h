@@ -37,6 +37,7 @@ struct fonio_conv_plan {
   fonio_accuracy accuracy; /* that the algorithm was chosen for */
   const conv_algorithm *algorithm;
   const char *why; /* it was taken */
+  bool part;       /* of an input gradient, whose pieces are run one by one, without what they could share */
   double packings; /* of the weight for each image, which the choice counts */
   const kernel_table *kernels;
   kernel_conv geometry; /* of one image and group; points into `tables` */

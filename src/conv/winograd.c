@@ -118,6 +118,12 @@ static int64_t time_of_block(const kernel_table *k, int64_t tiles) {
   return tiles > 0 ? 2 * conv_max(tiles, parts * 8 / k->rows_tile_vectors) + parts + 2 : 0;
 }
 
+/* Images to convolve one by one: interleaved ones of each group of each image. */
+static int64_t images_of(const fonio_conv_plan *plan) {
+  const fonio_conv_problem *p = &plan->problem;
+  return p->batch * p->groups * p->dilation[0] * p->dilation[1];
+}
+
 /* Time with blocks of so many; runs of tiles in a row, which share strips, end where a row or a block does. */
 static int64_t time_of_blocks(const kernel_table *k, const winograd *w, int64_t block) {
   int64_t tiles = w->rows * w->columns, blocks = conv_ceil_div(tiles, block), runs = w->rows + blocks;
@@ -167,13 +173,26 @@ static void block_tiles(fonio_conv_plan *plan, int alpha) {
   int64_t block = far ? conv_even_pairs(tiles, most) : best_block(k, &w, conv_min(conv_min(most, near), tiles));
   plan->blocks.pixels = block;
   /* Few tiles and many channels: cut the output channels, too, so that there is work for several threads. */
-  int64_t parts = 1;
-  while (parts < 8 && conv_ceil_div(tiles, block) * parts < 3 && w.out_channels / (parts * 2) >= 2 * panel)
+  int64_t parts = 1, blocks = conv_ceil_div(tiles, block) * images_of(plan);
+  while (parts < 8 && blocks * parts < 3 && w.out_channels / (parts * 2) >= 2 * panel)
     parts *= 2;
   plan->blocks.channels = conv_round_up(conv_ceil_div(w.out_channels, parts), panel);
   plan->blocks.sums = conv_min(conv_round_up(sums, panel), plan->blocks.channels);
   plan->blocks.panel = panel;
   plan->blocks.terms = conv_even(w.terms, MOST_TERMS);
+}
+
+static int64_t blocks_of_tiles(const fonio_conv_plan *plan, const winograd *w) {
+  return conv_ceil_div(w->rows * w->columns, plan->blocks.pixels);
+}
+
+static int64_t blocks_of_channels(const fonio_conv_plan *plan, const winograd *w) {
+  return conv_ceil_div(w->out_channels, plan->blocks.channels);
+}
+
+/* Whether all blocks of channels share one V, which pieces of work make before: the last ones are then the products. */
+static bool shares(const fonio_conv_plan *plan, const winograd *w) {
+  return !plan->part && images_of(plan) * blocks_of_tiles(plan, w) == 1 && blocks_of_channels(plan, w) > 1;
 }
 
 static void prepare(fonio_conv_plan *plan) {
@@ -182,6 +201,9 @@ static void prepare(fonio_conv_plan *plan) {
   winograd w = numbers_of(plan, alpha_of(plan));
   plan->packed_bytes = plan->problem.groups * w.elements * w.out_channels * w.terms * bytes;
   plan->workspace_bytes = conv_round_up((w.v_elements + w.m_elements + w.strip_elements) * bytes, 64) + 4 * 64;
+  if (!shares(plan, &w)) return;
+  plan->shared_bytes = conv_round_up(w.v_elements * bytes, 64);
+  plan->workspace_bytes -= w.v_elements * bytes;
 }
 
 /* Products and transforms keep the core busy; meanwhile the transformed weights come in once for each block of tiles,
@@ -380,30 +402,44 @@ static void multiply(const winograd_work *w, int64_t from, int64_t to) {
       }
 }
 
-static int64_t blocks_of_tiles(const fonio_conv_plan *plan, const winograd *w) {
-  return conv_ceil_div(w->rows * w->columns, plan->blocks.pixels);
+static void transform_all_inputs(const winograd_work *w, int64_t from, int64_t to) {
+  for (; from < to; from += run_at(w, from).tiles)
+    transform_inputs(w, run_at(w, from));
 }
 
-static int64_t blocks_of_channels(const fonio_conv_plan *plan, const winograd *w) {
-  return conv_ceil_div(w->out_channels, plan->blocks.channels);
+/* From V to output channels [from, end). */
+static void compute_channels(const winograd_work *w, int64_t from, int64_t end) {
+  for (int64_t to; from < conv_min(end, w->numbers.out_channels); from = to) {
+    to = conv_min(from + w->plan->blocks.sums, conv_min(end, w->numbers.out_channels));
+    multiply(w, from, to);
+    for (int64_t tile = 0; tile < w->tiles; tile += run_at(w, tile).tiles)
+      transform_outputs(w, run_at(w, tile), from, to);
+  }
 }
 
 static int64_t pieces(const fonio_conv_plan *plan) {
   winograd w = numbers_of(plan, alpha_of(plan));
-  return plan->problem.batch * plan->problem.groups * plan->problem.dilation[0] * plan->problem.dilation[1] *
-         blocks_of_tiles(plan, &w) * blocks_of_channels(plan, &w);
+  if (shares(plan, &w)) return w.rows;
+  return images_of(plan) * blocks_of_tiles(plan, &w) * blocks_of_channels(plan, &w);
 }
 
-static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
+static int64_t last_pieces(const fonio_conv_plan *plan) {
+  winograd w = numbers_of(plan, alpha_of(plan));
+  return shares(plan, &w) ? blocks_of_channels(plan, &w) : 0;
+}
+
+/* A block of tiles, counted through all images. */
+static winograd_work block_at(const conv_run *run, int64_t block, char *workspace) {
   const fonio_conv_plan *plan = run->plan;
   winograd n = numbers_of(plan, alpha_of(plan));
-  int64_t channels = conv_take(&piece, blocks_of_channels(plan, &n)) * plan->blocks.channels;
-  int64_t tile = conv_take(&piece, blocks_of_tiles(plan, &n)) * plan->blocks.pixels;
+  int64_t tile = conv_take(&block, blocks_of_tiles(plan, &n)) * plan->blocks.pixels;
   int64_t tiles = conv_min(plan->blocks.pixels, n.rows * n.columns - tile);
-  int64_t across = conv_take(&piece, plan->problem.dilation[1]), down = conv_take(&piece, plan->problem.dilation[0]);
-  int64_t group = conv_take(&piece, plan->problem.groups), image = piece;
+  int64_t across = conv_take(&block, plan->problem.dilation[1]), down = conv_take(&block, plan->problem.dilation[0]);
+  int64_t group = conv_take(&block, plan->problem.groups), image = block;
   int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
-  winograd_work w = {
+  char *v = shares(plan, &n) ? run->shared : workspace, *m = workspace;
+  if (v == m) m += conv_round_up(n.v_elements * bytes, 64);
+  return (winograd_work){
       .run = run,
       .plan = plan,
       .image = image,
@@ -414,23 +450,34 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
       .weights = conv_at(run->packed, group * (plan->packed_bytes / plan->problem.groups)),
       .bias = conv_at(run->buffers->bias, conv_bias_offset(plan, group)),
       .output = (char *)run->buffers->output + conv_output_offset(plan, image, group),
-      .v = workspace,
-      .m = (char *)workspace + conv_round_up(n.v_elements * bytes, 64),
-      .strip = (char *)workspace + conv_round_up(n.v_elements * bytes, 64) + conv_round_up(n.m_elements * bytes, 64),
+      .v = v,
+      .m = m,
+      .strip = m + conv_round_up(n.m_elements * bytes, 64),
       .phase = {down, across},
       .first_tile = tile,
       .tiles = tiles,
       .blocks = conv_ceil_div(tiles, plan->kernels->rows_tile_rows),
   };
-  for (int64_t from = 0; from < w.tiles; from += run_at(&w, from).tiles)
-    transform_inputs(&w, run_at(&w, from));
-  for (int64_t end = channels + plan->blocks.channels; channels < conv_min(end, n.out_channels);) {
-    int64_t to = conv_min(channels + plan->blocks.sums, conv_min(end, n.out_channels));
-    multiply(&w, channels, to);
-    for (int64_t from = 0; from < w.tiles; from += run_at(&w, from).tiles)
-      transform_outputs(&w, run_at(&w, from), channels, to);
-    channels = to;
+}
+
+static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
+  const fonio_conv_plan *plan = run->plan;
+  winograd n = numbers_of(plan, alpha_of(plan));
+  if (shares(plan, &n)) {
+    winograd_work w = block_at(run, 0, workspace);
+    transform_all_inputs(&w, piece * n.columns, (piece + 1) * n.columns);
+    return;
   }
+  int64_t from = conv_take(&piece, blocks_of_channels(plan, &n)) * plan->blocks.channels;
+  winograd_work w = block_at(run, piece, workspace);
+  transform_all_inputs(&w, 0, w.tiles);
+  compute_channels(&w, from, from + plan->blocks.channels);
+}
+
+static void run_last(const conv_run *run, int64_t piece, void *workspace) {
+  winograd_work w = block_at(run, 0, workspace);
+  int64_t channels = run->plan->blocks.channels;
+  compute_channels(&w, piece * channels, (piece + 1) * channels);
 }
 
 const conv_algorithm conv_winograd4_forward = {
@@ -445,6 +492,8 @@ const conv_algorithm conv_winograd4_forward = {
     .pack = pack,
     .pieces = pieces,
     .run_piece = run_piece,
+    .last_pieces = last_pieces,
+    .run_last = run_last,
 };
 
 const conv_algorithm conv_winograd2_forward = {
@@ -459,4 +508,6 @@ const conv_algorithm conv_winograd2_forward = {
     .pack = pack,
     .pieces = pieces,
     .run_piece = run_piece,
+    .last_pieces = last_pieces,
+    .run_last = run_last,
 };

@@ -146,6 +146,37 @@ static void others_are_not_done(void **state) {
   assert_int_equal(check("n1c8h9w9k8r3s3"), 2);
 }
 
+/* One image, whose transformed inputs all blocks of output channels share, and the same one twice in a batch, where
+ * each block makes its own: the same bits, whether one thread or three. */
+static void shared_inputs_change_nothing(void **state) {
+  (void)state;
+  static const char *const algorithms[] = {"winograd2", "winograd4"}, *const dtypes[] = {"f32", "f64"};
+  for (int i = 0; i < 8; i++) {
+    char text[64];
+    snprintf(text, sizeof text, "n2c100h%dw5k520r3s3p1t%s", i & 2 ? 8 : 6, dtypes[i & 1]);
+    fonio_conv_problem one, two;
+    assert_int_equal(fonio_conv_problem_parse(&two, text), FONIO_OK);
+    text[1] = '1';
+    assert_int_equal(fonio_conv_problem_parse(&one, text), FONIO_OK);
+    double *x = array_of(inputs_of(&two), FONIO_FLOAT64), *w = array_of(weights_of(&two), FONIO_FLOAT64);
+    for (int64_t j = 0; j < inputs_of(&two); j++)
+      x[j] = j < inputs_of(&one) ? number(false) : x[j - inputs_of(&one)];
+    for (int64_t j = 0; j < weights_of(&two); j++)
+      w[j] = number(false);
+    size_t bytes = (size_t)outputs_of(&one) * fonio_dtype_bytes(one.dtype);
+    char *twice = output_of(&two, algorithms[i / 4], x, w);
+    assert_memory_equal(twice, twice + bytes, bytes);
+    for (int threads = 1; threads <= 3; threads += 2) {
+      assert_int_equal(fonio_set_num_threads(threads), FONIO_OK);
+      void *once = output_of(&one, algorithms[i / 4], x, w);
+      assert_memory_equal(once, twice, bytes);
+      free(once);
+    }
+    free(x), free(w), free(twice);
+    check(text);
+  }
+}
+
 /* ---- Errors ---- */
 
 static double rms_error(const fonio_conv_problem *p, const char *algorithm, const double *x, const double *w,
@@ -196,9 +227,8 @@ static void errors_are_those_of_the_class(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(kernels_and_strides),
-      cmocka_unit_test(many_weights),
-      cmocka_unit_test(others_are_not_done),
+      cmocka_unit_test(kernels_and_strides),           cmocka_unit_test(many_weights),
+      cmocka_unit_test(shared_inputs_change_nothing),  cmocka_unit_test(others_are_not_done),
       cmocka_unit_test(errors_are_those_of_the_class),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
