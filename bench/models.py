@@ -1,8 +1,9 @@
-"""Whole networks under torch, as they are and with fonio.torch.accelerate: scripts/bench models --help."""
+"""Whole networks under torch, as they are and with fonio.torch.accelerate: scripts/bench models --help. Each contestant has a process of
+its own, as whoever uses it would: whether memory comes new from the system or was there already counts for some percent."""
 
 import argparse
-import copy
 import json
+import multiprocessing
 import os
 import pathlib
 import statistics
@@ -21,21 +22,28 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests" 
 from architectures import NETWORKS  # noqa: E402
 
 SIZE = 224
+# The options of accelerate, None for torch as it is; and whether network and images are channels_last.
+FOLDED = {"fold_batchnorm": True, "fuse_activation": True}
+CONTESTANTS = {
+    "torch": (None, False),
+    "fonio": ({}, False),
+    "fonio folded": (FOLDED, False),
+    "torch c.last": (None, True),
+    "fonio c.last": ({}, True),
+    "fonio folded c.last": (FOLDED, True),
+}
 
 
-def contestants(network, images, folded):
-    """The network as it is, with Fonio's layers, and if `folded` with what follows them joined to them; each in either
-    layout. With its images."""
-    made = {"torch": network, "fonio": copy.deepcopy(network)}
-    fonio.torch.accelerate(made["fonio"])
-    if folded:
-        made["fonio folded"] = copy.deepcopy(network)
-        fonio.torch.accelerate(made["fonio folded"], fold_batchnorm=True, fuse_activation=True)
-    both = {title: (model, images) for title, model in made.items()}
-    images = images.contiguous(memory_format=torch.channels_last)
-    for title, model in made.items():
-        both[f"{title} c.last"] = copy.deepcopy(model).to(memory_format=torch.channels_last), images
-    return both
+def contestant(name, title, batch, size):
+    """The network and its images, the same for all but for what the contestant makes of them."""
+    options, channels_last = CONTESTANTS[title]
+    torch.manual_seed(0)
+    network, images = NETWORKS[name][0](), torch.randn(batch, 3, size, size)
+    if options is not None:
+        fonio.torch.accelerate(network, **options)
+    if channels_last:
+        network, images = (what.to(memory_format=torch.channels_last) for what in (network, images))
+    return network, images
 
 
 def forward(network, images):
@@ -64,29 +72,42 @@ def training_step(network, images):
     return call
 
 
-def measure(calls, rounds):
-    """Each one's times of this thread, in seconds; they take turns, so that all meet the same machine."""
-    times = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            began = time.thread_time()
-            call()
-            times[name].append(time.thread_time() - began)
-    return times
+JOBS = {"eval": forward, "train": training_step}
+
+
+def serve(pipe, job, *what):
+    """In a process of its own: the result of a first call, then the seconds of this thread for each call that is asked for."""
+    torch.set_num_threads(1)
+    fonio.set_num_threads(1)
+    call = JOBS[job](*contestant(*what))
+    pipe.send(call().numpy())
+    while pipe.recv():
+        began = time.thread_time()
+        call()
+        pipe.send(time.thread_time() - began)
 
 
 def compare(name, job, batch, rounds, size):
-    """The times of one network at one job, after a call of each to see that all agree."""
-    torch.manual_seed(0)
-    network, images = NETWORKS[name][0](), torch.randn(batch, 3, size, size)
-    made = contestants(network, images, folded=job is forward)
-    calls = {title: job(*what) for title, what in made.items()}
-    outputs = {title: call() for title, call in calls.items()}
+    """{contestant: its times}, in which they take turns, after a call of each to see that all agree."""
+    spawn = multiprocessing.get_context("spawn")
+    pipes = {}
+    for title in [title for title in CONTESTANTS if job == "eval" or "folded" not in title]:
+        pipes[title], theirs = spawn.Pipe()
+        spawn.Process(target=serve, args=(theirs, job, name, title, batch, size), daemon=True).start()
+        theirs.close()
+    outputs = {title: pipe.recv() for title, pipe in pipes.items()}
     expected = outputs["torch"]
-    off = max(float((output - expected).abs().max() / expected.abs().max()) for output in outputs.values())
+    off = max(float(abs(output - expected).max() / abs(expected).max()) for output in outputs.values())
     if not off < 1e-2:
         raise SystemExit(f"{name}: the results differ by {off:.3g} of the largest")
-    return measure(calls, rounds), off
+    times = {title: [] for title in pipes}
+    for _ in range(rounds):
+        for title, pipe in pipes.items():
+            pipe.send(True)
+            times[title].append(pipe.recv())
+    for pipe in pipes.values():
+        pipe.send(False)
+    return times, off
 
 
 def lines(result):
@@ -101,11 +122,12 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(
         prog="scripts/bench models",
         description="Whole networks in eval mode and in training, torch as it is and with fonio.torch.accelerate. One "
-        "thread; the least and the median time of several rounds, in which all take turns; each in both layouts.",
+        "thread; the least and the median time of several rounds, in which all take turns, everyone in a process of its own; each in both "
+        "layouts.",
         epilog="example: scripts/bench models --networks resnet50 unet --rounds 5",
     )
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), metavar="NETWORK")
-    parser.add_argument("--jobs", nargs="+", choices=("eval", "train"), default=["eval", "train"], metavar="JOB")
+    parser.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS), metavar="JOB")
     parser.add_argument(
         "--batch", type=int, default=1, help="images in eval mode (default: 1); training takes twice as many"
     )
@@ -113,13 +135,11 @@ def main(arguments=None):
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true", help="one line of JSON for each network and job")
     given = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    fonio.set_num_threads(1)
     for name in given.networks:
-        for title in given.jobs:
-            job, batch = (forward, given.batch) if title == "eval" else (training_step, 2 * given.batch)
+        for job in given.jobs:
+            batch = given.batch if job == "eval" else 2 * given.batch
             times, off = compare(name, job, batch, given.rounds, given.size)
-            result = {"network": name, "job": title, "batch": batch, "size": given.size, "seconds": times, "off": off}
+            result = {"network": name, "job": job, "batch": batch, "size": given.size, "seconds": times, "off": off}
             print(json.dumps(result) if given.json else "\n".join(lines(result)), flush=True)
 
 
