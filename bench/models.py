@@ -23,14 +23,14 @@ from architectures import NETWORKS  # noqa: E402
 
 SIZE = 224
 # The options of accelerate, None for torch as it is; and whether network and images are channels_last.
-FOLDED = {"fold_batchnorm": True, "fuse_activation": True}
+ALL = {"linear": True, "fold_batchnorm": True, "fuse_activation": True}
 CONTESTANTS = {
     "torch": (None, False),
     "fonio": ({}, False),
-    "fonio folded": (FOLDED, False),
+    "fonio all": (ALL, False),
     "torch c.last": (None, True),
     "fonio c.last": ({}, True),
-    "fonio folded c.last": (FOLDED, True),
+    "fonio all c.last": (ALL, True),
 }
 
 
@@ -89,11 +89,11 @@ def serve(pipe, job, *what):
 
 def compare(name, job, batch, rounds, size):
     """{contestant: its times}, in which they take turns, after a call of each to see that all agree."""
-    spawn = multiprocessing.get_context("spawn")
+    fork = multiprocessing.get_context("fork")  # with torch loaded, and nothing run
     pipes = {}
-    for title in [title for title in CONTESTANTS if job == "eval" or "folded" not in title]:
-        pipes[title], theirs = spawn.Pipe()
-        spawn.Process(target=serve, args=(theirs, job, name, title, batch, size), daemon=True).start()
+    for title in [title for title in CONTESTANTS if job == "eval" or "all" not in title]:
+        pipes[title], theirs = fork.Pipe()
+        fork.Process(target=serve, args=(theirs, job, name, title, batch, size), daemon=True).start()
         theirs.close()
     outputs = {title: pipe.recv() for title, pipe in pipes.items()}
     expected = outputs["torch"]

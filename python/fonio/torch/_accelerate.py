@@ -8,7 +8,10 @@ from torch.nn.utils import parametrize
 
 from fonio.torch import _fusion
 from fonio.torch._functional import DTYPES
-from fonio.torch._module import Conv2d, LazyConv2d
+from fonio.torch._module import Conv2d, LazyConv2d, Linear
+
+
+_TORCHS: dict[type, type] = {Conv2d: torch.nn.Conv2d, LazyConv2d: torch.nn.LazyConv2d, Linear: torch.nn.Linear}
 
 
 @dataclass
@@ -19,6 +22,7 @@ class Report:
     left: dict[str, str] = field(default_factory=dict)  # the names of those that it does not, and why
     folded: list[tuple[str, str]] = field(default_factory=list)  # layer and BatchNorm
     fused: list[tuple[str, str]] = field(default_factory=list)  # layer and activation
+    linear: list[str] = field(default_factory=list)  # the names of the linear layers that it computes now
     apart: dict[str, str] = field(default_factory=dict)  # layers that were to be joined to what follows, and why not
     _undo: list[Callable[[], None]] = field(default_factory=list, repr=False)
 
@@ -30,6 +34,8 @@ class Report:
     def __str__(self) -> str:
         lines = [f"Fonio computes {len(self.swapped)} of {len(self.swapped) + len(self.left)} convolutions."]
         lines += [f"  not {name or 'the model itself'}: {reason}" for name, reason in self.left.items()]
+        if self.linear:
+            lines.append(f"{len(self.linear)} linear layers, too.")
         if self.folded:
             lines.append(f"{len(self.folded)} BatchNorm2d are folded into them in eval.")
         if self.fused:
@@ -38,12 +44,17 @@ class Report:
         return "\n".join(lines)
 
 
-def accelerate(model: torch.nn.Module, *, fold_batchnorm: bool = False, fuse_activation: bool = False) -> Report:
+def accelerate(
+    model: torch.nn.Module, *, linear: bool = False, fold_batchnorm: bool = False, fuse_activation: bool = False
+) -> Report:
     """Makes Fonio compute every torch.nn.Conv2d (and LazyConv2d) of the model, in place.
 
     The layers stay the objects that they are, with their parameters, hooks and names; only their class becomes
     fonio.torch.Conv2d. Optimisers, state dicts and checkpoints do not notice. Subclasses of torch.nn.Conv2d, which may
     compute something else, and layers on another device or of another dtype are left alone, which the report tells.
+
+    linear: every torch.nn.Linear becomes a fonio.torch.Linear, too, which computes rows as the pixels of a 1 x 1
+    convolution.
 
     fold_batchnorm and fuse_activation: where a layer is followed by nothing but a BatchNorm2d, or an activation module
     (after the BatchNorm2d, if both are asked for), it does their work too, in calls in eval mode that record no
@@ -56,6 +67,8 @@ def accelerate(model: torch.nn.Module, *, fold_batchnorm: bool = False, fuse_act
     report = Report()
     for name, module in model.named_modules():
         _swap(report, name, module)
+        if linear and type(module) is torch.nn.Linear and _obstacle_of(module.weight) is None:
+            _swap_linear(report, name, module)
     if fold_batchnorm or fuse_activation:
         _fusion.join(model, report, fold_batchnorm, fuse_activation)
     return report
@@ -78,8 +91,14 @@ def _swap(report: Report, name: str, module: torch.nn.Module) -> None:
         report._undo.append(lambda: setattr(kind, "__bases__", (torch.nn.Conv2d,)))
 
 
+def _swap_linear(report: Report, name: str, module: torch.nn.Module) -> None:
+    module.__class__ = Linear
+    report.linear.append(name)
+    report._undo.append(lambda: _back_to_torch(module))
+
+
 def _back_to_torch(module: torch.nn.Module) -> None:
-    module.__class__ = torch.nn.LazyConv2d if type(module) is LazyConv2d else torch.nn.Conv2d
+    module.__class__ = _TORCHS[type(module)]
     module.__dict__.pop("_kept", None)
 
 
@@ -89,7 +108,10 @@ def _obstacle(module: torch.nn.Module) -> str | None:
     made_for_it = parametrize.is_parametrized(module) and kind.__bases__ == (torch.nn.Conv2d,)
     if kind not in (torch.nn.Conv2d, torch.nn.LazyConv2d) and not made_for_it:
         return f"{kind.__name__} is not torch.nn.Conv2d itself"
-    weight = module.weight
+    return _obstacle_of(module.weight)
+
+
+def _obstacle_of(weight: torch.Tensor) -> str | None:
     if weight.device.type != "cpu":
         return f"it is on {weight.device.type}"
     return None if weight.dtype in DTYPES else f"Fonio does not compute {weight.dtype} yet"

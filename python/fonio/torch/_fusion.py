@@ -11,7 +11,7 @@ from torch import Tensor, fx
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from fonio import _core
-from fonio.torch._module import Conv2d, Kept
+from fonio.torch._module import Conv2d, Kept, Linear
 
 if TYPE_CHECKING:
     from fonio.torch._accelerate import Report
@@ -127,16 +127,13 @@ class Fusion:
         """Whether this call is one in eval mode that records nothing."""
         return not torch.is_grad_enabled() and (self.norm is None or not self.norm.training)
 
-    def run(self, conv: Conv2d, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def run(self, layer: Conv2d | Linear, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The output, with a mark that says what has been done."""
-        geometry = conv._geometry(input, weight)
-        if geometry is None or input.dim() != 4:
-            raise ValueError("this is not done for the modules behind it")
         if self.norm is None:
-            order = conv._order_of(weight)
+            order = layer._order_of(weight)
         else:
             weight, bias, order = self._fold(self.norm, weight, bias)
-        output = _core.layer_conv2d(input, weight, bias, geometry, self._activation(), order)
+        output = layer._joined(input, weight, bias, self._activation(), order)
         setattr(output, _MARK, self.done)
         return output
 
@@ -170,7 +167,7 @@ def _unchanged(sources: Any, tensors: list[Tensor], eps: float) -> bool:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, module: torch.nn.Module, name: str) -> bool:
-        return isinstance(module, Conv2d) or super().is_leaf_module(module, name)
+        return isinstance(module, Conv2d | Linear) or super().is_leaf_module(module, name)
 
 
 def _trace(model: torch.nn.Module) -> fx.Graph:
@@ -195,14 +192,14 @@ def join(model: torch.nn.Module, report: "Report", fold: bool, fuse: bool) -> No
     modules = dict(model.named_modules())
     once = {module for module in modules.values() if sum(modules[node.target] is module for node in calls) == 1}
     for node in calls:
-        conv = modules[node.target]
-        if type(conv) is Conv2d and conv._fusion is None and conv in once:
+        layer = modules[node.target]
+        if type(layer) in (Conv2d, Linear) and layer._fusion is None and layer in once:
             _join_one(report, node, modules, once, fold, fuse)
 
 
 def _join_one(report, node, modules, once, fold, fuse) -> None:
     """Joins one layer to the modules behind it."""
-    conv, norm, activation = modules[node.target], None, None
+    layer, norm, activation = modules[node.target], None, None
     name = node.target
     node = _only_user(node)
     if fold and node is not None and _plain(type(modules[node.target])) is torch.nn.BatchNorm2d:
@@ -214,7 +211,7 @@ def _join_one(report, node, modules, once, fold, fuse) -> None:
     fusion = Fusion(norm, activation)
     if not fusion.done:
         return
-    reason = _obstacle(conv, fusion)
+    reason = _obstacle(layer, fusion)
     if reason is not None:
         report.apart[name] = reason
         return
@@ -224,8 +221,8 @@ def _join_one(report, node, modules, once, fold, fuse) -> None:
         report.fused.append((name, activation_name))
     for module in fusion.done:
         _make_joined(report, module)
-    conv._fusion = fusion
-    report._undo.append(lambda: conv.__dict__.pop("_fusion", None))
+    layer._fusion = fusion
+    report._undo.append(lambda: layer.__dict__.pop("_fusion", None))
 
 
 def _plain(kind: type) -> type:
@@ -246,22 +243,18 @@ def _only_user(node: fx.Node) -> fx.Node | None:
     return users[0] if alone else None
 
 
-def _obstacle(conv: Conv2d, fusion: Fusion) -> str | None:
+def _obstacle(layer: Conv2d | Linear, fusion: Fusion) -> str | None:
     """Why the layer is not to be joined to these modules; None if it is."""
-    for module in (conv, *fusion.done):
+    for module in (layer, *fusion.done):
         if module._forward_hooks or module._forward_pre_hooks:
             return f"a hook on {module._get_name()} would see other values"
-    return _trial(conv, fusion)
+    return _trial(layer, fusion)
 
 
 @torch.no_grad()
-def _trial(conv: Conv2d, fusion: Fusion) -> str | None:
+def _trial(layer: Conv2d | Linear, fusion: Fusion) -> str | None:
     """Tries the layer out with random numbers: what is wrong, or None."""
-    generator = torch.Generator().manual_seed(0)
-    geometry = zip(conv.dilation, conv.kernel_size, conv.stride)
-    sizes = [max(2 * gap * (kernel - 1) + 1, 3 * step) for gap, kernel, step in geometry]
-    image = torch.randn((2, conv.in_channels, *sizes), generator=generator, dtype=conv.weight.dtype)
-    expected = torch.nn.Conv2d._conv_forward(conv, image, conv.weight, conv.bias)
+    input, expected = _trial_of_linear(layer) if isinstance(layer, Linear) else _trial_of_conv2d(layer)
     norm = fusion.norm
     if norm is not None:
         mean, var = norm.running_mean, norm.running_var
@@ -269,7 +262,25 @@ def _trial(conv: Conv2d, fusion: Fusion) -> str | None:
     if fusion.activation is not None:
         kind: Any = _plain(type(fusion.activation))
         expected = kind.forward(fusion.activation, expected)
-    got = fusion.run(conv, image, conv.weight, conv.bias)
+    got = fusion.run(layer, input, layer.weight, layer.bias)
     off = float((got - expected).abs().max())
-    bound = (1e-3 if image.dtype == torch.float32 else 1e-9) * max(1.0, float(expected.abs().max()))
+    bound = (1e-3 if input.dtype == torch.float32 else 1e-9) * max(1.0, float(expected.abs().max()))
     return None if off <= bound else f"the results are off by {off:.3g}"
+
+
+def _random(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
+
+
+def _trial_of_conv2d(conv: Conv2d) -> tuple[Tensor, Tensor]:
+    """An image, and the layer's output as torch computes it."""
+    geometry = zip(conv.dilation, conv.kernel_size, conv.stride)
+    sizes = [max(2 * gap * (kernel - 1) + 1, 3 * step) for gap, kernel, step in geometry]
+    image = _random((2, conv.in_channels, *sizes), conv.weight.dtype)
+    return image, torch.nn.Conv2d._conv_forward(conv, image, conv.weight, conv.bias)
+
+
+def _trial_of_linear(linear: Linear) -> tuple[Tensor, Tensor]:
+    """Two images of rows, so that an activation that looks for channels finds others than the features."""
+    rows = _random((2, 3, linear.in_features), linear.weight.dtype)
+    return rows, torch.nn.Linear.forward(linear, rows)

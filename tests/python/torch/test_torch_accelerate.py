@@ -74,10 +74,10 @@ def test_folded_and_fused_agrees(name, last, only_fonio):
     if last:
         other = other.to(memory_format=torch.channels_last)
         images = images.contiguous(memory_format=torch.channels_last)
-    report = fonio.torch.accelerate(other, fold_batchnorm=True, fuse_activation=True)
+    report = fonio.torch.accelerate(other, linear=True, fold_batchnorm=True, fuse_activation=True)
     norms = sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
     assert len(report.folded) == norms and not report.apart, report
-    assert report.fused or name == "convnext_tiny"
+    assert report.fused and len(report.linear) == sum(isinstance(module, nn.Linear) for module in other.modules())
     assert repr(other) == repr(network)
     network.eval(), other.eval()
     with torch.no_grad():

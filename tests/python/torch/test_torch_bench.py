@@ -13,6 +13,6 @@ def test_compares_networks(root):
     assert run.returncode == 0, run.stderr
     results = [json.loads(line) for line in run.stdout.splitlines()]
     assert [result["job"] for result in results] == ["eval", "train"]
-    titles = {"torch", "fonio", "fonio folded"}
+    titles = {"torch", "fonio", "fonio all"}
     assert set(results[0]["seconds"]) == titles | {f"{title} c.last" for title in titles}
     assert all(result["off"] < 1e-3 and min(min(times) for times in result["seconds"].values()) > 0 for result in results)
