@@ -33,6 +33,12 @@ static int64_t most_terms(const fonio_conv_plan *plan) {
   return conv_terms_of_panel(plan, plan->kernels->lanes * plan->kernels->tile_vectors);
 }
 
+/* Whether so many pixels leave half a vector at the most over, and there is a tile for that. */
+static bool leaves_half(const fonio_conv_plan *plan, int64_t pixels) {
+  int64_t over = pixels % plan->kernels->lanes;
+  return plan->kernels->half_tile && over > 0 && over <= plan->kernels->lanes / 2;
+}
+
 /* Packing moves whole vectors where pixels lie side by side or every second or fourth one, otherwise each element for
  * itself; where each tap finds its pixels is looked up for each panel. Each sum has a beginning and an end, where it is
  * stored; elements that do not lie side by side are also fetched where a sum goes on. */
@@ -40,8 +46,8 @@ static double cost(const fonio_conv_plan *plan) {
   const kernel_conv *g = &plan->geometry;
   double lanes = plan->kernels->lanes, terms = (double)terms_of_sum(plan), channels = (double)g->out_channels;
   double rows = (double)conv_round_up(g->out_channels, 2);
-  double pixels =
-      (double)conv_round_up(pixels_of_image(plan), plan->kernels->lanes / (plan->kernels->half_tile ? 2 : 1));
+  double pixels = (double)conv_round_up(pixels_of_image(plan), plan->kernels->lanes);
+  if (leaves_half(plan, pixels_of_image(plan))) pixels -= 0.4 * lanes;
   int64_t step = g->stride[1] * g->input_strides[2];
   double pack = 1.5;
   if (step == 1) pack = 1.5 / lanes + 0.1;
@@ -207,12 +213,10 @@ static void run_panel(const panel_work *w) {
   }
 }
 
-/* How many panels the piece falls into. What is left over of its vectors is one of its own where it fills half a vector
- * at the most and there is a tile for that. */
+/* How many panels the piece falls into: what fills half a vector is one of its own. */
 static void cut_panels(panel_work *w) {
-  const kernel_table *k = w->plan->kernels;
-  int64_t pixels = w->end_pixel - w->first_pixel, over = pixels % k->lanes;
-  w->whole = k->half_tile && over <= k->lanes / 2 ? pixels - over : pixels;
+  int64_t pixels = w->end_pixel - w->first_pixel;
+  w->whole = leaves_half(w->plan, pixels) ? pixels - pixels % w->plan->kernels->lanes : pixels;
   w->panels = conv_ceil_div(w->whole, w->plan->blocks.panel) + (w->whole < pixels);
 }
 

@@ -106,7 +106,7 @@ static double cost(const fonio_conv_plan *plan) {
   double pixels = (double)(p->out_height * p->out_width), vectors = (double)n.out_channels / plan->kernels->lanes;
   double tiles =
       pixels / (double)(b.rows * b.columns) * (double)conv_ceil_div(b.rows * b.columns, plan->kernels->rows_tile_rows);
-  double sum = pixels * vectors * (double)n.terms / 1.88 +
+  double sum = pixels * vectors * (double)n.terms / (plan->kernels->lanes > 8 ? 1.95 : 1.88) +
                tiles * (20 * vectors + 6 * (double)n.taps * (vectors / plan->kernels->rows_tile_vectors + 1));
   /* Taps of few channels are short loops, and where those of a group lie apart, each has its pointers. */
   if (p->groups > 1 && n.in_channels < 32)
