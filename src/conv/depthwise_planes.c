@@ -17,10 +17,20 @@ static bool planes_applicable(const fonio_conv_problem *p) {
   return conv_is_depthwise(p) && p->output_strides[3] == 1;
 }
 
+/* Whether the kernel deals out the columns of the image itself, row by row behind one column of padding. */
+static bool deals_image(const fonio_conv_plan *plan) {
+  const fonio_conv_problem *p = &plan->problem;
+  const kernel_conv *g = &plan->geometry;
+  return plan->kernels->depthwise_deals && g->stride[0] == 2 && g->stride[1] == 2 && g->kernel_height == 3 &&
+         g->kernel_width == 3 && g->dilation[0] == 1 && g->dilation[1] == 1 && g->image_column == 1 &&
+         g->input_strides[2] == 1 && p->padding_mode == FONIO_ZEROS && p->out_height >= 4;
+}
+
 /* Whether the image can be read as it is. */
 static bool reads_image(const fonio_conv_plan *plan) {
   const kernel_conv *g = &plan->geometry;
   int64_t last = g->out_width - 1 + conv_depthwise_reach(g, 1);
+  if (deals_image(plan)) return true;
   return g->stride[1] == 1 && g->input_strides[2] == 1 && g->image_column == 0 && last < g->in_width &&
          g->out_width >= plan->kernels->lanes;
 }
@@ -72,6 +82,7 @@ static double planes_cost(const fonio_conv_plan *plan) {
 static int64_t rows_of_block(const fonio_conv_plan *plan) {
   int64_t height = plan->problem.out_height, cache = cpu_cache_sizes()->l1_bytes;
   int64_t row_bytes = lay_out_row(plan).pitch * (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+  if (reads_image(plan)) return conv_min(height, 256);
   if (conv_depthwise_input_rows(plan, height) <= cache * 3 / 4 / row_bytes) return height;
   int64_t fit = (cache / 2 / row_bytes - conv_depthwise_input_rows(plan, 1)) / plan->geometry.stride[0] / 8 * 8;
   return conv_min(height, conv_max(fit, 8));

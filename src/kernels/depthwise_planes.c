@@ -318,10 +318,79 @@ BLOCK(tall, TALL, BAND_ROWS, 2, 0, 1)
 BLOCK(any, ANY, BAND_ROWS, 2, 0, 0)
 BLOCK(row, ANY, 1, 2, 0, 0)
 
+#if defined(KERNEL_ISA_avx512)
+/* Even and odd elements in an order of their own, for which nothing crosses a quarter of a vector; odd ones moved on by
+ * one in that order, the first of them the last of another vector; that order put right. */
+#if REAL_BYTES == 4
+#define EVEN(a, b) __builtin_shufflevector(a, b, 0, 2, 16, 18, 4, 6, 20, 22, 8, 10, 24, 26, 12, 14, 28, 30)
+#define ODD(a, b) __builtin_shufflevector(a, b, 1, 3, 17, 19, 5, 7, 21, 23, 9, 11, 25, 27, 13, 15, 29, 31)
+#define FOLLOW(a, b) __builtin_shufflevector(a, b, 15, 16, 29, 18, 17, 20, 19, 22, 21, 24, 23, 26, 25, 28, 27, 30)
+#define SETTLE(a) __builtin_shufflevector(a, a, 0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15)
+#else
+#define EVEN(a, b) __builtin_shufflevector(a, b, 0, 8, 2, 10, 4, 12, 6, 14)
+#define ODD(a, b) __builtin_shufflevector(a, b, 1, 9, 3, 11, 5, 13, 7, 15)
+#define FOLLOW(a, b) __builtin_shufflevector(a, b, 7, 14, 8, 9, 10, 11, 12, 13)
+#define SETTLE(a) __builtin_shufflevector(a, a, 0, 2, 4, 6, 1, 3, 5, 7)
+#endif
+
+/* Kernels of 3 x 3 with a stride of 2 and one column of padding at the left, over the image as it is. `before`: the odd
+ * columns of the vector before, row by row. Inlined with `whole`, that neither image nor output end here. */
+INLINE void tile_direct(bool whole, const band *b, const vec weights[9], vec add, int64_t column, vec before[9]) {
+  vec sum[BAND_ROWS];
+#pragma GCC unroll 4
+  for (int j = 0; j < BAND_ROWS; j++)
+    sum[j] = vec_zero();
+  int64_t left = b->conv->in_width - 2 * column, low = clamp(left, 0, LANES), high = clamp(left - LANES, 0, LANES);
+#pragma GCC unroll 9
+  for (int i = 0; i < 2 * BAND_ROWS + 1; i++) {
+    const real *row = (const real *)b->rows[i] + 2 * column;
+    vec near = whole ? vec_load(row) : vec_load_part(row, low);
+    vec far = whole ? vec_load(row + LANES) : vec_load_part(row + LANES, high);
+    vec odd = ODD(near, far), x[3] = {FOLLOW(before[i], odd), EVEN(near, far), odd};
+    before[i] = odd;
+#pragma GCC unroll 3
+    for (int s = 0; s < 3; s++)
+#pragma GCC unroll 4
+      for (int j = 0; j < BAND_ROWS; j++)
+        if (i >= 2 * j && i < 2 * j + 3) sum[j] = vec_fma(weights[(i - 2 * j) * 3 + s], x[s], sum[j]);
+  }
+  real *to = b->to + column;
+#pragma GCC unroll 4
+  for (int j = 0; j < BAND_ROWS; j++, to += b->pitch)
+    if (whole)
+      vec_store(to, SETTLE(sum[j]) + add);
+    else
+      vec_store_part(to, SETTLE(sum[j]) + add, least(b->conv->out_width - column, LANES));
+}
+
+static __attribute__((noinline)) void block_direct(const band *block) {
+  band b = *block;
+  vec weights[9], add = vec_set((b.bias ? *b.bias : 0) + (real)0);
+#pragma GCC unroll 9
+  for (int i = 0; i < 9; i++)
+    weights[i] = vec_set(b.weights[i]);
+  for (int64_t left = b.count, down; left > 0; left -= BAND_ROWS, b.rows += 2 * down, b.to += down * b.pitch) {
+    vec before[9];
+#pragma GCC unroll 9
+    for (int i = 0; i < 9; i++)
+      before[i] = vec_zero();
+    int64_t column = 0, end = least(b.conv->in_width / 2, b.conv->out_width);
+    for (; column + LANES <= end; column += LANES)
+      tile_direct(true, &b, weights, add, column, before);
+    for (; column < b.conv->out_width; column += LANES)
+      tile_direct(false, &b, weights, add, column, before);
+    down = least(BAND_ROWS, left - BAND_ROWS);
+  }
+}
+#else
+#define block_direct NULL
+#endif
+
 typedef void (*block_function)(const band *b);
 
-static block_function find_block(const kernel_conv *conv, int64_t rows) {
+static block_function find_block(const kernel_conv *conv, int64_t rows, bool direct) {
   int64_t stride = conv->stride[1], size = conv->kernel_height;
+  if (direct) return block_direct;
   if (rows < BAND_ROWS) return block_row;
   /* Without vectors the unrolled ones gain little, and are large. */
   if (LANES == 1) return block_any;
@@ -349,7 +418,8 @@ static void run_narrow(block_function function, band b, int64_t room) {
 
 void NAME(depthwise_sums)(const kernel_conv *conv, const kernel_depthwise *job, const void *weights, const void *bias,
                           void *output) {
-  block_function function = find_block(conv, job->rows);
+  bool direct = !job->pitch && conv->stride[1] > 1;
+  block_function function = find_block(conv, job->rows, direct);
   int64_t stride = conv->stride[1], dilation = conv->dilation[1], pitch = conv->output_strides[1];
   band b = {.conv = conv,
             .count = job->rows,
@@ -362,7 +432,7 @@ void NAME(depthwise_sums)(const kernel_conv *conv, const kernel_depthwise *job, 
             .phases = dilation % stride,
             .next = dilation / stride + dilation % stride * job->phase,
             .back = 1 - stride * job->phase};
-  if (conv->out_width >= LANES || job->room >= (job->rows - 1) * pitch + LANES) {
+  if (direct || conv->out_width >= LANES || job->room >= (job->rows - 1) * pitch + LANES) {
     function(&b);
     return;
   }

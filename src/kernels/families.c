@@ -23,6 +23,7 @@ const kernel_table NAME(kernel_table) = {
     .winograd_gradient = NAME(winograd_gradient),
     .depthwise_rows = NAME(depthwise_rows),
     .depthwise_sums = NAME(depthwise_sums),
+    .depthwise_deals = DEPTHWISE_DEALS,
     .depthwise_pixels = NAME(depthwise_pixels),
     .depthwise_pairs = NAME(depthwise_pairs),
     .vector_sums = NAME(vector_sums),

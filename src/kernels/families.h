@@ -38,6 +38,13 @@
 #define GRADIENT_VECTORS 2
 #endif
 
+/* Whether a depthwise kernel with a stride deals out the image's columns in registers. */
+#if defined(KERNEL_ISA_avx512)
+#define DEPTHWISE_DEALS true
+#else
+#define DEPTHWISE_DEALS false
+#endif
+
 /* gemm.c */
 extern const kernel_tile NAME(tiles)[TILE_ROWS * TILE_VECTORS];
 #if defined(KERNEL_ISA_avx512)

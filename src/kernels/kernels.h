@@ -103,8 +103,8 @@ typedef struct kernel_winograd_weights {
 typedef struct kernel_depthwise {
   int64_t row, rows; /* of the output */
   /* Elements of a row of the buffer, where the rows of the input that the block needs are padded, and dealt out with a
-   * stride; from one phase of it to the next. 0: no buffer, the stride is 1 and no tap touches the padding of columns.
-   */
+   * stride; from one phase of it to the next. 0: no buffer, the stride is 1 and no tap touches the padding of columns,
+   * or see depthwise_deals. */
   int64_t pitch, phase;
   void *buffer;         /* [input row][pitch]; zero where padding is, in the mode that pads with zeros */
   const void *zeros;    /* in place of rows of zeros */
@@ -238,6 +238,8 @@ typedef struct kernel_table {
   void (*depthwise_rows)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane);
   void (*depthwise_sums)(const kernel_conv *conv, const kernel_depthwise *job, const void *weights, const void *bias,
                          void *output);
+  bool
+      depthwise_deals; /* without a buffer also kernels of 3 x 3 with a stride of 2, padded by one column at the left */
   /* One output row of channels_last: for each kernel row a pointer for each padded column, at the channels of its
    * pixel, or NULL for a row of zeros; weights [tap][channels]; biases side by side, or NULL. */
   void (*depthwise_pixels)(const kernel_conv *conv, const void *const *const *rows, int64_t channels,
