@@ -91,6 +91,9 @@ static int64_t copy_at(const fonio_conv_plan *plan) {
 static void prepare(fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
   int64_t steps = steps_of(p, 0);
+  /* Half a vector is as quick as a whole one. */
+  if (steps_of(p, 1) * 2 <= plan->kernels->lanes && cpu_isa_in_use() == ISA_AVX512)
+    plan->kernels = kernel_table_for(p->dtype, ISA_AVX2);
   while (steps > 1 && copy_bytes(p, steps) > conv_min(MOST_BYTES, cpu_cache_sizes()->l1_bytes / 2))
     steps = conv_ceil_div(steps, 2);
   plan->blocks.rows = steps;

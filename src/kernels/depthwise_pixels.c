@@ -7,7 +7,7 @@
 /* Seven divides the widths of most networks' images; with the weights of seven kernel columns it fills the registers.
  */
 #define TILE_PIXELS 7
-#define SMALL_KERNEL 7
+#define MOST_TAPS 7
 
 typedef struct pixel_row {
   const kernel_conv *conv;
@@ -17,25 +17,37 @@ typedef struct pixel_row {
   real *to;
 } pixel_row;
 
-/* Small kernels, width and stride constant: a pixel of the input serves all pixels of the tile that have it under one
- * of their taps. */
-INLINE void sum_small(int kernel, int stride, const pixel_row *row, int64_t column, int64_t channel,
-                      vec sum[TILE_PIXELS]) {
+/* Some taps of a kernel row, their number and the stride constant: a pixel of the input serves all pixels of the tile
+ * that have it under one of their taps. */
+INLINE void sum_taps(int taps, int stride, const pixel_row *row, const void *const *from, const real *weights,
+                     int64_t channel, vec sum[TILE_PIXELS]) {
+  vec w[MOST_TAPS];
+#pragma GCC unroll 7
+  for (int s = 0; s < taps; s++)
+    w[s] = vec_load(weights + s * row->channels);
+#pragma GCC unroll 32
+  for (int i = 0; i < (TILE_PIXELS - 1) * stride + taps; i++) {
+    vec x = vec_keep(vec_load((const real *)from[i] + channel));
+#pragma GCC unroll 7
+    for (int p = 0; p < TILE_PIXELS; p++)
+      if (i - p * stride >= 0 && i - p * stride < taps) sum[p] = vec_fma(w[i - p * stride], x, sum[p]);
+  }
+}
+
+/* A kernel row is some taps, and as many once more as fit; then one after the other. */
+INLINE void sum_rows(int taps, bool more, int stride, const pixel_row *row, int64_t column, int64_t channel,
+                     vec sum[TILE_PIXELS]) {
+  int64_t width = row->conv->kernel_width;
   const real *weights = row->weights + channel;
-  for (int64_t r = 0; r < row->conv->kernel_height; r++, weights += kernel * row->channels) {
+  for (int64_t r = 0; r < row->conv->kernel_height; r++, weights += width * row->channels) {
     if (!row->rows[r]) continue;
     const void *const *from = row->rows[r] + column * stride;
-    vec w[SMALL_KERNEL];
-#pragma GCC unroll 7
-    for (int s = 0; s < kernel; s++)
-      w[s] = vec_load(weights + s * row->channels);
-#pragma GCC unroll 32
-    for (int i = 0; i < (TILE_PIXELS - 1) * stride + kernel; i++) {
-      vec x = vec_keep(vec_load((const real *)from[i] + channel));
-#pragma GCC unroll 7
-      for (int p = 0; p < TILE_PIXELS; p++)
-        if (i - p * stride >= 0 && i - p * stride < kernel) sum[p] = vec_fma(w[i - p * stride], x, sum[p]);
-    }
+    sum_taps(taps, stride, row, from, weights, channel, sum);
+    int64_t s = taps;
+    for (; more && s + taps <= width; s += taps)
+      sum_taps(taps, stride, row, from + s, weights + s * row->channels, channel, sum);
+    for (; more && s < width; s++)
+      sum_taps(1, stride, row, from + s, weights + s * row->channels, channel, sum);
   }
 }
 
@@ -58,14 +70,14 @@ INLINE void sum_any(int pixels, int64_t lanes, const pixel_row *row, int64_t col
   }
 }
 
-/* Inlined with constants; `kernel` 0: any. */
-INLINE void tile(int kernel, int stride, int pixels, const pixel_row *row, int64_t column, int64_t channel) {
+/* Inlined with constants; `taps` 0: any. */
+INLINE void tile(int taps, bool more, int stride, int pixels, const pixel_row *row, int64_t column, int64_t channel) {
   vec sum[TILE_PIXELS];
 #pragma GCC unroll 7
   for (int p = 0; p < pixels; p++)
     sum[p] = vec_zero();
-  if (kernel)
-    sum_small(kernel, stride, row, column, channel, sum);
+  if (taps)
+    sum_rows(taps, more, stride, row, column, channel, sum);
   else
     sum_any(pixels, LANES, row, column, channel, sum);
   vec add = (row->bias ? vec_load(row->bias + channel) : vec_zero()) + vec_zero();
@@ -75,10 +87,10 @@ INLINE void tile(int kernel, int stride, int pixels, const pixel_row *row, int64
     vec_store(to + p * row->conv->output_strides[2], sum[p] + add);
 }
 
-INLINE void run_row(int kernel, int stride, int pixels, const pixel_row *row) {
+INLINE void run_row(int taps, bool more, int stride, int pixels, const pixel_row *row) {
   for (int64_t column = 0; column < row->conv->out_width; column += pixels)
     for (int64_t channel = 0; channel < row->channels; channel += LANES)
-      tile(kernel, stride, pixels, row, least(column, row->conv->out_width - pixels),
+      tile(taps, more, stride, pixels, row, least(column, row->conv->out_width - pixels),
            least(channel, row->channels - LANES));
 }
 
@@ -86,13 +98,13 @@ INLINE void run_row(int kernel, int stride, int pixels, const pixel_row *row) {
   static __attribute__((noinline)) void row_##name(const pixel_row *row) {                                             \
     run_row(__VA_ARGS__, row);                                                                                         \
   }
-ROW(small3, 3, 1, TILE_PIXELS)
-ROW(small3_2, 3, 2, TILE_PIXELS)
-ROW(small5, 5, 1, TILE_PIXELS)
-ROW(small5_2, 5, 2, TILE_PIXELS)
-ROW(small7, 7, 1, TILE_PIXELS)
-ROW(any, 0, 0, TILE_PIXELS)
-ROW(short, 0, 0, 1)
+ROW(small3, 3, false, 1, TILE_PIXELS)
+ROW(small3_2, 3, false, 2, TILE_PIXELS)
+ROW(small5, 5, false, 1, TILE_PIXELS)
+ROW(small5_2, 5, false, 2, TILE_PIXELS)
+ROW(wide, 7, true, 1, TILE_PIXELS)
+ROW(any, 0, false, 0, TILE_PIXELS)
+ROW(short, 0, false, 0, 1)
 
 /* Fewer channels than lanes. */
 static void row_narrow(const pixel_row *row) {
@@ -117,8 +129,8 @@ void NAME(depthwise_pixels)(const kernel_conv *conv, const void *const *const *r
     (stride == 1 ? row_small3 : row_small3_2)(&row);
   else if (kernel == 5 && stride <= 2)
     (stride == 1 ? row_small5 : row_small5_2)(&row);
-  else if (kernel == 7 && stride == 1)
-    row_small7(&row);
+  else if (kernel >= 7 && stride == 1)
+    row_wide(&row);
   else
     row_any(&row);
 }
