@@ -120,6 +120,7 @@ void NAME(depthwise_rows)(const kernel_conv *conv, const kernel_depthwise *job, 
 typedef struct band {
   const kernel_conv *conv;
   int64_t count;           /* of the rows */
+  int64_t second;          /* JOINED: how far below lie the rows of the other half */
   const void *const *rows; /* of the input, from the band's first on */
   const void *zeros;
   const real *weights, *bias;
@@ -159,18 +160,20 @@ INLINE void sum_small(int height, int vectors, int kernel, int stride, const ban
 
 /* Kernels of a constant width, any height, where there are registers for what all taps of a kernel row read of an input
  * row: it stays there while it serves one output row after the other. */
-INLINE void sum_wide(int vectors, int kernel, int stride, const band *b, int64_t column, int64_t apart,
+INLINE void sum_wide(bool joined, int vectors, int kernel, int stride, const band *b, int64_t column, int64_t apart,
                      vec sum[MOST_ROWS][BAND_VECTORS]) {
   int64_t height = b->conv->kernel_height;
   for (int64_t i = 0; i < (b->count - 1) * stride + height; i++) {
-    if (b->rows[i] == b->zeros) continue;
+    const void *other = b->rows[i + (joined ? b->second * stride : 0)];
+    if (b->rows[i] == b->zeros && other == b->zeros) continue;
     const real *row = (const real *)b->rows[i] + column, *odd = row + b->next, *weights = b->weights + i * kernel;
     vec x[MOST_TAPS][BAND_VECTORS];
 #pragma GCC unroll 7
     for (int s = 0; s < kernel; s++)
 #pragma GCC unroll 2
       for (int v = 0; v < vectors; v++)
-        x[s][v] = vec_keep(vec_load((stride == 2 && s % 2 ? odd : row) + v * apart + s / stride));
+        x[s][v] = vec_keep(joined ? vec_join(row + s, (const real *)other + column + s)
+                                  : vec_load((stride == 2 && s % 2 ? odd : row) + v * apart + s / stride));
 #pragma GCC unroll 8
     for (int j = 0; j < MOST_ROWS; j++, weights -= stride * kernel) {
       if (j >= b->count || i < j * stride || i - j * stride >= height) continue;
@@ -250,9 +253,15 @@ INLINE void sum_any(int height, int vectors, const band *b, int64_t column, int6
 }
 
 /* Which of the sums. */
-typedef enum band_kind { SMALL, WIDE, TALL, ANY } band_kind;
+typedef enum band_kind { SMALL, WIDE, JOINED, TALL, ANY } band_kind;
 
-/* One tile: `height` rows, of a WIDE one as many as the band has, x `vectors` vectors. */
+INLINE void store_halves(real *low, real *high, vec v) {
+  memcpy(low, &v, sizeof v / 2);
+  memcpy(high, (char *)&v + sizeof v / 2, sizeof v / 2);
+}
+
+/* One tile: `height` rows, of a WIDE one as many as the band has, x `vectors` vectors; of a JOINED one half a vector of
+ * them, and of as many rows below. */
 INLINE void tile(band_kind kind, int height, int vectors, int kernel, int stride, const band *b, const vec *weights,
                  vec add, int64_t column, int64_t apart) {
   vec sum[MOST_ROWS][BAND_VECTORS];
@@ -262,16 +271,33 @@ INLINE void tile(band_kind kind, int height, int vectors, int kernel, int stride
     for (int v = 0; v < vectors; v++)
       sum[j][v] = vec_zero();
   if (kind == SMALL) sum_small(height, vectors, kernel, stride, b, weights, column, apart, sum);
-  if (kind == WIDE) sum_wide(vectors, kernel, stride, b, column, apart, sum);
+  if (kind == WIDE || kind == JOINED) sum_wide(kind == JOINED, vectors, kernel, stride, b, column, apart, sum);
   if (kind == TALL) sum_tall(vectors, b, column, apart, sum);
   if (kind == ANY) sum_any(height, vectors, b, column, apart, sum);
   real *to = b->to + column;
 #pragma GCC unroll 8
   for (int j = 0; j < height; j++, to += b->pitch) {
-    if (kind == WIDE && j >= b->count) break;
+    if ((kind == WIDE || kind == JOINED) && j >= b->count) break;
+    if (kind == JOINED) {
+      store_halves(to, to + b->second * b->pitch, sum[j][0] + add);
+      continue;
+    }
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; v++)
       vec_store(to + v * apart, sum[j][v] + add);
+  }
+}
+
+/* What is left of a row is no more than half a vector: of two bands at once. */
+INLINE void run_joined(int height, int kernel, vec add, band b) {
+  for (int64_t left = b.count, down; left > 0; left -= down) {
+    int64_t bands = 2 * ((left - 1) / (2 * height) + 1);
+    b.count = (left + bands - 1) / bands;
+    b.second = least(b.count, left - b.count);
+    tile(JOINED, height, 1, kernel, 1, &b, NULL, add, b.conv->out_width - LANES / 2, 0);
+    down = b.count + b.second;
+    b.rows += down;
+    b.to += down * b.pitch;
   }
 }
 
@@ -283,7 +309,12 @@ INLINE void run_block(band_kind kind, int height, int vectors, int kernel, int s
   for (int i = 0; i < 9; i++)
     weights[i] = kernel == 3 ? vec_set(b.weights[i]) : vec_zero();
   vec add = vec_set((b.bias ? *b.bias : 0) + (real)0);
-  int64_t rows = b.count, width = b.conv->out_width, last = most(width - LANES, 0), step;
+  int64_t rows = b.count, width = b.conv->out_width, rest = width % LANES, step;
+  if (kind == WIDE && kernel == 7 && rest > 0 && rest <= LANES / 2 && width > LANES) {
+    run_joined(height, kernel, add, b);
+    width -= rest;
+  }
+  int64_t last = most(width - LANES, 0);
   for (int64_t left = rows; left > 0; left -= step) {
     step = kind == WIDE ? (left + (left - 1) / height) / ((left - 1) / height + 1) : least(left, height);
     b.count = step;

@@ -114,7 +114,12 @@ INLINE vec vec_select(vec_mask mask, vec a, vec b) {
   return (vec)((mask & (vec_mask)a) | (~mask & (vec_mask)b));
 }
 
-#if LANES > 1
+#if LANES == 1
+INLINE vec vec_join(const real *a, const real *b) {
+  (void)b;
+  return vec_load(a);
+}
+#else
 typedef real vec_half __attribute__((vector_size(LANES * REAL_BYTES / 2)));
 typedef vec_half vec_half_unaligned __attribute__((aligned(REAL_BYTES), may_alias));
 

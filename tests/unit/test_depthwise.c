@@ -139,6 +139,7 @@ static void extremes(void **state) {
   check("n1c2h33w30k2r4s6u3,2p2,1,0,5d2,3g2");
   check("n1c2h9w8k2r1s1u5,2g2");
   check("n1c2h5w6k2r3s3u2p9,9g2");
+  check("n1c2h37w24k2r7s7p3g2");
   check("n1c20h9w23k20r3s17p1,8g20lnhwc");
 }
 
