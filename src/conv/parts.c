@@ -92,6 +92,10 @@ static fonio_conv_problem problem_of(const fonio_conv_problem *p, const axis_pha
   };
 }
 
+/* Output channels of a part whose pixels are cut into patches: the sums of all channels of a patch stay near, so that
+ * more channels make for smaller patches, each of which reads all of the weights. */
+#define CHANNELS_WITH_PATCHES 512
+
 /* Whether two parts take the same taps. */
 static bool same_taps(const conv_part *a, const conv_part *b) {
   const fonio_conv_problem *p = &a->plan->problem, *q = &b->plan->problem;
@@ -100,7 +104,8 @@ static bool same_taps(const conv_part *a, const conv_part *b) {
 }
 
 static bool same_packed(const conv_part *a, const conv_part *b) {
-  return same_taps(a, b) && a->merged == b->merged && a->plan->algorithm == b->plan->algorithm;
+  return same_taps(a, b) && a->merged == b->merged && a->channel == b->channel &&
+         a->plan->problem.out_channels == b->plan->problem.out_channels && a->plan->algorithm == b->plan->algorithm;
 }
 
 /* What a block leaves of the workspace that this project allows itself. */
@@ -109,9 +114,9 @@ static int64_t most_workspace(const fonio_conv_problem *p) {
 }
 
 fonio_status conv_parts_take(conv_parts *parts, const fonio_conv_problem *p, int64_t regions) {
-  int64_t count, bytes;
+  int64_t count, bytes, cuts = conv_ceil_div(p->in_channels, CHANNELS_WITH_PATCHES);
   if (!checked_mul(conv_phases_along(p, 0), conv_phases_along(p, 1), &count) || !checked_mul(count, regions, &count) ||
-      !checked_mul(count, sizeof *parts->list, &bytes))
+      !checked_mul(count, cuts, &count) || !checked_mul(count, sizeof *parts->list, &bytes))
     bytes = INT64_MAX;
   parts->list = memory_take(bytes);
   return parts->list ? FONIO_OK : FONIO_NO_MEMORY;
@@ -148,19 +153,30 @@ static fonio_status plan_part(const fonio_conv_plan *plan, const conv_parts *par
 }
 
 static fonio_status add_part(const fonio_conv_plan *plan, conv_parts *parts, const axis_phase f[2], int64_t batch,
-                             const conv_place *place, bool beside) {
+                             const conv_place *place, int64_t channel, int64_t channels, bool beside) {
   const fonio_conv_problem *p = &plan->problem;
   fonio_conv_problem problem = problem_of(p, f, batch, place);
   conv_part part = {
-      .weight = f[0].last_tap * p->weight_strides[2] + f[1].last_tap * p->weight_strides[3],
-      .output = f[0].first * place->phase[0] + f[1].first * place->phase[1],
+      .weight =
+          f[0].last_tap * p->weight_strides[2] + f[1].last_tap * p->weight_strides[3] + channel * p->weight_strides[1],
+      .output = f[0].first * place->phase[0] + f[1].first * place->phase[1] + channel * place->strides[1],
+      .channel = channel,
       .last_tap = {f[0].last_tap, f[1].last_tap},
       .tap_step = {f[0].tap_step, f[1].tap_step},
   };
+  problem.out_channels = channels;
   int64_t group_stride = p->out_channels / p->groups * p->weight_strides[0];
   fonio_status status = plan_part(plan, parts, &problem, group_stride, beside, &part);
-  if (!status) keep_part(parts, part, 0);
-  return status;
+  if (status) return status;
+  if (channels == p->in_channels && channels > CHANNELS_WITH_PATCHES && part.plan->blocks.patch && p->groups == 1) {
+    fonio_conv_plan_release(part.plan);
+    int64_t few = conv_even(channels, CHANNELS_WITH_PATCHES);
+    for (int64_t c = 0; c < channels && !status; c += few)
+      status = add_part(plan, parts, f, batch, place, c, conv_min(few, channels - c), beside);
+    return status;
+  }
+  keep_part(parts, part, 0);
+  return FONIO_OK;
 }
 
 fonio_status conv_parts_add(const fonio_conv_plan *plan, conv_parts *parts, conv_region g, int64_t batch,
@@ -172,7 +188,7 @@ fonio_status conv_parts_add(const fonio_conv_plan *plan, conv_parts *parts, conv
       if (!f[0].pixels || !f[1].pixels) continue;
       for (int axis = 0; axis < 2 && kind == CONV_PART_OF_PADDING; axis++)
         trim_taps(p, axis, &f[axis]);
-      fonio_status status = add_part(plan, parts, f, batch, place, kind != CONV_PART_IN_PLACE);
+      fonio_status status = add_part(plan, parts, f, batch, place, 0, p->in_channels, kind != CONV_PART_IN_PLACE);
       if (status) return status;
     }
   return FONIO_OK;

@@ -14,6 +14,7 @@ struct conv_part {
   fonio_conv_plan *plan;
   int64_t weight, output; /* where its first weight and its output lie, in elements from the array */
   int64_t packed;         /* where its packed weights lie, in bytes; shared by the parts with the same taps */
+  int64_t channel;        /* of the image, the first that it computes */
   bool packs;             /* the first of those */
   bool merged; /* all phases at once: they are output channels; its weights are copied before they are packed */
   int64_t last_tap[2], tap_step[2]; /* which taps it takes, from the last one back; down and across */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "base/cpu.h"
 #include "base/error.h"
 #include "base/memory.h"
 
@@ -43,7 +44,9 @@ static fonio_status take_named(fonio_conv_plan *plan, const char *name) {
 double conv_packing_cost(const fonio_conv_plan *plan) {
   /* Costs count the time of two vectors' products as a cycle, which wide vectors make longer. */
   double wide = plan->kernels->lanes * (double)fonio_dtype_bytes(plan->problem.dtype) > 32 ? 2 : 1;
-  return plan->packings * plan->algorithm->packing * (double)plan->packed_bytes / wide;
+  /* What the third-level cache does not hold goes to memory and comes back. */
+  double way = plan->packed_bytes > conv_min(cpu_cache_sizes()->l3_bytes * 3 / 8, 12 << 20) ? 2 : 1;
+  return plan->packings * plan->algorithm->packing * way / wide * (double)plan->packed_bytes;
 }
 
 static double cost_of_packing(const fonio_conv_plan *plan, const conv_algorithm *algorithm) {
