@@ -98,7 +98,7 @@ fonio_status conv_shuffle_init(fonio_conv_plan *plan) {
 static double cost(const fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
   double elements = (double)p->in_channels * (double)p->in_height * (double)p->in_width;
-  return 300 + conv_parts_cost(&plan->shuffle) + elements * (p->stride[1] == 2 && p->input_strides[3] == 1 ? 0.7 : 2);
+  return 300 + conv_parts_cost(&plan->shuffle) + elements * (p->stride[1] == 2 && p->input_strides[3] == 1 ? 1 : 2);
 }
 
 static int64_t block_bytes(const fonio_conv_problem *p, conv_region r) {
