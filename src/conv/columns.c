@@ -13,17 +13,13 @@
 #define BLOCK_BYTES (9 << 16)
 #define MOST_BYTES (3 << 18)
 
-/* More are not worth their plans. */
-#define MOST_BLOCKS (1 << 10)
-
-enum { MOST_TAPS = 1024, MOST_STRIDE = 64 };
+enum { MOST_TAPS = 256, MOST_STRIDE = 64 };
 
 /* A step is `stride` rows of the padded image, or columns: step i reads rows [i - reach, i] of grad_output. */
 typedef struct columns_numbers {
   int64_t channels;         /* of the columns: one for each weight of a pixel of grad_output */
   int64_t first[2], end[2]; /* steps that have pixels in the image */
   int64_t reach[2];
-  int64_t left, pitch;          /* of a row of columns: zeros before it; all of it */
   int64_t block, blocks, slots; /* rows of a block; blocks; rows that are kept */
   int64_t pieces;               /* of an image */
 } columns_numbers;
@@ -44,9 +40,7 @@ static columns_numbers numbers_of(const fonio_conv_problem *p) {
     n.end[axis] = (before + size - 1) / p->stride[axis] + 1;
     n.reach[axis] = (kernel_of(p, axis) - 1) * p->dilation[axis] / p->stride[axis];
   }
-  n.left = conv_max(0, n.reach[1] - n.first[1]);
-  n.pitch = n.left + conv_max(p->out_width, n.end[1]);
-  int64_t most = BLOCK_BYTES / (n.channels * n.pitch * bytes_of(p));
+  int64_t most = BLOCK_BYTES / (n.channels * p->out_width * bytes_of(p));
   if (n.reach[0]) most = most / 2 > n.reach[0] ? most / 2 : most - n.reach[0];
   n.block = conv_even(p->out_height, conv_max(1, most));
   n.blocks = conv_ceil_div(p->out_height, n.block);
@@ -58,7 +52,7 @@ static columns_numbers numbers_of(const fonio_conv_problem *p) {
 
 /* The columns, and a vector more, which the last sums read; the phases of a row. */
 static int64_t bytes_of_columns(const fonio_conv_problem *p, const columns_numbers *n) {
-  return conv_round_up((n->channels * n->slots * n->pitch + KERNEL_MAX_PANEL) * bytes_of(p), MEMORY_ALIGNMENT);
+  return conv_round_up((n->channels * n->slots * p->out_width + KERNEL_MAX_PANEL) * bytes_of(p), MEMORY_ALIGNMENT);
 }
 
 static int64_t pitch_of_phase(const columns_numbers *n) {
@@ -78,49 +72,54 @@ static bool side_by_side(const fonio_conv_problem *p) {
 static bool applicable(const fonio_conv_problem *p) {
   bool alone = p->padding_mode == FONIO_ZEROS || (p->padding[0] | p->padding[1] | p->padding[2] | p->padding[3]) == 0;
   bool small = p->kernel_height * p->kernel_width <= MOST_TAPS && p->stride[0] <= MOST_STRIDE &&
-               p->stride[1] <= MOST_STRIDE && p->dilation[0] <= MOST_TAPS && p->dilation[1] <= MOST_TAPS;
+               p->stride[1] <= MOST_STRIDE && p->dilation[0] <= 1024 && p->dilation[1] <= 1024;
   if (!alone || !small || p->groups > 1 || p->input_strides[3] != 1 || !side_by_side(p)) return false;
   if (p->kernel_height * p->kernel_width == 1 && p->stride[0] * p->stride[1] == 1) return false;
   columns_numbers n = numbers_of(p);
-  return n.blocks <= MOST_BLOCKS && bytes_of_columns(p, &n) + bytes_of_row(p, &n) <= MOST_BYTES;
+  return bytes_of_columns(p, &n) + bytes_of_row(p, &n) <= MOST_BYTES;
 }
 
-/* Block number `i` of columns as a convolution; padding leaves out the other rows, and puts zeros beside. */
-static fonio_conv_problem problem_of(const fonio_conv_problem *p, const columns_numbers *n, int64_t i) {
-  int64_t row = i * n->block, rows = conv_min(n->block, p->out_height - row);
+/* So many rows of columns as a convolution. */
+static fonio_conv_problem problem_of(const fonio_conv_problem *p, const columns_numbers *n, int64_t rows) {
   const int64_t *in = p->output_strides;
   return (fonio_conv_problem){
       .struct_bytes = sizeof *p,
       .dtype = p->dtype,
       .batch = 1,
       .in_channels = p->out_channels,
-      .in_height = p->out_height,
+      .in_height = rows,
       .in_width = p->out_width,
       .out_channels = n->channels,
       .out_height = rows,
-      .out_width = n->pitch,
+      .out_width = p->out_width,
       .kernel_height = 1,
       .kernel_width = 1,
       .stride = {1, 1},
       .dilation = {1, 1},
-      .padding = {-row, row + rows - p->out_height, n->left, n->pitch - n->left - p->out_width},
       .groups = 1,
       .batched = true,
       .input_strides = {in[0], in[1], in[2], in[3]},
       .weight_strides = {1, p->weight_strides[0], 0, 0},
-      .output_strides = {0, n->slots * n->pitch, n->pitch, 1},
+      .output_strides = {0, n->slots * p->out_width, p->out_width, 1},
   };
 }
 
+/* The part of whole blocks, and that of the last one where it is smaller. */
 fonio_status conv_columns_init(fonio_conv_plan *plan) {
+  const fonio_conv_problem *p = &plan->problem;
   if (!conv_can_do(&conv_columns_input_gradient, plan)) return FONIO_OK;
-  columns_numbers n = numbers_of(&plan->problem);
-  fonio_status status = conv_parts_take(&plan->columns, &plan->problem, n.blocks);
-  for (int64_t i = 0; i < n.blocks && !status; i++) {
-    fonio_conv_problem problem = problem_of(&plan->problem, &n, i);
-    status = conv_parts_add_problem(plan, &plan->columns, &problem);
-  }
+  columns_numbers n = numbers_of(p);
+  fonio_conv_problem whole = problem_of(p, &n, n.block), last = problem_of(p, &n, p->out_height % n.block);
+  fonio_status status = conv_parts_take(&plan->columns, p, 2);
+  if (!status) status = conv_parts_add_problem(plan, &plan->columns, &whole);
+  if (!status && last.in_height > 0) status = conv_parts_add_problem(plan, &plan->columns, &last);
   return status;
+}
+
+static double cost_of_products(const fonio_conv_plan *plan, const columns_numbers *n) {
+  const fonio_conv_plan *whole = plan->columns.list[0].plan;
+  double more = (double)(plan->problem.out_height / n->block - 1);
+  return conv_parts_cost(&plan->columns) + more * (whole->cycles + 200 * (double)whole->pieces);
 }
 
 /* Each column is read once more, each pixel written, with a stride one by one. */
@@ -128,10 +127,12 @@ static double cost(const fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
   columns_numbers n = numbers_of(p);
   double twice = n.reach[0] ? (double)((n.pieces - 1) * n.reach[0]) / (double)p->out_height : 0;
-  double sums = (double)(n.channels * p->out_height * n.pitch) * 1.5 / plan->kernels->lanes;
+  double sums = (double)(n.channels * p->out_height * p->out_width) * 1.5 / plan->kernels->lanes;
   double pixel = p->stride[1] == 1 ? 0.2 : p->stride[1] == 2 ? 0.5 : 2;
-  double rows = (double)(p->in_channels * p->in_height) * (20 * (double)p->stride[1] + (double)p->in_width * pixel);
-  return 300 + conv_parts_cost(&plan->columns) * (1 + twice) + sums + rows;
+  double row = 40 + 20 * (double)p->stride[1] + (double)p->in_width * pixel;
+  double rows =
+      (double)p->in_height * ((double)p->in_channels * row + 8 * (double)(p->kernel_height * p->kernel_width));
+  return 300 + cost_of_products(plan, &n) * (1 + twice) + sums + rows;
 }
 
 static void prepare(fonio_conv_plan *plan) {
@@ -147,39 +148,39 @@ static int64_t pieces(const fonio_conv_plan *plan) {
 
 /* ---- One piece ---- */
 
-/* What the rows of a phase of a step are sums of: where rows of columns begin for the first step across, seen from
- * those of the channel. */
+/* What the rows of the phases of a step are sums of: where rows of columns begin, seen from those of the channel, and
+ * which of their columns comes to the first step across. */
 typedef struct phase_terms {
-  int64_t count[MOST_STRIDE], offsets[MOST_TAPS]; /* of each phase across, one after the other */
+  int64_t count[MOST_STRIDE], offsets[MOST_TAPS], columns[MOST_TAPS]; /* of each phase across, one after the other */
 } phase_terms;
 
 static void find_terms(const fonio_conv_problem *p, const columns_numbers *n, int64_t step, int64_t down,
                        phase_terms *terms) {
   const int64_t *d = p->dilation, *u = p->stride, *weight = p->weight_strides;
-  int64_t *offset = terms->offsets;
-  for (int64_t across = 0; across < u[1]; across++) {
-    int64_t *first = offset;
+  int64_t count = 0;
+  for (int64_t across = 0, before = 0; across < u[1]; terms->count[across++] = count - before, before = count)
     for (int64_t r = 0; r < p->kernel_height; r++) {
       int64_t row = step - r * d[0] / u[0];
       if (r * d[0] % u[0] != down || row < 0 || row >= p->out_height) continue;
-      for (int64_t s = 0; s < p->kernel_width; s++)
-        if (s * d[1] % u[1] == across)
-          *offset++ = ((r * weight[2] + s * weight[3]) * n->slots + row % n->slots) * n->pitch + n->left + n->first[1] -
-                      s * d[1] / u[1];
+      for (int64_t s = 0; s < p->kernel_width; s++) {
+        if (s * d[1] % u[1] != across) continue;
+        terms->offsets[count] = ((r * weight[2] + s * weight[3]) * n->slots + row % n->slots) * p->out_width;
+        terms->columns[count++] = n->first[1] - s * d[1] / u[1];
+      }
     }
-    terms->count[across] = offset - first;
-  }
 }
 
 /* One row of one channel of the image, `room` being there for its phases. */
 static void sum_row(const fonio_conv_plan *plan, const columns_numbers *n, const phase_terms *terms,
                     const void *columns, char *room, char *to) {
   const fonio_conv_problem *p = &plan->problem;
-  const int64_t *offsets = terms->offsets;
-  int64_t steps = n->end[1] - n->first[1];
-  for (int64_t across = 0; across < p->stride[1]; offsets += terms->count[across++])
-    plan->kernels->row_sums(terms->count[across], offsets, columns, steps,
-                            p->stride[1] == 1 ? to : room + across * pitch_of_phase(n) * bytes_of(p));
+  kernel_sums job = {0, terms->offsets, terms->columns, p->out_width, n->end[1] - n->first[1]};
+  for (int64_t across = 0; across < p->stride[1]; across++) {
+    job.count = terms->count[across];
+    plan->kernels->row_sums(&job, columns, p->stride[1] == 1 ? to : room + across * pitch_of_phase(n) * bytes_of(p));
+    job.offsets += job.count;
+    job.first += job.count;
+  }
   if (p->stride[1] > 1) conv_shuffle_row(p, room, pitch_of_phase(n), to);
 }
 
@@ -193,7 +194,7 @@ static void sum_step(const fonio_conv_plan *plan, const columns_numbers *n, int6
     if (row < 0 || row >= p->in_height) continue;
     find_terms(p, n, step, down, &terms);
     for (int64_t c = 0; c < p->in_channels; c++)
-      sum_row(plan, n, &terms, columns + c * p->weight_strides[1] * n->slots * n->pitch * bytes_of(p), room,
+      sum_row(plan, n, &terms, columns + c * p->weight_strides[1] * n->slots * p->out_width * bytes_of(p), room,
               image + (c * p->input_strides[1] + row * p->input_strides[2]) * bytes_of(p));
   }
 }
@@ -212,10 +213,11 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   if (first > n.reach[0]) block = (first - n.reach[0]) / n.block;
   for (int64_t step = first; step < end; step++) {
     for (; block < n.blocks && block * n.block <= step; block++) {
-      const conv_part *of_block = &plan->columns.list[block];
-      char *to = columns + block * n.block % n.slots * n.pitch * bytes_of(p);
+      const conv_part *of_block = &plan->columns.list[(block + 1) * n.block > p->out_height];
+      const void *from = conv_at(grad_output, block * n.block * p->output_strides[2] * bytes_of(p));
+      char *to = columns + block * n.block % n.slots * p->out_width * bytes_of(p);
       for (int64_t j = 0; j < of_block->plan->pieces; j++)
-        conv_parts_run(run, of_block, grad_output, to, j, rest);
+        conv_parts_run(run, of_block, from, to, j, rest);
     }
     sum_step(plan, &n, step, columns, room, image);
   }

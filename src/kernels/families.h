@@ -99,7 +99,7 @@ void NAME(depthwise_pairs)(const kernel_pairs *job, const void *weights, const v
 
 /* vector.c */
 void NAME(vector_sums)(const kernel_vector *job, void *sums, void *output, int64_t stride);
-void NAME(row_sums)(int64_t count, const int64_t *offsets, const void *rows, int64_t columns, void *to);
+void NAME(row_sums)(const kernel_sums *job, const void *rows, void *to);
 
 /* finish.c */
 void NAME(finish)(const kernel_finish *job, void *output, const void *residual);

@@ -135,6 +135,14 @@ typedef struct kernel_vector {
   const void *matrix, *vector;
 } kernel_vector;
 
+/* A sum of `count` rows, each shifted: number j of `columns` sums is that of the elements first[i] + j of the rows, as
+ * far as these have such, in 0 to width - 1. Up to a vector may be read behind the last row. */
+typedef struct kernel_sums {
+  int64_t count;
+  const int64_t *offsets, *first; /* where each row begins */
+  int64_t width, columns;
+} kernel_sums;
+
 /* Results that are there, rows x columns of them: a residual is added, then comes the activation. */
 typedef struct kernel_finish {
   fonio_activation activation;
@@ -251,8 +259,7 @@ typedef struct kernel_table {
   /* The sum of the rows times their numbers, `stride` apart in the output; `sums` is room for as many side by side. */
   void (*vector_sums)(const kernel_vector *job, void *sums, void *output, int64_t stride);
 
-  /* Adds `count` rows, which begin at the offsets from `rows` and of which up to a vector is read behind `columns`. */
-  void (*row_sums)(int64_t count, const int64_t *offsets, const void *rows, int64_t columns, void *to);
+  void (*row_sums)(const kernel_sums *job, const void *rows, void *to);
 
   /* `residual` may be NULL. */
   void (*finish)(const kernel_finish *job, void *output, const void *residual);

@@ -41,12 +41,32 @@ void NAME(vector_sums)(const kernel_vector *job, void *sums, void *output, int64
     to[j * stride] = sum[j] + 0;
 }
 
-void NAME(row_sums)(int64_t count, const int64_t *offsets, const void *rows, int64_t columns, void *to) {
-  const real *from = rows;
-  for (int64_t j = 0; j < columns; j += LANES) {
-    vec sum = vec_zero();
-    for (int64_t i = 0; i < count; i++)
-      sum += vec_load(from + offsets[i] + j);
-    vec_store_part((real *)to + j, sum, least(LANES, columns - j));
+/* Sums that not all rows have a part in. */
+static void sum_edge(const kernel_sums *job, const real *rows, int64_t from, int64_t end, real *to) {
+  for (int64_t j = from; j < end; j++) {
+    real sum = 0;
+    for (int64_t i = 0; i < job->count; i++) {
+      int64_t at = job->first[i] + j;
+      if (at >= 0 && at < job->width) sum += rows[job->offsets[i] + at];
+    }
+    to[j] = sum;
   }
+}
+
+void NAME(row_sums)(const kernel_sums *job, const void *rows, void *to) {
+  int64_t from = 0, end = job->columns;
+  for (int64_t i = 0; i < job->count; i++) {
+    from = most(from, -job->first[i]);
+    end = least(end, job->width - job->first[i]);
+  }
+  from = least(from, job->columns);
+  end = most(from, end);
+  sum_edge(job, rows, 0, from, to);
+  for (int64_t j = from; j < end; j += LANES) {
+    vec sum = vec_zero();
+    for (int64_t i = 0; i < job->count; i++)
+      sum += vec_load((const real *)rows + job->offsets[i] + job->first[i] + j);
+    vec_store_part((real *)to + j, sum, least(LANES, end - j));
+  }
+  sum_edge(job, rows, end, job->columns, to);
 }
