@@ -5,27 +5,25 @@
 #include "kernels/kernels.h"
 #include "kernels/words.h"
 
-/* The largest tile of the matrix product. Its sums take rows x vectors registers, b takes `vectors`, a one. */
+/* The largest tiles. Plain C has small ones: its multiply-add is a call, which no register outlives.
+ * Of the matrix product: its sums take rows x vectors registers, b takes `vectors`, a one.
+ * With rows behind pointers: as many pointers as there are general registers for.
+ * Of shifted rows. */
+#define TILE_VECTORS 3
 #if defined(KERNEL_ISA_avx512) || defined(KERNEL_ISA_neon)
 #define TILE_ROWS 8
-#else
-#define TILE_ROWS 4
-#endif
-#define TILE_VECTORS 3
-
-/* The largest tile with rows behind pointers: as many pointers as there are general registers for. */
-#if defined(KERNEL_ISA_avx512) || defined(KERNEL_ISA_neon)
 #define ROWS_TILE_ROWS 7
 #define ROWS_TILE_VECTORS 4
+#define SHIFTED_ROWS 8
+#elif defined(KERNEL_ISA_scalar)
+#define TILE_ROWS 2
+#define ROWS_TILE_ROWS 2
+#define ROWS_TILE_VECTORS 2
+#define SHIFTED_ROWS 2
 #else
+#define TILE_ROWS 4
 #define ROWS_TILE_ROWS 6
 #define ROWS_TILE_VECTORS 2
-#endif
-
-/* The largest tile of shifted rows. */
-#if defined(KERNEL_ISA_avx512) || defined(KERNEL_ISA_neon)
-#define SHIFTED_ROWS 8
-#else
 #define SHIFTED_ROWS 6
 #endif
 

@@ -80,16 +80,21 @@ static __attribute__((noinline)) void narrow_tile(int rows, int vectors, const k
 
 TILES_OF(1)
 TILES_OF(2)
+#if ROWS_TILE_ROWS >= 6
 TILES_OF(3)
 TILES_OF(4)
 TILES_OF(5)
 TILES_OF(6)
+#endif
 #if ROWS_TILE_ROWS == 7
 TILES_OF(7)
 #endif
 
 const kernel_rows_tile NAME(rows_tiles)[ROWS_TILE_ROWS * ROWS_TILE_VECTORS] = {
-    NAMES_OF(1), NAMES_OF(2), NAMES_OF(3), NAMES_OF(4), NAMES_OF(5), NAMES_OF(6),
+    NAMES_OF(1), NAMES_OF(2),
+#if ROWS_TILE_ROWS >= 6
+    NAMES_OF(3), NAMES_OF(4), NAMES_OF(5), NAMES_OF(6),
+#endif
 #if ROWS_TILE_ROWS == 7
     NAMES_OF(7),
 #endif

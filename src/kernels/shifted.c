@@ -90,18 +90,22 @@ static __attribute__((noinline)) void narrow_tile(const kernel_shifted *job, con
 
 TILE(1)
 TILE(2)
+#if SHIFTED_ROWS >= 6
 TILE(3)
 TILE(4)
 TILE(5)
 TILE(6)
+#endif
 #if SHIFTED_ROWS == 8
 TILE(7)
 TILE(8)
 #endif
 
 const kernel_shifted_tile NAME(shifted_tiles)[SHIFTED_ROWS] = {
-    {VECTORS_1, tile_1}, {VECTORS_2, tile_2}, {VECTORS_3, tile_3},
-    {VECTORS_4, tile_4}, {VECTORS_5, tile_5}, {VECTORS_6, tile_6},
+    {VECTORS_1, tile_1}, {VECTORS_2, tile_2},
+#if SHIFTED_ROWS >= 6
+    {VECTORS_3, tile_3}, {VECTORS_4, tile_4}, {VECTORS_5, tile_5}, {VECTORS_6, tile_6},
+#endif
 #if SHIFTED_ROWS == 8
     {VECTORS_7, tile_7}, {VECTORS_8, tile_8},
 #endif

@@ -156,7 +156,8 @@ static void a_handler_hears_of_each_run(void **state) {
   assert_true(speed + 0.05 >= gflop / ((milliseconds + 0.0005) * 1e-3));
   assert_true(least <= 0 || speed - 0.05 <= gflop / least);
   run("n2c3h5w5k4r3s3", FONIO_CONV_INPUT_GRADIENT, 0);
-  assert_memory_equal(h.last, "n2c3h5w5k4r3s3 input gradient phases packing 1 thread ", 54);
+  assert_int_equal(sscanf(h.last, "n2c3h5w5k4r3s3 input gradient %63s packing %d thread", algorithm, &threads), 2);
+  assert_int_equal(threads, 1);
   run("n1c3h5w5k4r3s3p1", FONIO_CONV_FORWARD, (float)(1 / 0.0));
   assert_memory_equal(h.last, "n1c3h5w5k4r3s3p1 forward reference packing ", 43);
   assert_int_equal(h.lines, 3);
