@@ -14,6 +14,7 @@ const conv_algorithm *const conv_algorithms[] = {
     &conv_winograd2_forward,
     &conv_channels_weight_gradient,
     &conv_groups_weight_gradient,
+    &conv_inputs_weight_gradient,
     &conv_winograd_weight_gradient,
     &conv_reference_forward,
     &conv_phases_input_gradient,

@@ -75,13 +75,21 @@ static void lay_out_copy(const fonio_conv_plan *plan, gradient_numbers *n) {
     n->pitch *= n->pixel;
 }
 
+gradient_range conv_gradient_inside(const fonio_conv_plan *plan, int axis, int64_t tap, int64_t first, int64_t count) {
+  const kernel_conv *g = &plan->geometry;
+  if (plan->problem.padding_mode != FONIO_ZEROS) return (gradient_range){first, count};
+  int64_t image = (axis ? g->image_column : g->image_row) - tap * g->dilation[axis], stride = g->stride[axis];
+  int64_t from = conv_max(first, conv_ceil_div(conv_max(0, image), stride));
+  int64_t end = conv_max(0, image + (axis ? g->in_width : g->in_height));
+  return (gradient_range){from, conv_max(0, conv_min(first + count, conv_ceil_div(end, stride)) - from)};
+}
+
 /* ---- How much at once ---- */
 
 /* Weights of a piece for one output channel: so many that turning the output's gradient counts little. */
 #define PIECE_ROWS 576
 
-/* What is copied, and the sums, should stay in the second-level cache. */
-static int64_t copy_most(void) {
+int64_t conv_gradient_near(void) {
   return cpu_cache_sizes()->l2_bytes / 3 < 1 << 18 ? cpu_cache_sizes()->l2_bytes / 3 : 1 << 18;
 }
 
@@ -97,7 +105,7 @@ static void fit_rows(const fonio_conv_plan *plan, gradient_numbers *n) {
   n->channels = even(g->in_channels, PIECE_ROWS / (g->kernel_height * g->kernel_width));
   for (;;) {
     lay_out_copy(plan, n);
-    bool fits = conv_gradient_copy(plan, n) * bytes_of(plan) <= copy_most() &&
+    bool fits = conv_gradient_copy(plan, n) * bytes_of(plan) <= conv_gradient_near() &&
                 (conv_gradient_rows(plan, n) <= PIECE_ROWS || n->channels * n->kernel_rows == 1);
     if (fits || n->channels * n->kernel_rows == 1) return;
     if (n->channels > 1)
@@ -112,7 +120,7 @@ enum { PIECE_PRODUCTS = 1 << 21, PIECES_ENOUGH = 16 };
 
 static void fit_panels(const fonio_conv_plan *plan, gradient_numbers *n, int64_t panels) {
   int64_t rows = conv_gradient_rows(plan, n), pixels = plan->problem.out_height * plan->problem.out_width;
-  int64_t most = conv_max(1, copy_most() / (rows * n->width * bytes_of(plan)));
+  int64_t most = conv_max(1, conv_gradient_near() / (rows * n->width * bytes_of(plan)));
   int64_t others = n->outer * n->channel_blocks * n->row_blocks * n->order.parts;
   double products = (double)plan->problem.batch * (double)pixels * (double)(rows * n->width);
   int64_t worth = products < PIECE_PRODUCTS ? (int64_t)(PIECE_PRODUCTS / (products + 1)) + 1 : 1;
@@ -176,16 +184,23 @@ static bool groups_applicable(const fonio_conv_problem *p) {
   return p->groups > 1 && fits(p, 16);
 }
 
-/* Of one pixel of a panel: a multiply-add takes half a cycle, or waits for the one before in the same sum, or for its
- * operands. */
-static double cycles_of_pixel(const fonio_conv_plan *plan, const gradient_numbers *n) {
-  int64_t vectors = n->width / plan->kernels->lanes, rows = conv_gradient_rows(plan, n);
+/* A multiply-add takes half a cycle, or waits for the one before in the same sum, or for its operands. */
+double conv_gradient_cycles(int64_t rows, int64_t vectors, bool by_lane) {
   int64_t most = vectors == 1 ? 8 : 6, tiles = conv_ceil_div(rows, most);
   double of_tile = (double)rows / (double)tiles, sums = of_tile * (double)vectors / 1.9;
-  double loads = n->lanes == LANES_OF_GROUPS ? of_tile * (double)vectors : of_tile;
+  double loads = by_lane ? of_tile * (double)vectors : of_tile;
   double load = (loads + (double)vectors) / 1.9, wait = 4.2;
   double longest = sums > load ? sums : load;
   return (double)tiles * (longest > wait ? longest : wait);
+}
+
+/* Of a panel, the last of which may be narrower than the others. */
+static double cycles_of_pixel(const fonio_conv_plan *plan, const gradient_numbers *n) {
+  int64_t rows = conv_gradient_rows(plan, n), lanes = plan->kernels->lanes, others = n->lane_panels - 1;
+  bool groups = n->lanes == LANES_OF_GROUPS;
+  int64_t last = conv_gradient_width(plan, n->lanes, n->all_lanes - others * n->width);
+  double all = (double)others * conv_gradient_cycles(rows, n->width / lanes, groups);
+  return (all + conv_gradient_cycles(rows, last / lanes, groups)) / (double)n->lane_panels;
 }
 
 static double cost(const fonio_conv_plan *plan, gradient_lanes lanes) {
@@ -193,9 +208,10 @@ static double cost(const fonio_conv_plan *plan, gradient_lanes lanes) {
   const fonio_conv_problem *p = &plan->problem;
   double pixels = (double)(p->out_height * p->out_width), rows = (double)conv_gradient_rows(plan, &n);
   double pieces = (double)conv_gradient_blocks(&n);
+  double of_pixel = cycles_of_pixel(plan, &n);
   double per_block = (double)(n.order.images * n.order.rows * n.order.columns);
   double tiles = rows * (double)n.width / plan->kernels->lanes / 12, lines = pixels / (double)n.order.columns;
-  double sums = pixels * cycles_of_pixel(plan, &n) + tiles * (lines * 8 + pixels / per_block * 40);
+  double sums = pixels * of_pixel + tiles * (lines * 8 + pixels / per_block * 40);
   double copied = pixels / per_block * (double)conv_gradient_copy(plan, &n) * (n.source == SOURCE_PLANES ? 0.3 : 0.45);
   double turned = pixels * (double)n.width * (p->output_strides[1] == 1 ? 0.25 : 0.45);
   double stored = rows * (double)n.width / (double)conv_min(p->batch, 8);

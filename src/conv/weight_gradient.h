@@ -41,6 +41,18 @@ typedef struct gradient_numbers {
 /* Lanes of a panel that has to hold `count`, if one can. */
 int64_t conv_gradient_width(const fonio_conv_plan *plan, gradient_lanes lanes, int64_t count);
 
+/* Bytes of what should stay in the second-level cache: what is copied, and the sums. */
+int64_t conv_gradient_near(void);
+
+/* Cycles that the products of one pixel of a panel take, at the least. */
+double conv_gradient_cycles(int64_t rows, int64_t vectors, bool by_lane);
+
+/* Of `count` rows (or, with axis 1, columns) of the output those at which a tap reads no zero of the padding. */
+typedef struct gradient_range {
+  int64_t first, count;
+} gradient_range;
+gradient_range conv_gradient_inside(const fonio_conv_plan *plan, int axis, int64_t tap, int64_t first, int64_t count);
+
 gradient_numbers conv_gradient_numbers(const fonio_conv_plan *plan, gradient_lanes lanes);
 
 /* Rows and columns of the copy under `outputs` rows or columns of output and so many taps. */

@@ -310,7 +310,10 @@ static void add_panel(gradient_work *w, int64_t panel) {
   if (!w->run->buffers->grad_weight) return;
   w->job.panel = turned;
   w->job.vectors = vectors;
+  w->job.panel_segment_step = w->job.terms * width;
+  w->job.panel_image_step = w->job.segments * w->job.terms * width;
   w->job.sums = sums_of_panel(w, panel);
+  w->job.sum_step = width;
   if (!w->careful || k->gradient_finite(pixels * vectors, turned))
     k->gradient_sums(&w->job);
   else

@@ -314,6 +314,7 @@ static void multiply(const work *w, int64_t tiles) {
       job.panel = w->memory + n->u + (e * n->u_element + panel * n->chunk * n->width) * w->bytes;
       job.vectors = width_of_panel(w, panel) / w->plan->kernels->lanes;
       job.sums = w->memory + n->sums + (e * n->sum_element + panel * n->width * n->terms) * w->bytes;
+      job.sum_step = job.vectors * w->plan->kernels->lanes;
       w->plan->kernels->gradient_sums(&job);
     }
 }

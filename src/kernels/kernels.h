@@ -181,17 +181,20 @@ typedef struct kernel_shifted_tile {
 } kernel_shifted_tile;
 
 /* A part of a weight's gradient: `rows` terms of it, each with a place of its own in the input, times the output
- * channels of a panel. A block's pixels come in segments of evenly spaced ones. */
+ * channels of a panel; or the other way round, output channels times the input channels of a panel. A block's pixels
+ * come in segments of evenly spaced ones. */
 typedef struct kernel_gradient {
   int64_t images, segments, terms;             /* terms in each segment */
   int64_t image_step, segment_step, term_step; /* in the input */
   const void *input;
-  const void *panel; /* of the output's gradient: [pixel][vectors * lanes] */
-  int64_t vectors;   /* a power of two */
-  bool by_lane;      /* each lane has an input of its own: vectors * lanes of them, side by side */
+  const void *panel; /* of each pixel vectors * lanes numbers; those of a segment side by side */
+  int64_t panel_image_step, panel_segment_step;
+  int64_t vectors; /* a power of two */
+  bool by_lane;    /* each lane has an input of its own: vectors * lanes of them, side by side */
   int64_t rows;
   const int64_t *offsets; /* of each row, in the input */
-  void *sums;             /* [row][vectors * lanes] */
+  void *sums;             /* of each row vectors * lanes, `sum_step` apart */
+  int64_t sum_step;
 } kernel_gradient;
 
 /* How the channels of a pixel, which lie side by side, are dealt out: channel lane * apart + row is written to

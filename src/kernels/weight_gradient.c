@@ -1,7 +1,7 @@
 /* The sums of a weight's gradient: a matrix product whose sum runs over output pixels. Rows are weights of one output
  * channel: an input channel and a tap, which together are an offset into the input. Columns are output channels, in
  * vector lanes. The gradient of the output comes packed, pixel by pixel; the input is read where it lies, an element
- * for all lanes, or for each lane one of its own. */
+ * for all lanes, or for each lane one of its own. (Or input and output change places: a product does not mind.) */
 #include "kernels/families.h"
 
 /* A multiply-add waits four cycles for the one before in its sum, and two begin in a cycle: eight sums at least. At the
@@ -21,10 +21,11 @@ INLINE void gradient_tile(bool by_lane, int rows, int vectors, const kernel_grad
     for (int v = 0; v < vectors; v++)
       sum[m][v] = vec_zero();
   }
-  const real *restrict g = job->panel;
   for (int64_t image = 0; image < job->images; image++)
     for (int64_t segment = 0; segment < job->segments; segment++) {
       const real *restrict x = (const real *)job->input + image * job->image_step + segment * job->segment_step;
+      const real *restrict g =
+          (const real *)job->panel + image * job->panel_image_step + segment * job->panel_segment_step;
       for (int64_t term = 0; term < job->terms; term++, x += job->term_step, g += vectors * LANES) {
         vec columns[GRADIENT_VECTORS];
 #pragma GCC unroll 4
@@ -38,13 +39,12 @@ INLINE void gradient_tile(bool by_lane, int rows, int vectors, const kernel_grad
                 vec_fma(by_lane ? vec_load(x + offset[m] + v * LANES) : vec_set(x[offset[m]]), columns[v], sum[m][v]);
       }
     }
+  int64_t sum_step = job->sum_step;
 #pragma GCC unroll 8
-  for (int m = 0; m < rows; m++)
+  for (int m = 0; m < rows; m++, sums += sum_step)
 #pragma GCC unroll 4
-    for (int v = 0; v < vectors; v++) {
-      real *to = sums + (m * vectors + v) * LANES;
-      vec_store(to, vec_load(to) + sum[m][v]);
-    }
+    for (int v = 0; v < vectors; v++)
+      vec_store(sums + v * LANES, vec_load(sums + v * LANES) + sum[m][v]);
 }
 
 typedef void (*tile_function)(const kernel_gradient *job, const int64_t *offsets, real *sums);
@@ -97,7 +97,7 @@ void NAME(gradient_sums)(const kernel_gradient *job) {
   int64_t most = most_rows[job->vectors - 1], count = (job->rows + most - 1) / most;
   for (int64_t i = 0; i < count; i++) {
     int64_t first = job->rows * i / count, end = job->rows * (i + 1) / count;
-    tiles[end - first - 1](job, job->offsets + first, (real *)job->sums + first * job->vectors * LANES);
+    tiles[end - first - 1](job, job->offsets + first, (real *)job->sums + first * job->sum_step);
   }
 }
 

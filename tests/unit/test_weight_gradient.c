@@ -67,7 +67,8 @@ static void assert_same(fenced a, fenced b, const char *text, const char *algori
 
 /* How many algorithms did it. */
 static int check(gradients *g, const char *text) {
-  static const char *const algorithms[] = {"channels_weight_gradient", "groups_weight_gradient"};
+  static const char *const algorithms[] = {"channels_weight_gradient", "groups_weight_gradient",
+                                           "inputs_weight_gradient"};
   assert_true(run(g, "reference_weight_gradient", 0, true, true));
   int count = 0;
   for (size_t i = 0; i < sizeof algorithms / sizeof *algorithms; i++) {
@@ -135,6 +136,11 @@ static void paths(void **unused) {
       "n3c6h30w31k64r7s7u2p3b0",
       "n2c9h6w5k100r3s3p1tf64lnhwc",
       "n4c8h40w40k16r3s3p1",
+      "n1c33h32w32k3r3s3p1",
+      "n2c20h20w200k3r5s5p2mreflect",
+      "n1c40h70w20k4r3s2u2,1p1d2,3lnhwc",
+      "n1c64h1w1k50r1s1",
+      "n2c32h5w4k300r1s1tf64",
   };
   for (size_t i = 0; i < sizeof channels / sizeof *channels; i++)
     check_problem(channels[i], 1);
@@ -179,6 +185,23 @@ static void random_problems(void **unused) {
     assert_true(check(&g, text) >= 1);
     gradients_free(g);
     done++;
+  }
+}
+
+/* An image expanded from one element: all of its strides are 0. */
+static void input_of_one_element(void **unused) {
+  (void)unused;
+  static const char *const problems[] = {"n2c3h9w9k10r3s3p1", "n1c20h7w7k24r1s1", "n2c12h7w6k12r3s3p1g12",
+                                         "n1c16h30w30k16r3s3p1tf64", "n1c8h20w20k3r5s5p2mreflect"};
+  for (size_t i = 0; i < sizeof problems / sizeof *problems; i++) {
+    gradients g = gradients_of(problems[i]);
+    fenced_free(g.input);
+    g.input = fenced_random(1, g.problem.dtype);
+    memset(g.problem.input_strides, 0, sizeof g.problem.input_strides);
+    assert_true(check(&g, problems[i]) >= 1);
+    if (run(&g, "winograd_weight_gradient", 1, true, false))
+      assert_near(&g, g.grad_weight[0], g.grad_weight[1], problems[i]);
+    gradients_free(g);
   }
 }
 
@@ -354,6 +377,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(paths),
       cmocka_unit_test(random_problems),
+      cmocka_unit_test(input_of_one_element),
       cmocka_unit_test(not_finite),
       cmocka_unit_test(either_alone),
       cmocka_unit_test(is_the_adjoint),
