@@ -10,6 +10,7 @@
 #include "conv/weight_gradient.h"
 
 #include "base/cpu.h"
+#include "conv/patch.h"
 
 static int64_t bytes_of(const fonio_conv_plan *plan) {
   return (int64_t)fonio_dtype_bytes(plan->problem.dtype);
@@ -28,7 +29,7 @@ int64_t conv_gradient_reach(const fonio_conv_plan *plan, const gradient_numbers 
 }
 
 int64_t conv_gradient_copy(const fonio_conv_plan *plan, const gradient_numbers *n) {
-  if (n->source == SOURCE_IMAGE) return 0;
+  if (n->source == SOURCE_IMAGE || n->source == SOURCE_INSIDE) return 0;
   int64_t pixels = conv_gradient_reach(plan, n, 0, n->order.rows, n->kernel_rows) * n->pitch;
   return n->order.images * pixels * (n->source == SOURCE_PLANES ? n->channels : 1);
 }
@@ -41,11 +42,18 @@ static bool lie_apart(const fonio_conv_plan *plan) {
   return p->input_strides[1] == 1 && plan->geometry.in_channels > 1 && step * bytes_of(plan) % 4096 == 0;
 }
 
-/* In place where there is no padding; lanes of groups need the channels of all of them side by side. */
+/* The share of the products that meet no zeros of the padding. */
+static double share_inside(const fonio_conv_plan *plan) {
+  if (plan->problem.padding_mode != FONIO_ZEROS) return 1;
+  return conv_share_inside(plan, 0) * conv_share_inside(plan, 1);
+}
+
+/* In place where there is no padding, or much of it; lanes of groups need the channels of all of them side by side. */
 static gradient_source source_of(const fonio_conv_plan *plan, const gradient_numbers *n) {
   const fonio_conv_problem *p = &plan->problem;
   const kernel_conv *g = &plan->geometry;
   if (n->lanes == LANES_OF_CHANNELS && !pads(p) && !lie_apart(plan)) return SOURCE_IMAGE;
+  if (n->lanes == LANES_OF_CHANNELS && share_inside(plan) < 0.7 && !lie_apart(plan)) return SOURCE_INSIDE;
   if (n->lanes == LANES_OF_CHANNELS)
     return p->input_strides[1] == 1 && g->in_channels > 1 ? SOURCE_PIXELS : SOURCE_PLANES;
   bool side_by_side = g->in_channels == 1 && p->input_strides[1] == 1 && p->groups % n->width == 0;
@@ -208,10 +216,10 @@ static double cost(const fonio_conv_plan *plan, gradient_lanes lanes) {
   const fonio_conv_problem *p = &plan->problem;
   double pixels = (double)(p->out_height * p->out_width), rows = (double)conv_gradient_rows(plan, &n);
   double pieces = (double)conv_gradient_blocks(&n);
-  double of_pixel = cycles_of_pixel(plan, &n);
+  double of_pixel = cycles_of_pixel(plan, &n), share = n.source == SOURCE_INSIDE ? share_inside(plan) : 1;
   double per_block = (double)(n.order.images * n.order.rows * n.order.columns);
   double tiles = rows * (double)n.width / plan->kernels->lanes / 12, lines = pixels / (double)n.order.columns;
-  double sums = pixels * of_pixel + tiles * (lines * 8 + pixels / per_block * 40);
+  double sums = pixels * of_pixel * share + tiles * (lines * 8 + pixels / per_block * 40);
   double copied = pixels / per_block * (double)conv_gradient_copy(plan, &n) * (n.source == SOURCE_PLANES ? 0.3 : 0.45);
   double turned = pixels * (double)n.width * (p->output_strides[1] == 1 ? 0.25 : 0.45);
   double stored = rows * (double)n.width / (double)conv_min(p->batch, 8);

@@ -14,6 +14,7 @@ typedef enum gradient_lanes {
 /* Where the inputs are read. */
 typedef enum gradient_source {
   SOURCE_IMAGE,  /* in the image itself */
+  SOURCE_INSIDE, /* there too, tap by tap: where a tap reads the zeros of the padding, it is left out */
   SOURCE_PLANES, /* in a padded copy of some rows, [image][channel][row][column] */
   SOURCE_PIXELS  /* in a padded copy of some rows, [image][row][column][channel] */
 } gradient_source;

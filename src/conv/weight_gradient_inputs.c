@@ -1,5 +1,5 @@
-/* The gradient of a weight with input channels in the lanes of a vector: output channels, a row of pixels for each, times
- * pixels whose input channels are brought side by side. For layers whose few output channels would leave lanes
+/* The gradient of a weight with input channels in the lanes of a vector: output channels, a row of pixels for each,
+ * times pixels whose input channels are brought side by side. For layers whose few output channels would leave lanes
  * empty, and for kernels of one tap, whose sums then lie as the weight does. The order of the sums is that of
  * kernels/order.h; taps leave out the pixels at which they read the padding's zeros.
  *
@@ -15,15 +15,15 @@ typedef struct numbers {
   int64_t in_blocks, out_blocks, blocks; /* of a group; in all */
   int64_t width, row;                    /* lanes of a panel; of all panels of a block */
   int64_t taps;
-  int64_t skip[2];                                /* between the rows and columns of the copy */
-  int64_t rows, columns;                          /* of the copy, for a full block of pixels */
-  int64_t pitch;                                  /* elements of a row of output channels */
-  int64_t windows;                                /* copies: one for all blocks of pixels, or for each beside it */
-  int64_t window;                                 /* elements of a copy */
-  bool moves;                                     /* rows that are read again stay in the copy */
-  int64_t copy, output, turned, results, bytes;   /* where they lie in the workspace, and what it has */
-  int64_t sums, result_bytes;                     /* of the results: biases, then the sums */
-  bool direct;                                    /* the sums are the weight's */
+  int64_t skip[2];                              /* between the rows and columns of the copy */
+  int64_t rows, columns;                        /* of the copy, for a full block of pixels */
+  int64_t pitch;                                /* elements of a row of output channels */
+  int64_t windows;                              /* copies: one for all blocks of pixels, or for each beside it */
+  int64_t window;                               /* elements of a copy */
+  bool moves;                                   /* rows that are read again stay in the copy */
+  int64_t copy, output, turned, results, bytes; /* where they lie in the workspace, and what it has */
+  int64_t sums, result_bytes;                   /* of the results: biases, then the sums */
+  bool direct;                                  /* the sums are the weight's */
 } numbers;
 
 static int64_t bytes_of(const fonio_conv_plan *plan) {
@@ -55,8 +55,8 @@ static void find_blocks(const fonio_conv_plan *plan, numbers *n) {
   n->row = n->in_channels;
   n->in_blocks = conv_ceil_div(g->in_channels, n->in_channels);
   int64_t others = plan->problem.groups * n->in_blocks * n->order.parts;
-  double products = (double)plan->problem.batch * (double)(g->out_height * g->out_width) *
-                    (double)(n->in_channels * n->taps);
+  double products =
+      (double)plan->problem.batch * (double)(g->out_height * g->out_width) * (double)(n->in_channels * n->taps);
   int64_t worth = products < PIECE_PRODUCTS ? (int64_t)(PIECE_PRODUCTS / products) + 1 : 1;
   int64_t spread = conv_max(LEAST_CHANNELS, conv_ceil_div(g->out_channels * others, PIECES_ENOUGH));
   int64_t most = conv_max(1, conv_min(near / (n->taps * n->row), conv_max(worth, spread)));
@@ -202,8 +202,7 @@ static void copy_output(const work *w) {
   for (int64_t channel = 0; channel < w->out_channels; channel++) {
     char *to = w->memory + w->n->output + channel * w->n->pitch * w->bytes;
     for (int64_t i = 0; i < b->images * b->rows; i++, to += b->columns * w->bytes)
-      memcpy(to,
-             grad_output_at(w, b->image + i / b->rows, w->out_channel + channel, b->row + i % b->rows, b->column),
+      memcpy(to, grad_output_at(w, b->image + i / b->rows, w->out_channel + channel, b->row + i % b->rows, b->column),
              (size_t)(b->columns * w->bytes));
   }
 }
@@ -370,8 +369,7 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   numbers n = numbers_of(run->plan);
   int64_t block = conv_take(&piece, n.blocks), part = piece;
   char *memory = workspace;
-  work w = work_on(run, &n, block, memory,
-                   n.order.parts > 1 ? results_of(run, &n, block, part) : memory + n.results);
+  work w = work_on(run, &n, block, memory, n.order.parts > 1 ? results_of(run, &n, block, part) : memory + n.results);
   if (!w.bias && !w.weight) return;
   add_blocks(&w, part);
   if (n.order.parts == 1) store(&w);

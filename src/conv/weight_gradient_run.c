@@ -69,14 +69,16 @@ static source_strides strides_of_source(const gradient_work *w) {
   }
 }
 
-/* Where the weights of the piece find their inputs, seen from those of a pixel. */
+/* Where the weights of the piece find their inputs, seen from those of a pixel; tap by tap, those of a tap. */
 static void list_offsets(gradient_work *w, const source_strides *s) {
   const kernel_conv *g = &w->plan->geometry;
   weight_dimension *c = &w->channel, *row = &w->kernel_row, *column = &w->kernel_column;
   c->input_stride = s->channel;
   row->input_stride = g->dilation[0] * s->row;
   column->input_stride = g->dilation[1] * s->column;
-  for (int64_t i = 0; i < c->size; i++)
+  for (int64_t i = 0; i < c->size && w->n->source == SOURCE_INSIDE; i++)
+    w->offsets[i] = i * c->input_stride;
+  for (int64_t i = 0; i < c->size && w->n->source != SOURCE_INSIDE; i++)
     for (int64_t j = 0; j < row->size; j++)
       for (int64_t k = 0; k < column->size; k++)
         w->offsets[i * c->place + j * row->place + k * column->place] =
@@ -166,7 +168,7 @@ static void find_input(gradient_work *w) {
   const kernel_conv *g = &w->plan->geometry;
   const kernel_block *b = &w->pixels;
   source_strides s = strides_of_source(w);
-  bool copied = w->n->source != SOURCE_IMAGE;
+  bool copied = w->n->source == SOURCE_PLANES || w->n->source == SOURCE_PIXELS;
   w->job.input = w->copy;
   if (w->n->source == SOURCE_PLANES) copy_planes(w, &s);
   if (w->n->source == SOURCE_PIXELS) copy_pixels(w, &s);
@@ -301,6 +303,38 @@ static char *sums_of_panel(const gradient_work *w, int64_t panel) {
   return w->sums + panel * w->rows * w->n->width * w->bytes;
 }
 
+/* The products of one tap, without the pixels at which it reads zeros of the padding. */
+static void add_tap(const gradient_work *w, int64_t row, int64_t column) {
+  const kernel_conv *g = &w->plan->geometry;
+  const kernel_block *b = &w->pixels;
+  const int64_t *strides = w->plan->problem.input_strides;
+  int64_t tap = w->first_row + row, width = w->job.sum_step;
+  gradient_range rows = conv_gradient_inside(w->plan, 0, tap, b->row, b->rows);
+  gradient_range columns = conv_gradient_inside(w->plan, 1, column, b->column, b->columns);
+  if (rows.count == 0 || columns.count == 0) return;
+  int64_t from_row = rows.first * g->stride[0] + tap * g->dilation[0] - g->image_row;
+  int64_t from_column = columns.first * g->stride[1] + column * g->dilation[1] - g->image_column;
+  kernel_gradient job = w->job;
+  job.images = b->images;
+  job.segments = rows.count;
+  job.terms = columns.count;
+  job.input =
+      conv_at(input_at(w, b->image, w->in_channel), (from_row * strides[2] + from_column * strides[3]) * w->bytes);
+  job.panel = conv_at(job.panel, ((rows.first - b->row) * b->columns + columns.first - b->column) * width * w->bytes);
+  job.panel_segment_step = b->columns * width;
+  job.panel_image_step = b->rows * b->columns * width;
+  job.rows = w->channel.size;
+  job.sums = (char *)job.sums + (row * w->kernel_row.place + column * w->kernel_column.place) * width * w->bytes;
+  job.sum_step = w->channel.place * width;
+  w->plan->kernels->gradient_sums(&job);
+}
+
+static void add_taps(const gradient_work *w) {
+  for (int64_t row = 0; row < w->kernel_row.size; row++)
+    for (int64_t column = 0; column < w->kernel_column.size; column++)
+      add_tap(w, row, column);
+}
+
 /* Adds the sums over the block for one panel. */
 static void add_panel(gradient_work *w, int64_t panel) {
   const char *turned = turned_panel(w, panel);
@@ -314,7 +348,9 @@ static void add_panel(gradient_work *w, int64_t panel) {
   w->job.panel_image_step = w->job.segments * w->job.terms * width;
   w->job.sums = sums_of_panel(w, panel);
   w->job.sum_step = width;
-  if (!w->careful || k->gradient_finite(pixels * vectors, turned))
+  if (w->n->source == SOURCE_INSIDE)
+    add_taps(w);
+  else if (!w->careful || k->gradient_finite(pixels * vectors, turned))
     k->gradient_sums(&w->job);
   else
     add_plain(w, channel_of_panel(w, panel), lanes_of_panel(w, panel), width, w->job.sums);
@@ -478,7 +514,7 @@ void conv_gradient_run_piece(const conv_run *run, const gradient_numbers *n, int
   w.job = (kernel_gradient){.by_lane = n->lanes == LANES_OF_GROUPS, .rows = w.rows, .offsets = w.offsets};
   if (!w.bias && !run->buffers->grad_weight) return;
   add_blocks(&w, part);
-  if (pads_with_zeros(&run->plan->problem) && !is_finite(&w)) {
+  if (pads_with_zeros(&run->plan->problem) && n->source != SOURCE_INSIDE && !is_finite(&w)) {
     w.careful = true;
     add_blocks(&w, part);
   }

@@ -137,6 +137,9 @@ static void paths(void **unused) {
       "n2c9h6w5k100r3s3p1tf64lnhwc",
       "n4c8h40w40k16r3s3p1",
       "n1c33h32w32k3r3s3p1",
+      "n2c20h13w11k40r3s3p6,6,5,7d6",
+      "n3c7h4w5k9r5s3u2,1p4,1d2,1lnhwctf64",
+      "n1c9h20w40k70r3s3p15d15b0",
       "n2c20h20w200k3r5s5p2mreflect",
       "n1c40h70w20k4r3s2u2,1p1d2,3lnhwc",
       "n1c64h1w1k50r1s1",
@@ -209,7 +212,7 @@ static void input_of_one_element(void **unused) {
 static void not_finite(void **unused) {
   (void)unused;
   static const char *const problems[] = {"n2c3h9w9k10r3s3p1", "n2c12h7w6k12r3s3p1g12lnhwc", "n1c4h9w9k5r3s3p2lnhwc",
-                                         "n1c3h9w9k5r3s3p1mreflect"};
+                                         "n1c3h9w9k5r3s3p1mreflect", "n1c20h9w9k24r3s3p5d5"};
   for (size_t i = 0; i < sizeof problems / sizeof *problems; i++) {
     gradients g = gradients_of(problems[i]);
     fenced_set(g.grad_output, FONIO_FLOAT32, 3, (double)INFINITY);
