@@ -173,7 +173,8 @@ static void prepare(fonio_conv_plan *plan) {
 }
 
 /* The products, where fewer than eight input channels leave the multipliers waiting; the transforms, which each block
- * makes for itself, with what it takes to fetch the images; and the way back, once for all images. */
+ * makes for itself, with what it takes to fetch the images, more where columns lie apart; and the way back, once for
+ * all images. */
 static double cost(const fonio_conv_plan *plan) {
   const kernel_conv *g = &plan->geometry;
   numbers n = numbers_of(plan);
@@ -182,7 +183,9 @@ static double cost(const fonio_conv_plan *plan) {
   double in_vectors = (double)(conv_ceil_div(g->in_channels, plan->kernels->lanes) * n.phases);
   double out_vectors = (double)conv_ceil_div(g->out_channels, plan->kernels->lanes);
   double products = tiles * elements * (in < 8 ? 8 : in) * out_vectors * (0.56 + 3 / (double)n.chunk);
-  double transforms = tiles * elements * 8.3 * (in_vectors * (double)n.out_blocks + out_vectors * (double)n.in_blocks);
+  double strips = in_vectors * (double)n.out_blocks + out_vectors * (double)n.in_blocks;
+  double transforms = strips * tiles * elements * 8.3;
+  if (plan->problem.dilation[1] > 1) transforms += strips * tiles / (double)n.run_tiles * (double)n.alpha * 200;
   double back = in * out_vectors * elements * 8.3 / (batch < 8 ? batch : 8);
   return (double)plan->problem.groups * (products + transforms + back) + 2000;
 }
