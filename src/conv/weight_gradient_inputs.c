@@ -236,8 +236,8 @@ static void add_tap(const work *w, int64_t kernel_row, int64_t kernel_column, in
       .segments = rows.count,
       .terms = columns.count,
       .panel = panel_at(w, channel) + (row * pitch + column * width) * w->bytes,
-      .panel_image_step = n->rows * pitch,
-      .panel_segment_step = down * pitch,
+      .panel_segment_gap = down * pitch - columns.count * width,
+      .panel_image_gap = (n->rows - rows.count * down) * pitch,
       .vectors = width / w->plan->kernels->lanes,
       .rows = w->out_channels,
       .offsets = (const int64_t *)(void *)w->memory,
@@ -245,7 +245,7 @@ static void add_tap(const work *w, int64_t kernel_row, int64_t kernel_column, in
       .sum_step = w->sum_row,
   };
   find_output(w, rows.first, columns.first, &job);
-  if (job.segment_step == job.terms * job.term_step && job.panel_segment_step == job.terms * width)
+  if (job.segment_step == job.terms * job.term_step && job.panel_segment_gap == 0)
     job.terms *= job.segments, job.segments = 1;
   if (job.terms > 0 && job.segments > 0) w->plan->kernels->gradient_sums(&job);
 }

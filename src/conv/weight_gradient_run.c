@@ -321,8 +321,8 @@ static void add_tap(const gradient_work *w, int64_t row, int64_t column) {
   job.input =
       conv_at(input_at(w, b->image, w->in_channel), (from_row * strides[2] + from_column * strides[3]) * w->bytes);
   job.panel = conv_at(job.panel, ((rows.first - b->row) * b->columns + columns.first - b->column) * width * w->bytes);
-  job.panel_segment_step = b->columns * width;
-  job.panel_image_step = b->rows * b->columns * width;
+  job.panel_segment_gap = (b->columns - columns.count) * width;
+  job.panel_image_gap = (b->rows - rows.count) * b->columns * width;
   job.rows = w->channel.size;
   job.sums = (char *)job.sums + (row * w->kernel_row.place + column * w->kernel_column.place) * width * w->bytes;
   job.sum_step = w->channel.place * width;
@@ -344,8 +344,6 @@ static void add_panel(gradient_work *w, int64_t panel) {
   if (!w->run->buffers->grad_weight) return;
   w->job.panel = turned;
   w->job.vectors = vectors;
-  w->job.panel_segment_step = w->job.terms * width;
-  w->job.panel_image_step = w->job.segments * w->job.terms * width;
   w->job.sums = sums_of_panel(w, panel);
   w->job.sum_step = width;
   if (w->n->source == SOURCE_INSIDE)

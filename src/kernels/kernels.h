@@ -188,9 +188,9 @@ typedef struct kernel_gradient {
   int64_t image_step, segment_step, term_step; /* in the input */
   const void *input;
   const void *panel; /* of each pixel vectors * lanes numbers; those of a segment side by side */
-  int64_t panel_image_step, panel_segment_step;
-  int64_t vectors; /* a power of two */
-  bool by_lane;    /* each lane has an input of its own: vectors * lanes of them, side by side */
+  int64_t panel_segment_gap, panel_image_gap; /* elements behind each segment, and then behind each image */
+  int64_t vectors;                            /* a power of two */
+  bool by_lane; /* each lane has an input of its own: vectors * lanes of them, side by side */
   int64_t rows;
   const int64_t *offsets; /* of each row, in the input */
   void *sums;             /* of each row vectors * lanes, `sum_step` apart */

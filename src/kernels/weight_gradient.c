@@ -21,11 +21,10 @@ INLINE void gradient_tile(bool by_lane, int rows, int vectors, const kernel_grad
     for (int v = 0; v < vectors; v++)
       sum[m][v] = vec_zero();
   }
-  for (int64_t image = 0; image < job->images; image++)
-    for (int64_t segment = 0; segment < job->segments; segment++) {
+  const real *restrict g = job->panel;
+  for (int64_t image = 0; image < job->images; image++, g += job->panel_image_gap)
+    for (int64_t segment = 0; segment < job->segments; segment++, g += job->panel_segment_gap) {
       const real *restrict x = (const real *)job->input + image * job->image_step + segment * job->segment_step;
-      const real *restrict g =
-          (const real *)job->panel + image * job->panel_image_step + segment * job->panel_segment_step;
       for (int64_t term = 0; term < job->terms; term++, x += job->term_step, g += vectors * LANES) {
         vec columns[GRADIENT_VECTORS];
 #pragma GCC unroll 4
