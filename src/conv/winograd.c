@@ -60,8 +60,9 @@ typedef struct winograd {
   int64_t v_elements, m_elements, strip_elements;
 } winograd;
 
-/* Columns of a strip, about: it stays in the first-level cache. */
-#define RUN_COLUMNS 96
+/* Columns of a strip, about. It stays in the second-level cache; shorter ones would stay in the first, but the rows of
+ * a vector's channels lie in as many pages, which takes the longer the less is read of each at once. */
+#define RUN_COLUMNS 192
 
 /* Of the strip under so many tiles. */
 static int64_t strip_columns(const fonio_conv_plan *plan, const winograd *w, int64_t tiles) {
