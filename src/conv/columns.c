@@ -6,6 +6,7 @@
  *
  * A piece is some rows of the image. Blocks of rows of columns come one after the other into the workspace, which keeps
  * as many of them as rows of the image reach back. */
+#include "base/cpu.h"
 #include "base/memory.h"
 #include "conv/parts.h"
 
@@ -32,6 +33,12 @@ static int64_t bytes_of(const fonio_conv_problem *p) {
   return (int64_t)fonio_dtype_bytes(p->dtype);
 }
 
+/* Whether the third-level cache, which others use, too, hardly holds an image of grad_output. */
+static bool is_far(const fonio_conv_problem *p) {
+  double bytes = (double)(p->out_height * p->out_width) * (double)(p->out_channels * bytes_of(p));
+  return bytes > (double)conv_min(cpu_cache_sizes()->l3_bytes / 2, 24 << 20);
+}
+
 static columns_numbers numbers_of(const fonio_conv_problem *p) {
   columns_numbers n = {.channels = p->in_channels * p->kernel_height * p->kernel_width};
   for (int axis = 0; axis < 2; axis++) {
@@ -42,6 +49,7 @@ static columns_numbers numbers_of(const fonio_conv_problem *p) {
   }
   int64_t most = BLOCK_BYTES / (n.channels * p->out_width * bytes_of(p));
   if (n.reach[0]) most = most / 2 > n.reach[0] ? most / 2 : most - n.reach[0];
+  if (is_far(p)) most = conv_min(most, BLOCK_BYTES / (p->out_channels * p->out_width * bytes_of(p)));
   n.block = conv_even(p->out_height, conv_max(1, most));
   n.blocks = conv_ceil_div(p->out_height, n.block);
   n.slots = (conv_ceil_div(n.reach[0], n.block) + 1) * n.block;
@@ -199,6 +207,19 @@ static void sum_step(const fonio_conv_plan *plan, const columns_numbers *n, int6
   }
 }
 
+/* The rows of a block, which comes from memory, in the order of memory: its product reads a few pixels of all channels
+ * at a time, which no processor foresees. */
+static void fetch_block(const fonio_conv_problem *block, const void *from) {
+  int64_t row_bytes = block->in_width * bytes_of(block);
+  if (block->input_strides[3] != 1) return;
+  for (int64_t c = 0; c < block->in_channels; c++)
+    for (int64_t row = 0; row < block->in_height; row++)
+      for (int64_t at = 0; at < row_bytes; at += 64)
+        __builtin_prefetch((const char *)from +
+                               (c * block->input_strides[1] + row * block->input_strides[2]) * bytes_of(block) + at,
+                           0, 2);
+}
+
 static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   const fonio_conv_plan *plan = run->plan;
   const fonio_conv_problem *p = &plan->problem;
@@ -216,6 +237,7 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
       const conv_part *of_block = &plan->columns.list[(block + 1) * n.block > p->out_height];
       const void *from = conv_at(grad_output, block * n.block * p->output_strides[2] * bytes_of(p));
       char *to = columns + block * n.block % n.slots * p->out_width * bytes_of(p);
+      if (is_far(p)) fetch_block(&of_block->plan->problem, from);
       for (int64_t j = 0; j < of_block->plan->pieces; j++)
         conv_parts_run(run, of_block, from, to, j, rest);
     }

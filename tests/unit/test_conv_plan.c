@@ -186,6 +186,7 @@ static void large_sums_are_cut_and_joined(void **state) {
   check_input_gradient("n1c3h50w49k64r4s4u2p1");
   check_input_gradient("n2c3h219w224k16r7s7u2p3");
   check_input_gradient("n1c1030h17w17k64r3s3p12d12");
+  check_input_gradient("n1c1h240w240k64r3s3tf64");
   check_input_gradient("n1c2h150w300k20r5s3u1,3p4,0d3,2");
   check_input_gradient("n1c64h29w41k64r3s3p3g64");
   check_input_gradient("n1c64h29w41k64r5s5u2p6g64lnhwc");
