@@ -172,9 +172,12 @@ static void block_tiles(fonio_conv_plan *plan, int alpha) {
   int64_t near = conv_max(caches->l2_bytes * 3 / 4 / a_tile, k->lanes * bytes * 3 / 4);
   near = conv_min(near, conv_max(conv_ceil_div(tiles, 3), k->rows_tile_rows));
   int64_t block = far ? conv_even_pairs(tiles, most) : best_block(k, &w, conv_min(conv_min(most, near), tiles));
-  /* Two threads would share three or five blocks unevenly. */
+  /* Two threads would share three or five blocks unevenly: one more, of whole tiles of the product if that will do. */
   int64_t blocks = conv_ceil_div(tiles, block) * images;
-  if (blocks == 3 || blocks == 5) block = conv_even_pairs(tiles, block);
+  if (blocks == 3 || blocks == 5) {
+    int64_t even = conv_even_pairs(tiles, block), whole = conv_round_up(even, k->rows_tile_rows);
+    block = whole * blocks < tiles ? whole : even;
+  }
   plan->blocks.pixels = block;
   /* Few tiles and many channels: cut the output channels, too, so that there is work for several threads. */
   int64_t parts = 1;
