@@ -49,7 +49,8 @@ function(fonio_shared target)
   set_target_properties(${target} PROPERTIES
     VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR} LINK_DEPENDS ${PROJECT_SOURCE_DIR}/cmake/fonio.map)
   target_link_options(${target} PRIVATE
-    -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/fonio.map -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed)
+    -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/fonio.map -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed
+    -Wl,-z,noseparate-code) # no padding to whole pages between what is read and what is run
   if(FONIO_SANITIZE)
     target_link_options(${target} PRIVATE -fsanitize=${FONIO_SANITIZE})
   else()

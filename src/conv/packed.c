@@ -190,7 +190,7 @@ static void run_panel(const panel_work *w) {
   int ahead = lines_ahead(w, lines);
   int64_t end = plan->geometry.out_channels, share = conv_ceil_div(w->part.terms, conv_ceil_div(end, k->tile_rows));
   for (int64_t channel = 0, fetched = 0, rows; channel < end; channel += rows, fetched += share) {
-    rows = conv_min(k->tile_rows, end - channel);
+    rows = kernel_tile_rows(k->tile_rows, end - channel);
     /* Some terms of it while a tile is summed. */
     for (int64_t term = fetched; ahead && term < conv_min(fetched + share, w->part.terms); term++)
       for (int i = 0; i < ahead; i++)

@@ -48,19 +48,18 @@ TILES_OF(3)
 TILES_OF(4)
 #endif
 #if TILE_ROWS == 8
-TILES_OF(5)
-TILES_OF(6)
-TILES_OF(7)
 TILES_OF(8)
 #endif
 
 const kernel_tile NAME(tiles)[TILE_ROWS * TILE_VECTORS] = {
-    NAMES_OF(1), NAMES_OF(2),
+    NAMES_OF(1),
+    NAMES_OF(2),
 #if TILE_ROWS >= 4
-    NAMES_OF(3), NAMES_OF(4),
+    NAMES_OF(3),
+    NAMES_OF(4),
 #endif
 #if TILE_ROWS == 8
-    NAMES_OF(5), NAMES_OF(6), NAMES_OF(7), NAMES_OF(8),
+    [7 * TILE_VECTORS] = NAMES_OF(8),
 #endif
 };
 

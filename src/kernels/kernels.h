@@ -205,6 +205,13 @@ typedef struct kernel_dealing {
   int64_t rows, row_stride;
 } kernel_dealing;
 
+/* Output channels of the next tile of a matrix product where `left` are left and the largest tile has `most`: between
+ * 4 and the largest there is none. */
+static inline int64_t kernel_tile_rows(int64_t most, int64_t left) {
+  int64_t rows = left < most && left > 4 ? 4 : left;
+  return rows < most ? rows : most;
+}
+
 typedef struct kernel_table {
   int lanes;
   int tile_rows, tile_vectors; /* of the largest tile */
@@ -216,8 +223,8 @@ typedef struct kernel_table {
   void (*pack_pixels)(const kernel_conv *conv, const kernel_pixels *part, const void *input, int64_t width,
                       void *panel);
 
-  /* Packs the weights of a group as [block of tile_rows output channels][term][channel of the block]. Returns whether
-   * all are finite. */
+  /* Packs the weights of a group as [block of output channels][term][channel of the block], the channels of a block
+   * being those of a tile (kernel_tile_rows). Returns whether all are finite. */
   bool (*pack_weights)(const kernel_conv *conv, const void *weight, void *packed);
 
   int rows_tile_rows, rows_tile_vectors; /* of the largest tile with rows behind pointers */

@@ -255,24 +255,27 @@ static real pack_block(const kernel_conv *conv, const real *weight, int64_t firs
   return not_finite;
 }
 
-/* Blocks of at most `widest` output channels; the last is narrower, a multiple of `multiple` wide. */
-INLINE bool pack_blocks(const kernel_conv *conv, const real *weight, int64_t widest, int64_t multiple, real *packed) {
+bool NAME(pack_weights)(const kernel_conv *conv, const void *weight, void *packed) {
   int64_t terms = conv->kernel_height * conv->kernel_width * conv->in_channels;
   real not_finite = 0;
   for (int64_t channel = 0; channel < conv->in_channels; channel += LINE_CHANNELS)
-    for (int64_t first = 0; first < conv->out_channels; first += widest) {
-      int64_t width = clamp((conv->out_channels - first + multiple - 1) / multiple * multiple, 0, widest);
-      not_finite += pack_block(conv, weight, first, width, channel, packed + first * terms);
+    for (int64_t first = 0, width; first < conv->out_channels; first += width) {
+      width = kernel_tile_rows(TILE_ROWS, conv->out_channels - first);
+      not_finite += pack_block(conv, weight, first, width, channel, (real *)packed + first * terms);
     }
   return not_finite == 0;
 }
 
-bool NAME(pack_weights)(const kernel_conv *conv, const void *weight, void *packed) {
-  return pack_blocks(conv, weight, TILE_ROWS, 1, packed);
-}
-
+/* The last block may be narrower: whole vectors. */
 bool NAME(pack_columns)(const kernel_conv *conv, const void *weight, void *packed) {
-  return pack_blocks(conv, weight, ROWS_TILE_VECTORS * LANES, LANES, packed);
+  int64_t terms = conv->kernel_height * conv->kernel_width * conv->in_channels, widest = ROWS_TILE_VECTORS * LANES;
+  real not_finite = 0;
+  for (int64_t channel = 0; channel < conv->in_channels; channel += LINE_CHANNELS)
+    for (int64_t first = 0; first < conv->out_channels; first += widest) {
+      int64_t width = least((conv->out_channels - first + LANES - 1) / LANES * LANES, widest);
+      not_finite += pack_block(conv, weight, first, width, channel, (real *)packed + first * terms);
+    }
+  return not_finite == 0;
 }
 
 bool NAME(pack_even)(const kernel_conv *conv, int64_t blocks, const void *weight, void *packed) {
