@@ -191,6 +191,7 @@ const conv_algorithm conv_depthwise_pairs_input_gradient = {
     .cost = cost,
     .prepare = prepare,
     .packing = 0.5,
+    .any_kernels = true,
     .pack = pack,
     .pieces = pieces,
     .run_piece = run_piece,

@@ -194,6 +194,7 @@ const conv_algorithm conv_depthwise_planes_forward = {
     .cost = planes_cost,
     .prepare = planes_prepare,
     .packing = 0.5,
+    .any_kernels = true,
     .pack = planes_pack,
     .pieces = planes_pieces,
     .run_piece = planes_run_piece,

@@ -89,7 +89,8 @@ struct conv_algorithm {
   double (*cost)(const fonio_conv_plan *plan);
   /* Fills in the blocks, packed_bytes, workspace_bytes and shared_bytes of a plan whose other fields are set. */
   void (*prepare)(fonio_conv_plan *plan);
-  double packing; /* cycles that a byte of packed weights takes */
+  double packing;   /* cycles that a byte of packed weights takes */
+  bool any_kernels; /* packed weights are the same whichever kernels a plan takes, which may depend on its image */
   /* Packs all weights; returns whether they are finite. NULL where packed_bytes is 0. */
   bool (*pack)(const fonio_conv_plan *plan, const void *weight, void *packed);
   int64_t (*pieces)(const fonio_conv_plan *plan);

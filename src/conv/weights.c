@@ -70,9 +70,10 @@ static fonio_conv_packed *new_for(const fonio_conv_plan *plan) {
 bool conv_packed_fits(const fonio_conv_plan *plan, const fonio_conv_packed *packed) {
   const fonio_conv_problem *p = &plan->problem;
   const int64_t *shape = packed->shape;
-  return packed->algorithm == plan->algorithm && packed->kernels == plan->kernels && shape[0] == p->out_channels &&
-         shape[1] == p->in_channels && shape[2] == p->kernel_height && shape[3] == p->kernel_width &&
-         shape[4] == p->groups && (!packed->plan || conv_parts_alike(plan, packed->plan));
+  bool kernels = packed->kernels == plan->kernels || plan->algorithm->any_kernels;
+  return packed->algorithm == plan->algorithm && kernels && shape[0] == p->out_channels && shape[1] == p->in_channels &&
+         shape[2] == p->kernel_height && shape[3] == p->kernel_width && shape[4] == p->groups &&
+         (!packed->plan || conv_parts_alike(plan, packed->plan));
 }
 
 bool conv_pack_groups(const fonio_conv_plan *plan, const void *weight, void *packed,

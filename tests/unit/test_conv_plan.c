@@ -304,6 +304,62 @@ static void packed_taps_are_told_apart(void **state) {
   fonio_conv_packed_release(packed);
 }
 
+/* With a weight packed by a plan for another image, if `by` is not NULL. */
+static void run_packed(const fonio_conv_plan *plan, const fonio_conv_plan *by, const float *x, const float *w,
+                       float *y) {
+  fonio_conv_packed *packed = fonio_conv_plan_pack(by, w);
+  assert_non_null(packed);
+  fonio_conv_buffers b = {.input = x, .packed = packed, .output = y};
+  if (fonio_conv_plan_run(plan, &b) != FONIO_OK)
+    fail_msg("%.60s, packed for %.60s: %s", fonio_conv_plan_explain(plan), fonio_conv_plan_explain(by),
+             fonio_last_error());
+  fonio_conv_packed_release(packed);
+}
+
+static bool packed_for_both(const char *algorithm, const char *small, const char *large) {
+  fonio_conv_problem a, b;
+  assert_int_equal(fonio_conv_problem_parse(&a, small), FONIO_OK);
+  assert_int_equal(fonio_conv_problem_parse(&b, large), FONIO_OK);
+  fonio_conv_plan_options options = {.algorithm = algorithm};
+  fonio_conv_plan *one = fonio_conv_plan_new(&a, &options), *other = fonio_conv_plan_new(&b, &options);
+  bool both = one && other;
+  if (both) {
+    int64_t results = b.out_channels * b.out_height * b.out_width;
+    float *x = random_array(b.in_channels * b.in_height * b.in_width, FONIO_FLOAT32);
+    float *w =
+        random_array(b.out_channels * b.in_channels / b.groups * b.kernel_height * b.kernel_width, FONIO_FLOAT32);
+    float *y = calloc((size_t)results, sizeof *y), *z = calloc((size_t)results, sizeof *z);
+    run_packed(other, other, x, w, y);
+    run_packed(other, one, x, w, z);
+    if (memcmp(y, z, (size_t)results * sizeof *y) != 0)
+      fail_msg("%s packed for %s differs: %s", algorithm, small, large);
+    run_packed(one, other, x, w, z);
+    free(x), free(w), free(y), free(z);
+  }
+  fonio_conv_plan_release(one);
+  fonio_conv_plan_release(other);
+  return both;
+}
+
+/* As a layer that keeps its weight packed wants it, whatever images come. */
+static void packed_weights_serve_every_image(void **state) {
+  (void)state;
+  static const char *const images[][2] = {
+      {"c8h3w3k8r3s3p1g8b0", "c8h16w40k8r3s3p1g8b0"},     {"c20h5w4k20r3s3u2p1g20b0", "c20h33w70k20r3s3u2p1g20b0"},
+      {"c16h5w5k40r3s3p1b0", "c16h40w40k40r3s3p1b0"},     {"c70h2w2k30r1s1b0", "c70h40w64k30r1s1b0"},
+      {"c9h9w9k33r5s5u2p2b0", "c9h60w60k33r5s5u2p2b0"},   {"c8h9w9k8r3s3p2d2b0", "c8h60w61k8r3s3p2d2b0"},
+      {"c3h8w8k20r7s7u2p3b0", "c3h100w90k20r7s7u2p3b0"},  {"c12h7w7k24r3s3p1g3b0", "c12h40w30k24r3s3p1g3b0"},
+      {"c16h9w9k16r3s3p6d6b0", "c16h33w33k16r3s3p6d6b0"},
+  };
+  static const char *const algorithms[] = {"packed",    "rows",      "shifted",          "depthwise_planes",
+                                           "winograd2", "winograd4", "depthwise_pixels", "depthwise_turned"};
+  int did = 0;
+  for (size_t i = 0; i < sizeof images / sizeof images[0]; i++)
+    for (size_t j = 0; j < sizeof algorithms / sizeof algorithms[0]; j++)
+      did += packed_for_both(algorithms[j], images[i][0], images[i][1]);
+  assert_true(did > 30);
+}
+
 static void bad_calls_are_refused(void **state) {
   (void)state;
   fonio_conv_problem p;
@@ -384,6 +440,7 @@ int main(void) {
       cmocka_unit_test(padding_is_never_multiplied),
       cmocka_unit_test(no_zeros_are_multiplied_in_a_gradient),
       cmocka_unit_test(packed_taps_are_told_apart),
+      cmocka_unit_test(packed_weights_serve_every_image),
       cmocka_unit_test(bad_calls_are_refused),
       cmocka_unit_test(impossible_problems_are_refused),
       cmocka_unit_test(a_plan_keeps_the_problem_as_asked),
