@@ -85,7 +85,7 @@ static int64_t rows_of_block(const fonio_conv_plan *plan) {
   if (reads_image(plan)) return conv_min(height, 256);
   if (conv_depthwise_input_rows(plan, height) <= cache * 3 / 4 / row_bytes) return height;
   int64_t fit = (cache / 2 / row_bytes - conv_depthwise_input_rows(plan, 1)) / plan->geometry.stride[0] / 8 * 8;
-  return conv_min(height, conv_max(fit, 8));
+  return conv_min(height, conv_max(fit, 4));
 }
 
 static void planes_prepare(fonio_conv_plan *plan) {

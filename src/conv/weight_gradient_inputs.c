@@ -36,7 +36,7 @@ static bool applicable(const fonio_conv_problem *p) {
   int64_t columns = conv_min(p->out_width, 128), rows = 256 / columns;
   if (p->kernel_width > 64 || p->kernel_height > 64) return false;
   int64_t high = (rows - 1) * p->stride[0] + (p->kernel_height - 1) * p->dilation[0] + 1;
-  return columns + (p->kernel_width - 1) * p->dilation[1] <= (1 << 12) / high;
+  return columns + (p->kernel_width - 1) * p->dilation[1] <= (1 << 11) / high;
 }
 
 /* Multiply-adds that make a piece worth handing to a thread, and pieces that are enough. */

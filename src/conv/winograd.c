@@ -163,7 +163,7 @@ static void block_tiles(fonio_conv_plan *plan, int alpha) {
   plan->blocks.channels = plan->blocks.sums = INT64_MAX / 2;
   winograd w = numbers_of(plan, alpha);
   bool far = are_far(bytes_of_weights(plan, &w));
-  int64_t tiles = w.rows * w.columns, images = images_of(plan);
+  int64_t tiles = w.rows * w.columns, images = images_of(plan) / conv_max(1, plan->problem.batch);
   int64_t sums = conv_min(far ? 64 : INT64_MAX, w.out_channels), a_tile = w.elements * (w.terms + sums) * bytes;
   /* The phases of a stride are many terms, but the workspace grows with the channels only. */
   int64_t channels = plan->geometry.in_channels + plan->geometry.out_channels;
@@ -172,7 +172,8 @@ static void block_tiles(fonio_conv_plan *plan, int alpha) {
   int64_t near = conv_max(caches->l2_bytes * 3 / 4 / a_tile, k->lanes * bytes * 3 / 4);
   near = conv_min(near, conv_max(conv_ceil_div(tiles, 3), k->rows_tile_rows));
   int64_t block = far ? conv_even_pairs(tiles, most) : best_block(k, &w, conv_min(conv_min(most, near), tiles));
-  /* Two threads would share three or five blocks unevenly: one more, of whole tiles of the product if that will do. */
+  /* Of one image, as all that the choice looks at. Two threads would share three or five blocks unevenly: one more, of
+   * whole tiles of the product if that will do. */
   int64_t blocks = conv_ceil_div(tiles, block) * images;
   if (blocks == 3 || blocks == 5) {
     int64_t even = conv_even_pairs(tiles, block), whole = conv_round_up(even, k->rows_tile_rows);

@@ -57,7 +57,7 @@ static bool exact_enough(const fonio_conv_problem *p, const tile_shape *shape) {
 static const tile_shape *shape_of(const fonio_conv_problem *p) {
   int64_t kernel = p->kernel_height, stride = p->stride[0];
   bool square = p->kernel_width == kernel && p->stride[1] == stride && kernel % stride == 0;
-  if (!square || (stride > 1 && p->dilation[0] * p->dilation[1] > 1)) return NULL;
+  if (!square || stride > 2 || (stride > 1 && p->dilation[0] * p->dilation[1] > 1)) return NULL;
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
     if (shapes[i].taps == kernel / stride && exact_enough(p, &shapes[i])) return &shapes[i];
   return NULL;
@@ -88,14 +88,14 @@ typedef struct numbers {
   int64_t biases, result_bytes;              /* of a part: the weights' gradients, then those of the biases */
 } numbers;
 
-static void find_blocks(const fonio_conv_plan *plan, numbers *n) {
+static void find_blocks(const fonio_conv_plan *plan, int64_t most, numbers *n) {
   const kernel_conv *g = &plan->geometry;
-  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), most = BLOCK_CHANNELS * 6 / n->alpha;
+  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
   n->width = conv_gradient_width(plan, LANES_OF_CHANNELS, g->out_channels);
   n->pass = conv_max(plan->kernels->lanes, 64 / bytes);
-  n->in_channels = conv_round_up(conv_even(g->in_channels, most / n->phases), n->pass);
+  n->in_channels = conv_round_up(conv_even(g->in_channels, conv_max(1, most / n->phases)), n->pass);
   n->terms = n->in_channels * n->phases;
-  n->out_channels = conv_round_up(conv_even(g->out_channels, most * 4 / bytes), n->width);
+  n->out_channels = conv_round_up(conv_even(g->out_channels, conv_max(1, most * 4 / bytes)), n->width);
   n->in_blocks = conv_ceil_div(g->in_channels, n->in_channels);
   n->out_blocks = conv_ceil_div(g->out_channels, n->out_channels);
   n->blocks = plan->problem.groups * n->in_blocks * n->out_blocks;
@@ -157,9 +157,14 @@ static numbers numbers_of(const fonio_conv_plan *plan) {
   };
   n.tiles = p->batch * n.images[0] * n.images[1] * n.rows * n.columns;
   n.run_tiles = conv_min(n.columns, STRIP_COLUMNS / n.side);
-  find_blocks(plan, &n);
-  n.parts = parts_of(&n);
-  lay_out(plan, &n);
+  /* Blocks of as many channels as the workspace has room for. */
+  int64_t room = (1 << 20) + 8192 * (p->in_channels + p->out_channels);
+  for (int64_t most = BLOCK_CHANNELS * 6 / n.alpha;; most = most * 3 / 4) {
+    find_blocks(plan, most, &n);
+    n.parts = parts_of(&n);
+    lay_out(plan, &n);
+    if (most <= 16 || n.bytes + (n.parts > 1 ? n.parts * n.blocks * n.result_bytes : 0) <= room) break;
+  }
   return n;
 }
 
@@ -459,8 +464,8 @@ const conv_algorithm conv_winograd_weight_gradient = {
     .direction = FONIO_CONV_WEIGHT_GRADIENT,
     .accuracy = FONIO_ACCURACY_DEFAULT,
     .applicable = applicable,
-    .needs =
-        "3 x 3 taps and some 30 pixels in all images, or 4 x 4, 5 x 5 or 4 x 4 with a stride of 2 and some 300 to 500",
+    .needs = "a square kernel of 2 to 5 taps for each phase of a stride of 1 or 2, and 30 (3 x 3) to 600 pixels in all "
+             "images",
     .cost = cost,
     .prepare = prepare,
     .pieces = pieces,

@@ -215,7 +215,7 @@ static inline int64_t kernel_tile_rows(int64_t most, int64_t left) {
 typedef struct kernel_table {
   int lanes;
   int tile_rows, tile_vectors; /* of the largest tile */
-  const kernel_tile *tiles;    /* [(rows - 1) * tile_vectors + vectors - 1] */
+  const kernel_tile *tiles;    /* [(rows - 1) * tile_vectors + vectors - 1]; NULL for rows that no tile has */
   kernel_tile half_tile;       /* tile_rows of half a vector, which it leaves sooner; or NULL */
 
   /* Packs pixels as [term][width], width a multiple of the lanes and at least the pixels; what is over is zero. Up to

@@ -45,3 +45,20 @@ def test_it_grows_with_the_channels_only(root, direction):
                     if needed > most or workspace(text, direction, 3) > 3 * most:
                         beyond.append(f"{layer['name']}: {text} needs {needed} bytes, more than {most}")
     assert not beyond, "\n".join(beyond)
+
+
+def test_small_weight_gradients_too():
+    """Winograd's has sums whatever the channels; a stride makes many phases of few pixels."""
+    for text in (
+        "n8c17h64w64k96r4s4u2",
+        "n2c17h10w66k69r4s4u2p1lnhwc",
+        "n1c16h120w120k64r8s8u4",
+        "n1c3h400w400k8r20s20u10",
+        "n4c5h40w40k130r5s5",
+        "n4c130h40w40k5r3s3p1tf64",
+        "n1c8h64w20000k8r7s7p3g8",
+    ):
+        problem = parse(text)
+        most = 2**20 + 8 * 2**10 * (problem.in_channels + problem.out_channels)
+        for direction in (fonio_c.FORWARD, fonio_c.INPUT_GRADIENT, fonio_c.WEIGHT_GRADIENT):
+            assert workspace(text, direction, 1) <= most, (text, direction)

@@ -304,6 +304,37 @@ static void packed_taps_are_told_apart(void **state) {
   fonio_conv_packed_release(packed);
 }
 
+/* The algorithm that a direction of the problem is planned with, for a batch. */
+static const char *chosen(const char *text, int batch, fonio_conv_direction direction) {
+  char with_batch[256];
+  snprintf(with_batch, sizeof with_batch, "n%d%s", batch, strchr(text, 'c'));
+  fonio_conv_problem p;
+  assert_int_equal(fonio_conv_problem_parse(&p, with_batch), FONIO_OK);
+  fonio_conv_plan *plan = fonio_conv_plan_new(&p, &(fonio_conv_plan_options){.direction = direction});
+  assert_non_null(plan);
+  const char *algorithm = fonio_conv_plan_algorithm(plan);
+  fonio_conv_plan_release(plan);
+  return algorithm;
+}
+
+static void the_choice_looks_at_one_image(void **state) {
+  (void)state;
+  static const char *const texts[] = {"c144h3w15k765r3s3p1",  "c332h47w47k9r4s4u2p1lnhwc", "c495h54w54k42r3s3u2p1",
+                                      "c431h53w53k5r5s5u2p1", "c70h47w24k599r6s6u3p2tf64", "c353h33w16k488r9s9u3p4"};
+  enum { WRITTEN = sizeof texts / sizeof *texts };
+  for (int i = 0; i < WRITTEN + problems(500); i++) {
+    char text[256];
+    if (i < WRITTEN)
+      snprintf(text, sizeof text, "%s", texts[i]);
+    else
+      random_problem(text, sizeof text);
+    for (fonio_conv_direction direction = FONIO_CONV_FORWARD; direction <= FONIO_CONV_INPUT_GRADIENT; direction++)
+      for (int batch = 2; batch <= 5; batch++)
+        if (strcmp(chosen(text, 1, direction), chosen(text, batch, direction)) != 0)
+          fail_msg("%s is done otherwise in a batch of %d", text, batch);
+  }
+}
+
 /* With a weight packed by a plan for another image, if `by` is not NULL. */
 static void run_packed(const fonio_conv_plan *plan, const fonio_conv_plan *by, const float *x, const float *w,
                        float *y) {
@@ -440,6 +471,7 @@ int main(void) {
       cmocka_unit_test(padding_is_never_multiplied),
       cmocka_unit_test(no_zeros_are_multiplied_in_a_gradient),
       cmocka_unit_test(packed_taps_are_told_apart),
+      cmocka_unit_test(the_choice_looks_at_one_image),
       cmocka_unit_test(packed_weights_serve_every_image),
       cmocka_unit_test(bad_calls_are_refused),
       cmocka_unit_test(impossible_problems_are_refused),
