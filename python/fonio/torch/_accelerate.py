@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch.nn.utils import parametrize
@@ -98,7 +99,11 @@ def _swap_linear(report: Report, name: str, module: torch.nn.Module) -> None:
 
 
 def _back_to_torch(module: torch.nn.Module) -> None:
-    module.__class__ = _TORCHS[type(module)]
+    kind: Any = type(module)
+    if kind in _TORCHS:
+        module.__class__ = _TORCHS[kind]
+    else:  # the class that parametrize has made since
+        kind.__bases__ = (_TORCHS[kind.__bases__[0]],)
     module.__dict__.pop("_kept", None)
 
 

@@ -202,12 +202,16 @@ def _join_one(report, node, modules, once, fold, fuse) -> None:
     layer, norm, activation = modules[node.target], None, None
     name = node.target
     node = _only_user(node)
-    if fold and node is not None and _plain(type(modules[node.target])) is torch.nn.BatchNorm2d:
+    channels = type(layer) is Conv2d  # lie where these modules look for them; a linear layer's features do not
+    if channels and fold and node is not None and _plain(type(modules[node.target])) is torch.nn.BatchNorm2d:
         candidate = modules[node.target]
         if candidate in once and candidate.running_mean is not None:
             norm, norm_name, node = candidate, node.target, _only_user(node)
     if fuse and node is not None and _plain(type(modules[node.target])) in _ACTIVATIONS:
         activation, activation_name = modules[node.target], node.target
+        if not channels and getattr(activation, "num_parameters", 1) != 1:
+            report.apart[name] = "a slope for each channel is not one for each feature"
+            return
     fusion = Fusion(norm, activation)
     if not fusion.done:
         return
@@ -248,7 +252,10 @@ def _obstacle(layer: Conv2d | Linear, fusion: Fusion) -> str | None:
     for module in (layer, *fusion.done):
         if module._forward_hooks or module._forward_pre_hooks:
             return f"a hook on {module._get_name()} would see other values"
-    return _trial(layer, fusion)
+    try:
+        return _trial(layer, fusion)
+    except Exception as error:  # whatever the modules make of the trial's numbers
+        return f"it cannot be tried out: {error}"
 
 
 @torch.no_grad()

@@ -167,17 +167,18 @@ class Linear(_Keeps, torch.nn.Linear):
 
     def _takes(self, input: Tensor) -> bool:
         """Whether its rows can be read as an image where they lie; whatever is wrong, torch is to say."""
-        weight = self.weight
+        weight, bias = self.weight, self.bias
+        tensors = (input, weight) if bias is None else (input, weight, bias)
         return (
             weight.dtype in DTYPES
-            and input.dtype == weight.dtype
-            and input.is_cpu
-            and weight.is_cpu
+            and all(one.dtype == weight.dtype and one.is_cpu and one.layout is torch.strided for one in tensors)
+            and weight.dim() == 2
+            and weight.numel() > 0
+            and (bias is None or bias.shape == weight.shape[:1])
             and input.dim() > 1
             and input.shape[-1] == weight.shape[1]
             and input.numel() > weight.shape[1]
             and input.is_contiguous()
-            and (self.bias is None or (self.bias.dtype == weight.dtype and self.bias.is_cpu))
         )
 
     def _joined(self, input: Tensor, weight: Tensor, bias: Tensor | None, activation: Any, order: Any) -> Tensor:

@@ -168,6 +168,43 @@ def test_a_slope_for_each_channel_is_not_one_for_each_feature():
         near(network(rows), expected)
 
 
+@pytest.mark.parametrize("after", [nn.PReLU(8), nn.BatchNorm2d(4), nn.BatchNorm2d(3), nn.PReLU(3)], ids=str)
+def test_what_looks_for_channels_stays_apart(after):
+    """Whatever it holds later, and whether or not it fits the trial's numbers."""
+    features = 3 if "3" in str(after) else 8
+    network = nn.Sequential(nn.Linear(8, features), after).eval()
+    report = fonio.torch.accelerate(network, linear=True, fold_batchnorm=True, fuse_activation=True)
+    assert report.fused == report.folded == []
+    report.undo()
+    assert type(network[0]) is nn.Linear
+
+
+def test_odd_layers_are_torchs():
+    rows = torch.randn(4, 8)
+    for change in (
+        lambda layer: setattr(layer, "bias", nn.Parameter(torch.ones(1))),
+        lambda layer: setattr(layer, "weight", nn.Parameter(layer.weight[0].detach())),
+        lambda layer: setattr(layer, "bias", nn.Parameter(torch.ones(4, 7))),
+        lambda layer: setattr(layer, "weight", nn.Parameter(torch.ones(0, 8))) or setattr(layer, "bias", None),
+    ):
+        mine, theirs = pair(8, 7)
+        change(mine), change(theirs)
+        mine.load_state_dict(theirs.state_dict())
+        if theirs.weight.dim() == 1:
+            mine.bias = theirs.bias = None
+        near(mine(rows), theirs(rows))
+
+
+def test_undo_after_a_parametrisation():
+    network = nn.Sequential(nn.Linear(8, 7), nn.Conv2d(3, 4, 3))
+    report = fonio.torch.accelerate(network, linear=True)
+    for layer in network:
+        nn.utils.parametrizations.weight_norm(layer)
+    report.undo()
+    assert not any(isinstance(layer, (fonio.torch.Linear, fonio.torch.Conv2d)) for layer in network)
+    network[0](torch.randn(4, 8))
+
+
 def test_what_is_left_alone():
     class Own(nn.Linear):
         pass
