@@ -23,11 +23,20 @@ static int64_t taps_inside(const fonio_conv_plan *plan, int axis, int64_t output
   return count;
 }
 
+conv_range conv_range_inside(const fonio_conv_plan *plan, int axis, int64_t tap, int64_t first, int64_t count) {
+  const kernel_conv *g = &plan->geometry;
+  if (plan->problem.padding_mode != FONIO_ZEROS) return (conv_range){first, count};
+  int64_t image = (axis ? g->image_column : g->image_row) - tap * g->dilation[axis], stride = g->stride[axis];
+  int64_t from = conv_max(first, conv_ceil_div(conv_max(0, image), stride));
+  int64_t end = conv_max(0, image + (axis ? g->in_width : g->in_height));
+  return (conv_range){from, conv_max(0, conv_min(first + count, conv_ceil_div(end, stride)) - from)};
+}
+
 double conv_share_inside(const fonio_conv_plan *plan, int axis) {
-  double inside = 0, outputs = (double)outputs_of(plan, axis);
-  for (int64_t i = 0; i < outputs_of(plan, axis); i++)
-    inside += (double)taps_inside(plan, axis, i);
-  return inside / (outputs * (double)taps_of(plan, axis));
+  int64_t inside = 0, outputs = outputs_of(plan, axis), taps = taps_of(plan, axis);
+  for (int64_t tap = 0; tap < taps; tap++)
+    inside += conv_range_inside(plan, axis, tap, 0, outputs).count;
+  return (double)inside / ((double)outputs * (double)taps);
 }
 
 /* How many output rows (or columns) from `from` on see the same taps inside; of many, nearly equal parts of at most

@@ -13,6 +13,13 @@ typedef struct conv_patch {
  * the padding. */
 bool conv_is_inside(const fonio_conv_plan *plan, int axis, int64_t output, int64_t tap);
 
+/* Of `count` output rows (or, with axis 1, columns) from `first` on those at which the tap reads no zero of the
+ * padding. */
+typedef struct conv_range {
+  int64_t first, count;
+} conv_range;
+conv_range conv_range_inside(const fonio_conv_plan *plan, int axis, int64_t tap, int64_t first, int64_t count);
+
 /* The share of output rows (axis 0) or columns (1) times taps whose source is not the padding: with a large dilation
  * most of it may be. */
 double conv_share_inside(const fonio_conv_plan *plan, int axis);

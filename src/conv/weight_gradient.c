@@ -83,15 +83,6 @@ static void lay_out_copy(const fonio_conv_plan *plan, gradient_numbers *n) {
     n->pitch *= n->pixel;
 }
 
-gradient_range conv_gradient_inside(const fonio_conv_plan *plan, int axis, int64_t tap, int64_t first, int64_t count) {
-  const kernel_conv *g = &plan->geometry;
-  if (plan->problem.padding_mode != FONIO_ZEROS) return (gradient_range){first, count};
-  int64_t image = (axis ? g->image_column : g->image_row) - tap * g->dilation[axis], stride = g->stride[axis];
-  int64_t from = conv_max(first, conv_ceil_div(conv_max(0, image), stride));
-  int64_t end = conv_max(0, image + (axis ? g->in_width : g->in_height));
-  return (gradient_range){from, conv_max(0, conv_min(first + count, conv_ceil_div(end, stride)) - from)};
-}
-
 /* ---- How much at once ---- */
 
 /* Weights of a piece for one output channel: so many that turning the output's gradient counts little. */
@@ -123,16 +114,13 @@ static void fit_rows(const fonio_conv_plan *plan, gradient_numbers *n) {
   }
 }
 
-/* Multiply-adds that make a piece worth handing to a thread, and pieces that are enough. */
-enum { PIECE_PRODUCTS = 1 << 21, PIECES_ENOUGH = 16 };
-
 static void fit_panels(const fonio_conv_plan *plan, gradient_numbers *n, int64_t panels) {
   int64_t rows = conv_gradient_rows(plan, n), pixels = plan->problem.out_height * plan->problem.out_width;
   int64_t most = conv_max(1, conv_gradient_near() / (rows * n->width * bytes_of(plan)));
   int64_t others = n->outer * n->channel_blocks * n->row_blocks * n->order.parts;
   double products = (double)plan->problem.batch * (double)pixels * (double)(rows * n->width);
-  int64_t worth = products < PIECE_PRODUCTS ? (int64_t)(PIECE_PRODUCTS / (products + 1)) + 1 : 1;
-  int64_t spread = conv_max(n->deal_output ? 4 : 2, panels * others / PIECES_ENOUGH);
+  int64_t worth = products < GRADIENT_PIECE_PRODUCTS ? (int64_t)(GRADIENT_PIECE_PRODUCTS / (products + 1)) + 1 : 1;
+  int64_t spread = conv_max(n->deal_output ? 4 : 2, panels * others / GRADIENT_PIECES_ENOUGH);
   n->panels = even(panels, conv_min(most, conv_max(worth, spread)));
   n->panel_blocks = conv_ceil_div(panels, n->panels);
 }

@@ -48,12 +48,6 @@ int64_t conv_gradient_near(void);
 /* Cycles that the products of one pixel of a panel take, at the least. */
 double conv_gradient_cycles(int64_t rows, int64_t vectors, bool by_lane);
 
-/* Of `count` rows (or, with axis 1, columns) of the output those at which a tap reads no zero of the padding. */
-typedef struct gradient_range {
-  int64_t first, count;
-} gradient_range;
-gradient_range conv_gradient_inside(const fonio_conv_plan *plan, int axis, int64_t tap, int64_t first, int64_t count);
-
 gradient_numbers conv_gradient_numbers(const fonio_conv_plan *plan, gradient_lanes lanes);
 
 /* Rows and columns of the copy under `outputs` rows or columns of output and so many taps. */
@@ -97,6 +91,25 @@ typedef struct gradient_store {
 } gradient_store;
 
 void conv_gradient_store(const gradient_store *job, const char *sums, char *to);
+
+/* Multiply-adds that make a piece worth handing to a thread, and pieces that are enough. */
+enum { GRADIENT_PIECE_PRODUCTS = 1 << 21, GRADIENT_PIECES_ENOUGH = 16 };
+
+/* The results of the parts of a block, where there are several: [block][part] in the shared workspace. */
+typedef struct gradient_parts {
+  int64_t parts, bytes; /* of the results of one */
+} gradient_parts;
+
+char *conv_gradient_results(const conv_run *run, gradient_parts p, int64_t block, int64_t part);
+
+/* Adds the results of all others to those of the first part. */
+void conv_gradient_add_parts(const conv_run *run, gradient_parts p, int64_t block);
+
+/* So many elements and no more than a cache line or two beyond: an odd number of lines, so that what lies so far apart
+ * does not fall on the same places of the cache. */
+static inline int64_t conv_gradient_odd_lines(int64_t elements, int64_t bytes) {
+  return (conv_ceil_div(elements * bytes, 64) | 1) * 64 / bytes;
+}
 
 void conv_gradient_run_last(const conv_run *run, const gradient_numbers *n, int64_t block);
 

@@ -7,6 +7,7 @@
  */
 #include <string.h>
 
+#include "conv/patch.h"
 #include "conv/weight_gradient.h"
 
 typedef struct numbers {
@@ -39,9 +40,6 @@ static bool applicable(const fonio_conv_problem *p) {
   return columns + (p->kernel_width - 1) * p->dilation[1] <= (1 << 11) / high;
 }
 
-/* Multiply-adds that make a piece worth handing to a thread, and pieces that are enough. */
-enum { PIECE_PRODUCTS = 1 << 21, PIECES_ENOUGH = 16 };
-
 /* Output channels for which the copy of the input is worth it, where there are so many. */
 enum { LEAST_CHANNELS = 128 };
 
@@ -57,8 +55,8 @@ static void find_blocks(const fonio_conv_plan *plan, numbers *n) {
   int64_t others = plan->problem.groups * n->in_blocks * n->order.parts;
   double products =
       (double)plan->problem.batch * (double)(g->out_height * g->out_width) * (double)(n->in_channels * n->taps);
-  int64_t worth = products < PIECE_PRODUCTS ? (int64_t)(PIECE_PRODUCTS / products) + 1 : 1;
-  int64_t spread = conv_max(LEAST_CHANNELS, conv_ceil_div(g->out_channels * others, PIECES_ENOUGH));
+  int64_t worth = products < GRADIENT_PIECE_PRODUCTS ? (int64_t)(GRADIENT_PIECE_PRODUCTS / products) + 1 : 1;
+  int64_t spread = conv_max(LEAST_CHANNELS, conv_ceil_div(g->out_channels * others, GRADIENT_PIECES_ENOUGH));
   int64_t most = conv_max(1, conv_min(near / (n->taps * n->row), conv_max(worth, spread)));
   n->out_channels = conv_even(g->out_channels, most);
   n->out_blocks = conv_ceil_div(g->out_channels, n->out_channels);
@@ -81,7 +79,7 @@ static numbers numbers_of(const fonio_conv_plan *plan) {
   n.direct = n.order.blocks == 1 && n.taps == 1 && p->weight_strides[1] == 1 && plan->geometry.in_channels % lanes == 0;
   n.sums = conv_round_up(conv_round_up(n.out_channels, lanes) * bytes, 64);
   n.result_bytes = n.sums + (n.direct ? 0 : conv_round_up(n.taps * n.out_channels * n.row * bytes, 64));
-  n.pitch = (conv_ceil_div(pixels * bytes, 64) | 1) * 64 / bytes;
+  n.pitch = conv_gradient_odd_lines(pixels, bytes);
   n.window = n.order.images * n.rows * n.columns * n.row;
   n.moves = n.order.down > 1 && n.order.across <= WINDOWS && n.rows > n.order.rows * p->stride[0];
   n.windows = n.moves ? n.order.across : 1;
@@ -226,8 +224,8 @@ static void add_tap(const work *w, int64_t kernel_row, int64_t kernel_column, in
   const numbers *n = w->n;
   const kernel_conv *g = &w->plan->geometry;
   const kernel_block *b = &w->pixels;
-  gradient_range rows = conv_gradient_inside(w->plan, 0, kernel_row, b->row, b->rows);
-  gradient_range columns = conv_gradient_inside(w->plan, 1, kernel_column, b->column, b->columns);
+  conv_range rows = conv_range_inside(w->plan, 0, kernel_row, b->row, b->rows);
+  conv_range columns = conv_range_inside(w->plan, 1, kernel_column, b->column, b->columns);
   int64_t pitch = n->columns * width, down = g->stride[0] / n->skip[0];
   int64_t row = (rows.first - b->row) * down + kernel_row * g->dilation[0];
   int64_t column = columns.first - b->column + kernel_column * g->dilation[1];
@@ -360,28 +358,26 @@ static int64_t last_pieces(const fonio_conv_plan *plan) {
   return n.order.parts > 1 ? n.blocks : 0;
 }
 
-/* Where the results of a part of a block are, where there are several. */
-static char *results_of(const conv_run *run, const numbers *n, int64_t block, int64_t part) {
-  return (char *)run->shared + (block * n->order.parts + part) * n->result_bytes;
+static gradient_parts parts_in(const numbers *n) {
+  return (gradient_parts){n->order.parts, n->result_bytes};
 }
 
 static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   numbers n = numbers_of(run->plan);
   int64_t block = conv_take(&piece, n.blocks), part = piece;
   char *memory = workspace;
-  work w = work_on(run, &n, block, memory, n.order.parts > 1 ? results_of(run, &n, block, part) : memory + n.results);
+  work w = work_on(run, &n, block, memory,
+                   n.order.parts > 1 ? conv_gradient_results(run, parts_in(&n), block, part) : memory + n.results);
   if (!w.bias && !w.weight) return;
   add_blocks(&w, part);
   if (n.order.parts == 1) store(&w);
 }
 
 static void run_last(const conv_run *run, int64_t block, void *workspace) {
-  const kernel_table *k = run->plan->kernels;
   numbers n = numbers_of(run->plan);
-  work w = work_on(run, &n, block, workspace, results_of(run, &n, block, 0));
+  work w = work_on(run, &n, block, workspace, conv_gradient_results(run, parts_in(&n), block, 0));
   if (!w.bias && !w.weight) return;
-  for (int64_t part = 1; part < n.order.parts; part++)
-    k->gradient_add(n.result_bytes / (k->lanes * w.bytes), w.results, results_of(run, &n, block, part));
+  conv_gradient_add_parts(run, parts_in(&n), block);
   store(&w);
 }
 

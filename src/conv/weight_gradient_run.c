@@ -1,4 +1,5 @@
 /* One piece of the gradient of the weight: weight_gradient.c. */
+#include "conv/patch.h"
 #include "conv/weight_gradient.h"
 
 #include <string.h>
@@ -309,8 +310,8 @@ static void add_tap(const gradient_work *w, int64_t row, int64_t column) {
   const kernel_block *b = &w->pixels;
   const int64_t *strides = w->plan->problem.input_strides;
   int64_t tap = w->first_row + row, width = w->job.sum_step;
-  gradient_range rows = conv_gradient_inside(w->plan, 0, tap, b->row, b->rows);
-  gradient_range columns = conv_gradient_inside(w->plan, 1, column, b->column, b->columns);
+  conv_range rows = conv_range_inside(w->plan, 0, tap, b->row, b->rows);
+  conv_range columns = conv_range_inside(w->plan, 1, column, b->column, b->columns);
   if (rows.count == 0 || columns.count == 0) return;
   int64_t from_row = rows.first * g->stride[0] + tap * g->dilation[0] - g->image_row;
   int64_t from_column = columns.first * g->stride[1] + column * g->dilation[1] - g->image_column;
@@ -495,9 +496,15 @@ static void store(const gradient_work *w) {
   }
 }
 
-/* Where the results of a part of a block of weights are, where there are several. */
-static char *results_of(const conv_run *run, const gradient_numbers *n, int64_t block, int64_t part) {
-  return (char *)run->shared + (block * n->order.parts + part) * conv_gradient_layout(run->plan, n).result_bytes;
+char *conv_gradient_results(const conv_run *run, gradient_parts p, int64_t block, int64_t part) {
+  return (char *)run->shared + (block * p.parts + part) * p.bytes;
+}
+
+void conv_gradient_add_parts(const conv_run *run, gradient_parts p, int64_t block) {
+  const kernel_table *k = run->plan->kernels;
+  int64_t vectors = p.bytes / (k->lanes * (int64_t)fonio_dtype_bytes(run->plan->problem.dtype));
+  for (int64_t part = 1; part < p.parts; part++)
+    k->gradient_add(vectors, conv_gradient_results(run, p, block, 0), conv_gradient_results(run, p, block, part));
 }
 
 void conv_gradient_run_piece(const conv_run *run, const gradient_numbers *n, int64_t piece, void *workspace) {
@@ -505,7 +512,9 @@ void conv_gradient_run_piece(const conv_run *run, const gradient_numbers *n, int
   /* The blocks of a part follow each other: they read the same pixels. */
   int64_t block = conv_take(&piece, conv_gradient_blocks(n)), part = piece;
   char *memory = workspace;
-  gradient_work w = work_on(run, n, block, n->order.parts > 1 ? results_of(run, n, block, part) : memory + l.results);
+  gradient_parts p = {n->order.parts, l.result_bytes};
+  gradient_work w =
+      work_on(run, n, block, p.parts > 1 ? conv_gradient_results(run, p, block, part) : memory + l.results);
   w.offsets = workspace;
   w.panel = memory + l.panel;
   w.copy = memory + l.copy;
@@ -520,10 +529,9 @@ void conv_gradient_run_piece(const conv_run *run, const gradient_numbers *n, int
 }
 
 void conv_gradient_run_last(const conv_run *run, const gradient_numbers *n, int64_t block) {
-  const kernel_table *k = run->plan->kernels;
-  gradient_work w = work_on(run, n, block, results_of(run, n, block, 0));
+  gradient_parts p = {n->order.parts, conv_gradient_layout(run->plan, n).result_bytes};
+  gradient_work w = work_on(run, n, block, conv_gradient_results(run, p, block, 0));
   if (!w.bias && !run->buffers->grad_weight) return;
-  for (int64_t part = 1; part < n->order.parts; part++)
-    k->gradient_add(w.layout.result_bytes / (k->lanes * w.bytes), w.biases, results_of(run, n, block, part));
+  conv_gradient_add_parts(run, p, block);
   store(&w);
 }

@@ -119,10 +119,14 @@ static int64_t time_of_block(const kernel_table *k, int64_t tiles) {
   return tiles > 0 ? 2 * conv_max(tiles, parts * 8 / k->rows_tile_vectors) + parts + 2 : 0;
 }
 
-/* Images to convolve one by one: interleaved ones of each group of each image. */
-static int64_t images_of(const fonio_conv_plan *plan) {
+/* What an image consists of: interleaved ones of each group, to convolve one by one. */
+static int64_t images_in_one(const fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
-  return p->batch * p->groups * p->dilation[0] * p->dilation[1];
+  return p->groups * p->dilation[0] * p->dilation[1];
+}
+
+static int64_t images_of(const fonio_conv_plan *plan) {
+  return plan->problem.batch * images_in_one(plan);
 }
 
 /* Time with blocks of so many; runs of tiles in a row, which share strips, end where a row or a block does. */
@@ -163,7 +167,7 @@ static void block_tiles(fonio_conv_plan *plan, int alpha) {
   plan->blocks.channels = plan->blocks.sums = INT64_MAX / 2;
   winograd w = numbers_of(plan, alpha);
   bool far = are_far(bytes_of_weights(plan, &w));
-  int64_t tiles = w.rows * w.columns, images = images_of(plan) / conv_max(1, plan->problem.batch);
+  int64_t tiles = w.rows * w.columns, images = images_in_one(plan);
   int64_t sums = conv_min(far ? 64 : INT64_MAX, w.out_channels), a_tile = w.elements * (w.terms + sums) * bytes;
   /* The phases of a stride are many terms, but the workspace grows with the channels only. */
   int64_t channels = plan->geometry.in_channels + plan->geometry.out_channels;

@@ -114,25 +114,20 @@ static int64_t parts_of(const numbers *n) {
   return conv_max(1, conv_min(parts, n->tiles));
 }
 
-/* An odd number of cache lines, so that the elements of a tile do not fall on the same places of the cache. */
-static int64_t odd_lines(int64_t elements, int64_t bytes) {
-  return (conv_ceil_div(elements * bytes, 64) | 1) * 64 / bytes;
-}
-
 /* The sums have their place; of what is left of the workspace, which grows with the channels only, as many tiles at
  * once as are worth anything. */
 static void lay_out(const fonio_conv_plan *plan, numbers *n) {
   const fonio_conv_problem *p = &plan->problem;
   int64_t bytes = (int64_t)fonio_dtype_bytes(p->dtype), channels = n->terms + n->out_channels;
-  n->sum_element = odd_lines(n->out_channels * n->terms, bytes);
+  n->sum_element = conv_gradient_odd_lines(n->out_channels * n->terms, bytes);
   int64_t strip = n->alpha * (n->run_tiles * n->side + n->taps - 1) * conv_max(n->pass, n->width) * bytes;
   int64_t results = n->parts > 1 ? n->parts * n->blocks : 1;
   int64_t taken = n->elements * n->sum_element * bytes + strip + results * n->result_bytes;
   int64_t room = (1 << 20) - (1 << 14) + 8192 * (p->in_channels + p->out_channels) - taken;
   int64_t most = conv_max(LEAST_TILES, conv_min(MOST_TILES, room / (n->elements * channels * bytes)));
   n->chunk = conv_even(conv_ceil_div(n->tiles, n->parts), most);
-  n->v_element = odd_lines(n->chunk * n->terms, bytes);
-  n->u_element = odd_lines(n->chunk * n->out_channels, bytes);
+  n->v_element = conv_gradient_odd_lines(n->chunk * n->terms, bytes);
+  n->u_element = conv_gradient_odd_lines(n->chunk * n->out_channels, bytes);
   n->v = conv_round_up(n->terms * (int64_t)sizeof(int64_t), 64);
   n->u = n->v + n->elements * n->v_element * bytes;
   n->sums = n->u + n->elements * n->u_element * bytes;
@@ -432,16 +427,15 @@ static work work_on(const conv_run *run, const numbers *n, int64_t block, char *
   return w;
 }
 
-/* Where the results of a part of a block are, where there are several. */
-static char *results_of(const conv_run *run, const numbers *n, int64_t block, int64_t part) {
-  return (char *)run->shared + (block * n->parts + part) * n->result_bytes;
+static gradient_parts parts_in(const numbers *n) {
+  return (gradient_parts){n->parts, n->result_bytes};
 }
 
 static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   numbers n = numbers_of(run->plan);
   int64_t part = conv_take(&piece, n.parts), block = piece;
   char *memory = workspace, *own = memory + n.bytes - n.result_bytes;
-  work w = work_on(run, &n, block, memory, n.parts > 1 ? results_of(run, &n, block, part) : own);
+  work w = work_on(run, &n, block, memory, n.parts > 1 ? conv_gradient_results(run, parts_in(&n), block, part) : own);
   if (!w.bias && !w.weight) return;
   int64_t *offsets = workspace;
   for (int64_t i = 0; i < n.phases * w.in_channels; i++)
@@ -451,11 +445,9 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
 }
 
 static void run_last(const conv_run *run, int64_t block, void *workspace) {
-  const kernel_table *k = run->plan->kernels;
   numbers n = numbers_of(run->plan);
-  work w = work_on(run, &n, block, workspace, results_of(run, &n, block, 0));
-  for (int64_t part = 1; part < n.parts; part++)
-    k->gradient_add(n.result_bytes / (k->lanes * w.bytes), w.results, results_of(run, &n, block, part));
+  work w = work_on(run, &n, block, workspace, conv_gradient_results(run, parts_in(&n), block, 0));
+  conv_gradient_add_parts(run, parts_in(&n), block);
   store(&w);
 }
 

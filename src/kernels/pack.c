@@ -255,27 +255,32 @@ static real pack_block(const kernel_conv *conv, const real *weight, int64_t firs
   return not_finite;
 }
 
-bool NAME(pack_weights)(const kernel_conv *conv, const void *weight, void *packed) {
+/* Blocks of output channels, each as wide as the function says where so many are left. */
+INLINE bool pack_blocks(const kernel_conv *conv, const real *weight, int64_t width_of(int64_t left), real *packed) {
   int64_t terms = conv->kernel_height * conv->kernel_width * conv->in_channels;
   real not_finite = 0;
   for (int64_t channel = 0; channel < conv->in_channels; channel += LINE_CHANNELS)
     for (int64_t first = 0, width; first < conv->out_channels; first += width) {
-      width = kernel_tile_rows(TILE_ROWS, conv->out_channels - first);
-      not_finite += pack_block(conv, weight, first, width, channel, (real *)packed + first * terms);
+      width = width_of(conv->out_channels - first);
+      not_finite += pack_block(conv, weight, first, width, channel, packed + first * terms);
     }
   return not_finite == 0;
 }
 
-/* The last block may be narrower: whole vectors. */
+INLINE int64_t rows_of_tile(int64_t left) {
+  return kernel_tile_rows(TILE_ROWS, left);
+}
+
+INLINE int64_t whole_vectors(int64_t left) {
+  return least((left + LANES - 1) / LANES * LANES, ROWS_TILE_VECTORS * LANES);
+}
+
+bool NAME(pack_weights)(const kernel_conv *conv, const void *weight, void *packed) {
+  return pack_blocks(conv, weight, rows_of_tile, packed);
+}
+
 bool NAME(pack_columns)(const kernel_conv *conv, const void *weight, void *packed) {
-  int64_t terms = conv->kernel_height * conv->kernel_width * conv->in_channels, widest = ROWS_TILE_VECTORS * LANES;
-  real not_finite = 0;
-  for (int64_t channel = 0; channel < conv->in_channels; channel += LINE_CHANNELS)
-    for (int64_t first = 0; first < conv->out_channels; first += widest) {
-      int64_t width = least((conv->out_channels - first + LANES - 1) / LANES * LANES, widest);
-      not_finite += pack_block(conv, weight, first, width, channel, (real *)packed + first * terms);
-    }
-  return not_finite == 0;
+  return pack_blocks(conv, weight, whole_vectors, packed);
 }
 
 bool NAME(pack_even)(const kernel_conv *conv, int64_t blocks, const void *weight, void *packed) {
