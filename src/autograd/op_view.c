@@ -135,7 +135,9 @@ fonio_tensor *fonio_tensor_permute(fonio_tensor *tensor, int ndim, const int64_t
 static fonio_status expand_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
                                  fonio_tensor **gradients) {
   (void)wanted;
-  gradients[0] = autograd_sum_to(gradient, &node->shapes[0]);
+  /* Of a scalar torch sums also where nothing was expanded, which the next grad_fn tells. */
+  const autograd_shape *shape = &node->shapes[0];
+  gradients[0] = shape->ndim == 0 ? fonio_tensor_sum(gradient) : autograd_sum_to(gradient, shape);
   return autograd_made(gradients[0]);
 }
 
