@@ -5,6 +5,14 @@
 #include "kernels/kernels.h"
 #include "kernels/words.h"
 
+/* Tiles of four vectors read each broadcast element half as often as those of two, which keep the multipliers busy,
+ * too: for doubles, which few need, the library is kept small. */
+#if defined(KERNEL_ISA_avx512) && defined(KERNEL_DTYPE_f64)
+#define WIDEST_TILE 2
+#else
+#define WIDEST_TILE 4
+#endif
+
 /* The largest tiles. Plain C has small ones: its multiply-add is a call, which no register outlives.
  * Of the matrix product: its sums take rows x vectors registers, b takes `vectors`, a one.
  * With rows behind pointers: as many pointers as there are general registers for.
@@ -13,7 +21,7 @@
 #if defined(KERNEL_ISA_avx512) || defined(KERNEL_ISA_neon)
 #define TILE_ROWS 8
 #define ROWS_TILE_ROWS 7
-#define ROWS_TILE_VECTORS 4
+#define ROWS_TILE_VECTORS WIDEST_TILE
 #define SHIFTED_ROWS 8
 #elif defined(KERNEL_ISA_scalar)
 #define TILE_ROWS 2
@@ -29,7 +37,7 @@
 
 /* The largest panel of a weight's gradient, in vectors: a power of two. */
 #if defined(KERNEL_ISA_avx512) || defined(KERNEL_ISA_neon)
-#define GRADIENT_VECTORS 4
+#define GRADIENT_VECTORS WIDEST_TILE
 #elif defined(KERNEL_ISA_scalar)
 #define GRADIENT_VECTORS 1
 #else
