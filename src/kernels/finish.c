@@ -9,7 +9,7 @@ INLINE vec vec_clamp(vec x, real low, real high) {
 
 /* 1 / (1 + exp(-v)) times `x`; exp never overflows. */
 INLINE vec times_sigmoid(vec x, vec v) {
-  vec e = exp_of_negative(-vec_abs(v));
+  vec e = exp_of_minus(vec_abs(v));
   return vec_select(v < vec_zero(), x * e, x) / (1 + e);
 }
 

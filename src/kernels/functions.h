@@ -25,55 +25,68 @@ INLINE vec polynomial(int degree, const real *c, vec x) {
   return sum;
 }
 
-/* exp(x), x at most 0: with x = n ln 2 + r, |r| <= ln 2 / 2, it is 2^n exp(r). Where it would be less than the least
- * number, 0. */
-INLINE vec exp_of_negative(vec x) {
-  static const real c[] = {0x1.fffffcp-2f, 0x1.555492p-3f, 0x1.5558f2p-5f, 0x1.123a0ap-7f, 0x1.6a23f2p-10f};
-  /* Adding it rounds to a whole number, which the lowest bits then hold. */
-  const vec rounder = vec_set(0x1.8p23f);
-  x = vec_select(x < vec_set(-104), vec_set(-104), x);
-  vec sum = vec_fma(x, vec_set(0x1.715476p0f), rounder), n = sum - rounder;
-  vec r = vec_fma(n, vec_set(-0x1.62e43p-1f), x); /* ln 2 in two parts */
-  r = vec_fma(n, vec_set(0x1.05c61p-29f), r);
-  vec y = 1 + vec_fma(r * r, polynomial(4, c, r), r);
-  /* 2^n as a product of two, each of which has an exponent of its own also where the result's is the least. */
-  vec_unsigned exponent = (vec_unsigned)sum - (vec_unsigned)rounder + 254, half = exponent >> 1;
+/* NaN stays. */
+INLINE vec vec_at_most(vec x, vec limit) {
+#if defined(KERNEL_ISA_avx512) && defined(__AVX512F__)
+  return (vec)_mm512_min_ps((__m512)limit, (__m512)x);
+#elif defined(KERNEL_ISA_avx2)
+  return (vec)_mm256_min_ps((__m256)limit, (__m256)x);
+#else
+  return vec_select(x > limit, limit, x);
+#endif
+}
+
+/* Where it is added to a number from 0 to 2^22, what is left is a whole number, which the lowest bits then hold. */
+#define ROUNDER 0x1.8p23f
+
+/* y 2^-n, y about 1, n from 0 to 200; rounded once. `sum` is n + ROUNDER. */
+INLINE vec divide_by_power(vec y, vec sum) {
+#if defined(KERNEL_ISA_avx512) && defined(__AVX512F__)
+  return (vec)_mm512_scalef_ps((__m512)y, (__m512)(vec_set(ROUNDER) - sum));
+#else
+  /* A product of two, each of which has an exponent of its own also where the result's is the least. */
+  vec_unsigned exponent = (vec_unsigned)vec_set(ROUNDER) + 254 - (vec_unsigned)sum, half = exponent >> 1;
   return y * (vec)(half << 23) * (vec)((exponent - half) << 23);
+#endif
+}
+
+/* exp(-x), x at least 0: with x = n ln 2 + r, |r| <= ln 2 / 2, it is 2^-n exp(-r). Where it would be less than the
+ * least number, 0. */
+INLINE vec exp_of_minus(vec x) {
+  static const real c[] = {1, -1, 0x1.fffffcp-2f, -0x1.555492p-3f, 0x1.5558f2p-5f, -0x1.123a0ap-7f, 0x1.6a23f2p-10f};
+  x = vec_at_most(x, vec_set(104));
+  vec sum = vec_fma(x, vec_set(0x1.715476p0f), vec_set(ROUNDER)), minus_n = vec_set(ROUNDER) - sum;
+  vec r = vec_fma(minus_n, vec_set(0x1.62e43p-1f), x); /* ln 2 in two parts */
+  r = vec_fma(minus_n, vec_set(-0x1.05c61p-29f), r);
+  return divide_by_power(polynomial(6, c, r), sum);
 }
 
 INLINE vec tanh_of(vec x) {
   static const real c[] = {-0x1.55553ep-2f, 0x1.1109aep-3f, -0x1.b898dep-5f, 0x1.54b8ap-6f, -0x1.825858p-8f};
-  vec a = vec_abs(x), square = a * a, e = exp_of_negative(-2 * a);
+  vec a = vec_abs(x), square = a * a, e = exp_of_minus(2 * a);
   vec small = vec_fma(a * square, polynomial(4, c, square), a), large = (1 - e) / (1 + e);
   vec_mask sign = (vec_mask)x & (vec_mask)vec_set(-0.0);
   return (vec)((vec_mask)vec_select(a < vec_set(0.6f), small, large) | sign);
 }
 
-/* The normal distribution function at -a, a at least 1: exp(-a^2 / 2) times a slow function, here t times a polynomial
- * in t = 3 / (a + 3). */
-INLINE vec normal_tail(vec a) {
-  static const real c[] = {0x1.105238p-3f, 0x1.10e942p-3f,  0x1.d89acap-4f, 0x1.ac248p-4f,  -0x1.19660ap-8f,
-                           0x1.e79abcp-4f, -0x1.20fbe8p-3f, 0x1.939942p-6f, 0x1.97ee68p-6f, -0x1.312582p-7f};
-  a = vec_select(a > vec_set(15), vec_set(15), a);
-  vec square = a * a, rest = vec_fma(a, a, -square); /* square + rest is a^2, exactly */
-  vec e = exp_of_negative(square * vec_set(-0.5f)), t = 3 / (a + 3);
-  e = vec_fma(e, rest * vec_set(-0.5f), e);
-  return e * (t * polynomial(9, c, t));
-}
-
-/* The normal distribution function. */
+/* The normal distribution function. At -a it is exp(-a^2 / 2) times a slow function, here a fraction. a^2 is not
+ * rounded before it is taken apart into n 2 ln 2 + r: of 2 ln 2 in two parts the first one n times is exact. */
 INLINE vec normal_of(vec x) {
-  static const real c[] = {0x1.988454p-2f,   -0x1.105826p-4f, 0x1.46cc3ep-7f,
-                           -0x1.36d8aep-10f, 0x1.d9c17ap-14f, -0x1.f4d39p-18f};
-  vec a = vec_abs(x), tail = normal_tail(a), middle = vec_fma(x, polynomial(5, c, x * x), vec_set(0.5f));
-  return vec_select(a < vec_set(1), middle, vec_select(x < vec_zero(), tail, 1 - tail));
+  static const real c[] = {1, -0x1.fffff6p-2f, 0x1.fffdbep-4f, -0x1.555a7ap-6f, 0x1.573d3ap-9f, -0x1.0fa60ep-12f};
+  static const real above[] = {0.5f, 0x1.c02dep-2f, 0x1.76531ep-3f, 0x1.4b9926p-5f, 0x1.0c421p-8f};
+  static const real below[] = {1, 0x1.ac592p0f, 0x1.335a34p0f, 0x1.df7ef4p-2f, 0x1.9f9fcp-4f, 0x1.50352p-7f};
+  vec a = vec_at_most(vec_abs(x), vec_set(15));
+  vec sum = vec_fma(a * a, vec_set(0x1.715476p-1f), vec_set(ROUNDER)), minus_n = vec_set(ROUNDER) - sum;
+  vec r = vec_fma(minus_n, vec_set(0x1.7f7d1cp-19f), vec_fma(a, a, minus_n * vec_set(0x1.62e4p0f)));
+  vec tail = divide_by_power(polynomial(5, c, r) * (polynomial(4, above, a) / polynomial(5, below, a)), sum);
+  return vec_select(x < vec_zero(), tail, 1 - tail);
 }
 
 #else
 
-INLINE vec exp_of_negative(vec x) {
+INLINE vec exp_of_minus(vec x) {
   for (int i = 0; i < LANES; i++)
-    x[i] = exp(x[i]);
+    x[i] = exp(-x[i]);
   return x;
 }
 
