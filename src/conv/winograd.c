@@ -4,8 +4,9 @@
  *
  * A dilated convolution is dilation^2 undilated ones on interleaved images. One with a stride is one of stride 1 on as
  * many interleaved images, which are so many times the input channels, with kernels of which each has every stride-th
- * row and column: 3 x 3 or 4 x 4 of stride 2 are 2 x 2. Where the channels are few, they and the phases of the stride
- * share vectors (joined.h).
+ * row and column: 3 x 3 or 4 x 4 of stride 2 are 2 x 2. A phase that has one tap less than another along an axis is
+ * zero in some elements of the tiles, which leave it out: 49 products instead of 64 for 3 x 3. Where the channels are
+ * few, they and the phases of the stride share vectors (joined.h).
  *
  * One piece of work: a block of tiles of one image, group and interleaved image, and a block of output channels. Its
  * inputs are transformed into V[element][tile][channel], each element is one matrix product M = V U, and M is
@@ -44,11 +45,13 @@ static bool applicable2(const fonio_conv_problem *p) {
 
 /* The numbers that follow from a plan. */
 typedef struct winograd {
+  kernel_winograd_axis axes[2];
   int alpha, m;                  /* inputs and outputs along a side of a tile */
-  int64_t elements;              /* alpha^2 */
-  int64_t phases[2];             /* of the stride that a tap is in */
+  int elements;                  /* alpha^2 */
+  int64_t parts;                 /* of the kernel: one for each phase of the stride */
   int64_t rows, columns;         /* tiles of the largest interleaved image */
-  int64_t terms;                 /* of the sums: the input channels of the group, once for each phase */
+  int64_t terms;                 /* of the sums, at the most: the input channels of the group, once for each part */
+  int64_t products;              /* terms of the sums of all elements of a tile */
   int64_t in_pitch, out_pitch;   /* of a row of V and of M: one tile's terms, or channels */
   int64_t in_stride, out_stride; /* from one element to the next */
   int64_t out_channels;          /* of the group, rounded up to whole vectors */
@@ -65,9 +68,10 @@ typedef struct winograd {
 #define RUN_COLUMNS 192
 
 /* Of the strip under so many tiles. */
-static int64_t strip_columns(const fonio_conv_plan *plan, const winograd *w, int64_t tiles) {
+static int64_t strip_columns(const winograd *w, int64_t tiles) {
+  const kernel_winograd_axis *axis = &w->axes[1];
   int64_t columns = tiles * w->m + w->alpha - w->m;
-  return w->joined ? columns : (columns - 1) * plan->problem.stride[1] + w->phases[1];
+  return w->joined ? columns : (columns - 1) * axis->step + kernel_winograd_tap(axis, axis->parts - 1) + 1;
 }
 
 /* Where the channels that are transformed last begin, they are written as whole vectors. */
@@ -82,18 +86,42 @@ static int64_t element_stride(const winograd *w, int64_t tiles, int64_t pitch) {
   return (tiles * pitch / w->pass | 1) * w->pass;
 }
 
+/* A phase of the stride has all of the taps, or one less. */
+static kernel_winograd_axis axis_of(const fonio_conv_problem *p, int axis, int alpha, int64_t taps) {
+  int64_t kernel = axis ? p->kernel_width : p->kernel_height, parts = conv_min(p->stride[axis], kernel);
+  int64_t full = kernel - parts * (taps - 1);
+  return (kernel_winograd_axis){alpha, alpha + 1 - (int)taps, parts, full > 0 ? full : parts, p->stride[axis]};
+}
+
+/* Terms of the sum of an element. */
+static int64_t terms_of(const winograd *w, int64_t in_channels, int element) {
+  kernel_winograd_range parts = kernel_winograd_parts(w->axes, element / w->alpha, element % w->alpha);
+  return (parts.to - parts.from) * in_channels;
+}
+
+/* The kernel's parts, and the terms that come of them. */
+static void find_terms(const fonio_conv_plan *plan, winograd *w) {
+  int64_t in_channels = plan->geometry.in_channels, taps = taps_of(&plan->problem);
+  for (int i = 0; i < 2; i++)
+    w->axes[i] = axis_of(&plan->problem, i, w->alpha, taps);
+  w->parts = w->axes[0].parts * w->axes[1].parts;
+  w->terms = in_channels * w->parts;
+  w->joined = w->parts > 1 && in_channels <= 4 && w->terms <= 64;
+  for (int i = 0; w->joined && i < 2; i++)
+    w->axes[i].full = w->axes[i].parts;
+  for (int e = 0; e < w->elements; e++)
+    w->products += terms_of(w, in_channels, e);
+}
+
 static winograd numbers_of(const fonio_conv_plan *plan, int alpha) {
   const fonio_conv_problem *p = &plan->problem;
   const kernel_conv *g = &plan->geometry;
   int64_t lanes = plan->kernels->lanes, tiles = plan->blocks.pixels;
   winograd w = {.alpha = alpha, .m = alpha + 1 - (int)taps_of(p), .elements = alpha * alpha};
-  w.phases[0] = conv_min(p->stride[0], p->kernel_height);
-  w.phases[1] = conv_min(p->stride[1], p->kernel_width);
+  find_terms(plan, &w);
   w.rows = conv_ceil_div(conv_ceil_div(g->out_height, g->dilation[0]), w.m);
   w.columns = conv_ceil_div(conv_ceil_div(g->out_width, g->dilation[1]), w.m);
-  w.terms = g->in_channels * w.phases[0] * w.phases[1];
   w.pass = conv_max(lanes, 64 / (int64_t)fonio_dtype_bytes(p->dtype));
-  w.joined = w.terms > g->in_channels && g->in_channels <= 4 && w.terms <= 64;
   w.pixel = w.joined ? conv_round_up(w.terms, w.pass) : w.pass;
   w.in_pitch = w.joined ? w.pixel : conv_round_up(room_for_terms(plan, &w), w.pass);
   w.out_channels = conv_round_up(g->out_channels, lanes);
@@ -101,7 +129,7 @@ static winograd numbers_of(const fonio_conv_plan *plan, int alpha) {
   w.in_stride = element_stride(&w, tiles, w.in_pitch);
   w.out_stride = element_stride(&w, tiles, w.out_pitch);
   w.run_tiles = conv_max(1, RUN_COLUMNS / (w.m * (w.joined ? w.pixel / w.pass : p->stride[1])));
-  w.strip_pitch = strip_columns(plan, &w, conv_min(conv_min(tiles, w.columns), w.run_tiles)) * w.pixel;
+  w.strip_pitch = strip_columns(&w, conv_min(conv_min(tiles, w.columns), w.run_tiles)) * w.pixel;
   w.v_elements = w.elements * w.in_stride;
   w.m_elements = w.elements * w.out_stride;
   w.strip_elements = alpha * w.strip_pitch;
@@ -145,7 +173,7 @@ static int64_t best_block(const kernel_table *k, const winograd *w, int64_t most
 }
 
 static int64_t bytes_of_weights(const fonio_conv_plan *plan, const winograd *w) {
-  return w->elements * w->terms * w->out_channels * (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+  return w->products * w->out_channels * (int64_t)fonio_dtype_bytes(plan->problem.dtype);
 }
 
 /* Whether the third-level cache, which others use, too, hardly holds the weights from one pass to the next. */
@@ -211,7 +239,7 @@ static void prepare(fonio_conv_plan *plan) {
   int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
   block_tiles(plan, alpha_of(plan));
   winograd w = numbers_of(plan, alpha_of(plan));
-  plan->packed_bytes = plan->problem.groups * w.elements * w.out_channels * w.terms * bytes;
+  plan->packed_bytes = plan->problem.groups * bytes_of_weights(plan, &w);
   plan->workspace_bytes = conv_round_up((w.v_elements + w.m_elements + w.strip_elements) * bytes, 64) + 4 * 64;
   if (!shares(plan, &w)) return;
   plan->shared_bytes = conv_round_up(w.v_elements * bytes, 64);
@@ -226,19 +254,19 @@ static double cost_of(const fonio_conv_plan *plan, int alpha) {
   block_tiles(&probe, alpha);
   winograd w = numbers_of(&probe, alpha);
   double lanes = plan->kernels->lanes, images = (double)(g->dilation[0] * g->dilation[1]);
-  double tiles = (double)(w.rows * w.columns), elements = (double)w.elements;
+  double tiles = (double)(w.rows * w.columns);
   /* Each sum is stored and read again, which takes as long as a dozen products. */
-  double products = tiles * elements * ((double)w.terms + 12) * (double)w.out_channels / (1.9 * lanes);
+  double products = tiles * (double)(w.products + 12 * w.elements) * (double)w.out_channels / (1.9 * lanes);
   double vectors = (double)(w.in_pitch + w.out_channels) / lanes;
-  bool phases =
-      w.phases[0] * w.phases[1] > 1; /* many terms for few products, and strips of which each serves for less */
+  bool phases = w.parts > 1; /* many terms for few products, and strips of which each serves for less */
   double transforms = tiles * vectors * (alpha == 6 ? 170 : phases ? 100 : 80);
   int64_t weights = bytes_of_weights(plan, &w);
   /* Bytes in the time of two vectors' products, which wide vectors make longer. */
   double wide = lanes * (double)fonio_dtype_bytes(plan->problem.dtype) > 32 ? 2 : 1;
   double rate = wide * (weights <= cpu_cache_sizes()->l2_bytes / 2 ? 20 : are_far(weights) ? 5 : 12);
   double streamed = (double)(weights * conv_ceil_div(w.rows * w.columns, probe.blocks.pixels)) / rate;
-  double both = phases ? products + streamed : products > streamed ? products : streamed;
+  double longer = products > streamed ? products : streamed, shorter = products + streamed - longer;
+  double both = phases ? longer + shorter / 4 : longer;
   return (double)plan->problem.groups * images * (both + transforms) + 2000;
 }
 
@@ -252,8 +280,7 @@ static double cost2(const fonio_conv_plan *plan) {
 
 static bool pack_group(const fonio_conv_plan *plan, const void *weight, void *packed) {
   winograd w = numbers_of(plan, alpha_of(plan));
-  kernel_winograd_weights job = {w.alpha, w.m,      {w.phases[0], w.phases[1]},
-                                 w.pass,  w.joined, are_far(bytes_of_weights(plan, &w))};
+  kernel_winograd_weights job = {{w.axes[0], w.axes[1]}, w.joined, are_far(bytes_of_weights(plan, &w))};
   return plan->kernels->winograd_weights(&job, &plan->geometry, weight, packed);
 }
 
@@ -287,15 +314,16 @@ static tile_run run_at(const winograd_work *w, int64_t from) {
   return (tile_run){tile / columns, tile % columns, tiles, from};
 }
 
-/* The strip of the inputs, of one phase of rows and all phases of columns. */
-static kernel_strip input_strip(const winograd_work *w, tile_run run, int64_t row_phase) {
+/* The strip of the inputs, of one part of rows and all parts of columns. */
+static kernel_strip input_strip(const winograd_work *w, tile_run run, int64_t part) {
   const fonio_conv_problem *p = &w->plan->problem;
   const winograd *n = &w->numbers;
   return (kernel_strip){
-      .row = w->phase[0] + row_phase + run.row * n->m * p->stride[0] * p->dilation[0],
+      .row = w->phase[0] + kernel_winograd_tap(&n->axes[0], part) * p->dilation[0] +
+             run.row * n->m * p->stride[0] * p->dilation[0],
       .column = w->phase[1] + run.column * n->m * p->stride[1] * p->dilation[1],
       .rows = n->alpha,
-      .columns = strip_columns(w->plan, n, run.tiles),
+      .columns = strip_columns(n, run.tiles),
       .step = {p->stride[0] * p->dilation[0], n->joined ? p->stride[1] : p->dilation[1]},
       .pixel = n->pixel,
       .pitch = n->strip_pitch,
@@ -316,44 +344,49 @@ static kernel_strip output_strip(const winograd_work *w, tile_run run) {
   };
 }
 
-/* A pass over `channels` channels from `channel` on, in one phase of rows: they are written from `to` on, phase by
- * phase of columns. Vectors that are not whole are written whole, and what is too much is overwritten by what follows.
- */
-static char *transform_pass(const winograd_work *w, const kernel_strip *strip, kernel_winograd *job, int64_t channel,
-                            int64_t channels, char *to) {
+/* A pass over `channels` channels from `channel` on, part by part. */
+static void transform_pass(const winograd_work *w, tile_run run, kernel_winograd *job, int64_t channel,
+                           int64_t channels, char *to) {
   const winograd *n = &w->numbers;
   const kernel_table *k = w->plan->kernels;
   job->vectors = conv_ceil_div(channels, k->lanes);
-  for (int64_t v = 0; v < job->vectors * k->lanes; v += k->lanes)
-    k->gather_strip(&w->plan->geometry, strip, channel + v, w->input, w->strip + w->bytes * v);
-  for (int64_t i = 0; i < n->phases[1]; i++, to += w->bytes * channels)
-    k->winograd_input(job, w->strip + w->bytes * i * n->pass, to);
-  return to;
+  for (int64_t place = 0, row = -1; place < n->parts; place++) {
+    int64_t part[2];
+    kernel_winograd_part(n->axes, place, part);
+    kernel_strip strip = input_strip(w, run, part[0]);
+    for (int64_t v = 0; v < job->vectors * k->lanes && part[0] != row; v += k->lanes)
+      k->gather_strip(&w->plan->geometry, &strip, channel + v, w->input, w->strip + w->bytes * v);
+    row = part[0];
+    k->winograd_input(job, w->strip + w->bytes * kernel_winograd_tap(&n->axes[1], part[1]) * n->pass,
+                      to + w->bytes * (place * w->plan->geometry.in_channels + channel));
+  }
 }
 
+/* Vectors that are not whole are written whole, and what is too much is overwritten by what follows: the channels that
+ * are left over come first. */
 static void transform_inputs(const winograd_work *w, tile_run run) {
   const winograd *n = &w->numbers;
   int64_t in_channels = w->plan->geometry.in_channels;
   kernel_winograd job = {.alpha = n->alpha,
                          .m = n->m,
                          .tiles = run.tiles,
-                         .pixel = n->joined ? n->pixel : n->pass * w->plan->problem.stride[1],
+                         .pixel = n->joined ? n->pixel : n->pass * n->axes[1].step,
                          .pitch = n->strip_pitch,
                          .element_stride = n->in_stride,
                          .tile_stride = n->in_pitch};
   char *to = w->v + w->bytes * run.from * n->in_pitch;
   if (n->joined) {
     kernel_strip strip = input_strip(w, run, 0);
-    conv_gather_joined(&w->plan->geometry, &strip, n->phases, w->bytes, w->input, w->strip);
+    const int64_t parts[2] = {n->axes[0].parts, n->axes[1].parts};
+    conv_gather_joined(&w->plan->geometry, &strip, parts, w->bytes, w->input, w->strip);
     job.vectors = conv_ceil_div(n->terms, w->plan->kernels->lanes);
     w->plan->kernels->winograd_input(&job, w->strip, to);
     return;
   }
-  for (int64_t channel = 0; channel < in_channels; channel += n->pass)
-    for (int64_t i = 0; i < n->phases[0]; i++) {
-      kernel_strip strip = input_strip(w, run, i);
-      to = transform_pass(w, &strip, &job, channel, conv_min(in_channels - channel, n->pass), to);
-    }
+  for (int64_t end = in_channels, channel; end > 0; end = channel) {
+    channel = (end - 1) / n->pass * n->pass;
+    transform_pass(w, run, &job, channel, end - channel, to);
+  }
 }
 
 /* Of output channels [from, to), whose sums are in M. */
@@ -398,20 +431,35 @@ static void multiply_panel(const winograd_work *w, const char *v, const char *u,
   }
 }
 
+/* One element's product, from the weights of it; those of the next one begin at `next`. */
+static void multiply_element(const winograd_work *w, int e, const char *weights, const char *next, int64_t from,
+                             int64_t to) {
+  const winograd *n = &w->numbers;
+  const conv_blocks *b = &w->plan->blocks;
+  int64_t in_channels = w->plan->geometry.in_channels, count = terms_of(n, in_channels, e);
+  int64_t most = conv_even(count, b->terms);
+  int64_t first = kernel_winograd_parts(n->axes, e / n->alpha, e % n->alpha).from * in_channels;
+  const char *v = w->v + w->bytes * (e * n->in_stride + first);
+  for (int64_t c = from; c < to; c += b->panel)
+    for (int64_t term = 0; term < count; term += most) {
+      int64_t columns = conv_min(b->panel, to - c), terms = conv_min(most, count - term);
+      const char *u = weights + w->bytes * (c * count + term * columns);
+      bool last = c + columns == to && term + terms == count;
+      int64_t ahead = last ? (next - u) / w->bytes : terms * columns;
+      multiply_panel(w, v, u, w->m + w->bytes * (e * n->out_stride + c - from), columns, term, terms, ahead);
+    }
+}
+
 /* M of output channels [from, to). Behind the last panel of an element comes the first one of the next. */
 static void multiply(const winograd_work *w, int64_t from, int64_t to) {
   const winograd *n = &w->numbers;
-  const conv_blocks *b = &w->plan->blocks;
-  for (int64_t e = 0; e < n->elements; e++)
-    for (int64_t c = from; c < to; c += b->panel)
-      for (int64_t term = 0; term < n->terms; term += b->terms) {
-        int64_t columns = conv_min(b->panel, to - c), terms = conv_min(b->terms, n->terms - term);
-        const char *u = w->weights + w->bytes * ((e * n->out_channels + c) * n->terms + term * columns);
-        bool last = c + columns == to && term + terms == n->terms;
-        int64_t ahead = last ? (n->out_channels - c + from) * n->terms - term * columns : terms * columns;
-        multiply_panel(w, w->v + w->bytes * e * n->in_stride, u, w->m + w->bytes * (e * n->out_stride + c - from),
-                       columns, term, terms, ahead);
-      }
+  int64_t in_channels = w->plan->geometry.in_channels;
+  const char *weights = w->weights, *next;
+  for (int e = 0; e < n->elements; e++, weights = next) {
+    int64_t after = e + 1 < n->elements ? terms_of(n, in_channels, e + 1) : 0;
+    next = weights + w->bytes * terms_of(n, in_channels, e) * n->out_channels;
+    multiply_element(w, e, weights, next + w->bytes * from * after, from, to);
+  }
 }
 
 static void transform_all_inputs(const winograd_work *w, int64_t from, int64_t to) {

@@ -88,16 +88,53 @@ typedef struct kernel_winograd {
   int64_t tile_stride;    /* between transformed tiles */
 } kernel_winograd;
 
-/* A kernel for such tiles. A stride makes a kernel as many smaller ones as there are phases, over as many times the
- * input channels: of `pass` channels after the other (fewer at the end) all phases follow each other. `joined`: of one
- * row of all phases the channels follow each other, and of each its phases of columns. */
-typedef struct kernel_winograd_weights {
+/* How a kernel falls into smaller ones along an axis, its parts: the phases of a stride, or one behind the other. The
+ * first `full` have as many taps as fit the tiles, alpha + 1 - m; the others have one less, or all are full. */
+typedef struct kernel_winograd_axis {
   int alpha, m;
-  int64_t phases[2]; /* of rows and of columns: the stride, or all of a smaller kernel */
-  int64_t pass;
-  bool joined; /* only where all channels are in one pass */
-  bool far;    /* the packed weights are too many for a cache to hold */
+  int64_t parts, full;
+  int64_t step; /* the stride, from tap to tap of a part */
+} kernel_winograd_axis;
+
+/* A kernel for such tiles. Its parts are over as many times the input channels: part by part, in the order of
+ * kernel_winograd_part. `joined`: of one row of all parts the channels follow each other, and of each its parts of
+ * columns. */
+typedef struct kernel_winograd_weights {
+  kernel_winograd_axis axes[2];
+  bool joined;
+  bool far; /* the packed weights are too many for a cache to hold */
 } kernel_winograd_weights;
+
+/* The tap that a part begins with. */
+static inline int64_t kernel_winograd_tap(const kernel_winograd_axis *axis, int64_t part) {
+  int64_t less = part > axis->full ? part - axis->full : 0;
+  return axis->step > 1 ? part : part * (axis->alpha + 1 - axis->m) - less;
+}
+
+/* A part that has less taps along an axis is zero at the point infinity of it, and needs no products there. So that
+ * what each element needs stands together, the order is: full rows and short columns, full ones of both, short rows and
+ * full columns, short ones of both. */
+static inline void kernel_winograd_part(const kernel_winograd_axis axes[2], int64_t place, int64_t part[2]) {
+  int64_t full = axes[1].full, less = axes[1].parts - full, before = axes[0].full * less, row = 0;
+  bool shorter = place < before;
+  if (!shorter) place -= before;
+  if (!shorter && place >= axes[0].parts * full) place -= axes[0].parts * full, shorter = true, row = axes[0].full;
+  part[0] = shorter ? row + place / less : place / full;
+  part[1] = shorter ? full + place % less : place % full;
+}
+
+/* The places [from, to) of the parts that element (i, j) of a tile needs. */
+typedef struct kernel_winograd_range {
+  int64_t from, to;
+} kernel_winograd_range;
+
+static inline kernel_winograd_range kernel_winograd_parts(const kernel_winograd_axis axes[2], int i, int j) {
+  const kernel_winograd_axis *rows = &axes[0], *columns = &axes[1];
+  int64_t before = rows->full * (columns->parts - columns->full);
+  int64_t there = i == rows->alpha - 1 ? rows->full : rows->parts;
+  if (j == columns->alpha - 1) return (kernel_winograd_range){before, before + there * columns->full};
+  return (kernel_winograd_range){0, there * columns->parts};
+}
 
 /* Some rows of one output plane, for depthwise convolution. */
 typedef struct kernel_depthwise {
@@ -237,8 +274,8 @@ typedef struct kernel_table {
   void (*scatter_strip)(const kernel_conv *conv, const kernel_strip *strip, int64_t channel, const void *from,
                         void *output);
 
-  /* Winograd's transforms of a few vectors of channels; of weights, packed [element][block of output channels][input
-   * channel and phase][channel of the block] with output channels rounded up to whole vectors. Returns whether all are
+  /* Winograd's transforms of a few vectors of channels; of weights, packed [element][block of output channels][part
+   * and input channel][channel of the block] with output channels rounded up to whole vectors. Returns whether all are
    * finite. */
   void (*winograd_input)(const kernel_winograd *job, const void *strip, void *to);
   void (*winograd_output)(const kernel_winograd *job, const void *from, const void *bias, void *strip);

@@ -61,20 +61,26 @@ static __attribute__((noinline)) void columns_6(int r, const wide *g, int step, 
   weight_column(6, r, g, step, out, out_step);
 }
 
-/* The taps of a vector of output channels and one phase of the stride: every stride-th row and column of a kernel from
- * a first one on, with zeros where the kernel has ended. */
-static void load_taps(const kernel_conv *conv, const real *weight, const int64_t *offsets, int r, int64_t row,
-                      int64_t column, vec *g) {
-  const int64_t *strides = conv->weight_strides;
-  for (int i = 0; i < r; i++)
-    for (int j = 0; j < r; j++) {
-      int64_t y = row + i * conv->stride[0], x = column + j * conv->stride[1];
-      bool there = y < conv->kernel_height && x < conv->kernel_width;
+/* The taps of a vector of output channels and one part of the kernel, with zeros where that has ended. */
+static void load_taps(const kernel_winograd_weights *job, const kernel_conv *conv, const real *weight,
+                      const int64_t *offsets, const int64_t part[2], vec *g) {
+  const int64_t *strides = conv->weight_strides, sizes[2] = {conv->kernel_height, conv->kernel_width};
+  int64_t first[2], end[2], taps[2];
+  for (int i = 0; i < 2; i++) {
+    const kernel_winograd_axis *axis = &job->axes[i];
+    first[i] = kernel_winograd_tap(axis, part[i]);
+    taps[i] = axis->alpha + 1 - axis->m;
+    end[i] = least(sizes[i], first[i] + (taps[i] - (part[i] >= axis->full)) * axis->step);
+  }
+  for (int64_t i = 0; i < taps[0]; i++)
+    for (int64_t j = 0; j < taps[1]; j++, g++) {
+      int64_t y = first[0] + i * job->axes[0].step, x = first[1] + j * job->axes[1].step;
+      bool there = y < end[0] && x < end[1];
       vec values = vec_zero();
 #pragma GCC unroll 16
       for (int k = 0; k < LANES && there; k++)
         values[k] = weight[y * strides[2] + x * strides[3] + offsets[k]];
-      g[i * r + j] = values;
+      *g = values;
     }
 }
 
@@ -139,99 +145,113 @@ static void load_square(const real *weight, const int64_t *offsets, int64_t step
 /* Whether the kernel is 3 x 3 taps that lie side by side, and there is quicker code for that. */
 static bool is_square(const kernel_winograd_weights *job, const kernel_conv *conv) {
   const int64_t *strides = conv->weight_strides;
-  return QUICK && job->alpha - job->m == 2 && job->phases[0] * job->phases[1] == 1 && conv->kernel_height == 3 &&
-         conv->kernel_width == 3 && strides[2] == 3 * strides[3] && (strides[3] == 1 || strides[3] == -1);
+  return QUICK && job->axes[0].alpha - job->axes[0].m == 2 && job->axes[0].parts * job->axes[1].parts == 1 &&
+         conv->kernel_height == 3 && conv->kernel_width == 3 && strides[2] == 3 * strides[3] &&
+         (strides[3] == 1 || strides[3] == -1);
 }
 
 /* ---- Packing ---- */
+
+/* An element of the packed weights, of a block of output channels: the terms [from, to) that it has, and where the
+ * first one lies. */
+typedef struct packed_element {
+  int64_t from, to;
+  real *at;
+} packed_element;
 
 typedef struct weight_work {
   const kernel_winograd_weights *job;
   const kernel_conv *conv;
   bool square;
-  int64_t element; /* from one element of the packed weights to the next */
-  vec not_finite;  /* NaN where a weight is not */
+  int elements;
+  packed_element element[MAX_ALPHA * MAX_ALPHA];
+  vec not_finite; /* NaN where a weight is not */
 } weight_work;
 
-/* One phase of one input channel and a vector of output channels. */
-static void pack_vector(weight_work *w, const real *weight, const int64_t *offsets, int64_t phase, real *near) {
+/* One part of one input channel and a vector of output channels. */
+static void pack_vector(weight_work *w, const real *weight, const int64_t *offsets, const int64_t part[2], real *near) {
   const kernel_winograd_weights *job = w->job;
-  int r = job->alpha + 1 - job->m;
+  int alpha = job->axes[0].alpha, r = alpha + 1 - job->axes[0].m;
   vec g[MAX_TAPS * MAX_TAPS], not_finite = w->not_finite;
 #if QUICK
   if (w->square)
     load_square(weight, offsets, w->conv->weight_strides[3], g);
   else
 #endif
-    load_taps(w->conv, weight, offsets, r, phase / job->phases[1], phase % job->phases[1], g);
+    load_taps(job, w->conv, weight, offsets, part, g);
   for (int i = 0; i < r * r; i++)
     not_finite += g[i] * 0;
   w->not_finite = not_finite;
   for (int first = 0; first < LANES; first += WIDE_LANES) {
     const real *taps = (const real *)g + first;
 #if QUICK
-    if (w->square && job->alpha == 6)
+    if (w->square && alpha == 6)
       transform_square(6, taps, near + first);
     else if (w->square)
       transform_square(4, taps, near + first);
     else
 #endif
-      transform_taps(job->alpha, r, taps, near + first);
+      transform_taps(alpha, r, taps, near + first);
   }
 }
 
-/* `count` input channels of one phase and all output channels of a block. */
-static void pack_terms(weight_work *w, const real *weight, const int64_t *offsets, int64_t width, int64_t phase,
-                       int64_t count, real *to) {
+/* `count` input channels of one part and all output channels of a block: the terms from `term` on. */
+static void pack_terms(weight_work *w, const real *weight, const int64_t *offsets, int64_t width, const int64_t part[2],
+                       int64_t term, int64_t count) {
   _Alignas(64) real near[MAX_ALPHA * MAX_ALPHA * NEAR];
   for (int64_t c = 0; c < count; c++)
     for (int64_t k = 0; k < width; k += LANES)
-      pack_vector(w, weight + c * w->conv->weight_strides[1], offsets + k, phase, near + c * width + k);
-  for (int e = 0; e < w->job->alpha * w->job->alpha; e++)
+      pack_vector(w, weight + c * w->conv->weight_strides[1], offsets + k, part, near + c * width + k);
+  for (int e = 0; e < w->elements; e++) {
+    const packed_element *element = &w->element[e];
+    if (term < element->from || term >= element->to) continue;
+    real *to = element->at + (term - element->from) * width;
     if (w->job->far)
       for (int64_t i = 0; i < count * width; i += LANES)
-        vec_stream(to + e * w->element + i, vec_load(near + e * NEAR + i));
+        vec_stream(to + i, vec_load(near + e * NEAR + i));
     else
-      memcpy(to + e * w->element, near + e * NEAR, (size_t)(count * width) * sizeof(real));
-}
-
-/* The term of a pass that stands at place `i` of it: its phase, its channel, and how many that follow have the same
- * phase. */
-typedef struct packed_terms {
-  int64_t phase, channel, count;
-} packed_terms;
-
-static packed_terms terms_at(const kernel_winograd_weights *job, int64_t pass, int64_t i) {
-  int64_t across = job->phases[1];
-  if (job->joined) return (packed_terms){i / across / pass * across + i % across, i / across % pass, 1};
-  return (packed_terms){i / pass, i % pass, pass - i % pass};
+      memcpy(to, near + e * NEAR, (size_t)(count * width) * sizeof(real));
+  }
 }
 
 /* A block of output channels, whose weights lie at the offsets. */
-static void pack_block(weight_work *w, const real *weight, const int64_t *offsets, int64_t width, real *to) {
-  const kernel_conv *conv = w->conv;
-  int64_t phases = w->job->phases[0] * w->job->phases[1];
-  for (int64_t from = 0, pass; from < conv->in_channels; from += pass) {
-    pass = least(conv->in_channels - from, w->job->pass);
-    for (int64_t i = 0, count; i < phases * pass; i += count) {
-      packed_terms at = terms_at(w->job, pass, i);
-      count = least(NEAR / width, at.count);
-      pack_terms(w, weight + (from + at.channel) * conv->weight_strides[1], offsets, width, at.phase, count,
-                 to + (from * phases + i) * width);
+static void pack_block(weight_work *w, const real *weight, const int64_t *offsets, int64_t width) {
+  const kernel_winograd_axis *axes = w->job->axes;
+  int64_t channels = w->conv->in_channels, across = axes[1].parts;
+  for (int64_t term = 0, count; term < axes[0].parts * across * channels; term += count) {
+    int64_t part[2], channel;
+    if (w->job->joined) {
+      part[0] = term / across / channels, part[1] = term % across, channel = term / across % channels;
+      count = 1;
+    } else {
+      kernel_winograd_part(axes, term / channels, part);
+      channel = term % channels, count = least(NEAR / width, channels - channel);
     }
+    pack_terms(w, weight + channel * w->conv->weight_strides[1], offsets, width, part, term, count);
+  }
+}
+
+/* Where the elements of the block of output channels from `first` on lie. */
+static void find_elements(weight_work *w, real *packed, int64_t out_channels, int64_t first) {
+  const kernel_winograd_axis *axes = w->job->axes;
+  int64_t channels = w->conv->in_channels;
+  for (int e = 0; e < w->elements; e++) {
+    kernel_winograd_range parts = kernel_winograd_parts(axes, e / axes[1].alpha, e % axes[1].alpha);
+    int64_t terms = (parts.to - parts.from) * channels;
+    w->element[e] = (packed_element){parts.from * channels, parts.to * channels, packed + first * terms};
+    packed += out_channels * terms;
   }
 }
 
 bool NAME(winograd_weights)(const kernel_winograd_weights *job, const kernel_conv *conv, const void *weight,
                             void *packed) {
-  int64_t terms = job->phases[0] * job->phases[1] * conv->in_channels, widest = ROWS_TILE_VECTORS * LANES;
-  int64_t out_channels = (conv->out_channels + LANES - 1) / LANES * LANES;
+  int64_t out_channels = (conv->out_channels + LANES - 1) / LANES * LANES, widest = ROWS_TILE_VECTORS * LANES;
   int64_t offsets[ROWS_TILE_VECTORS * LANES];
   weight_work w = {
       .job = job,
       .conv = conv,
       .square = is_square(job, conv),
-      .element = out_channels * terms,
+      .elements = job->axes[0].alpha * job->axes[1].alpha,
       .not_finite = vec_zero(),
   };
   /* Blocks of output channels, narrower at the end; the last channel stands for those that are missing, whose results
@@ -240,7 +260,8 @@ bool NAME(winograd_weights)(const kernel_winograd_weights *job, const kernel_con
     int64_t width = least(out_channels - first, widest);
     for (int64_t i = 0; i < width; i++)
       offsets[i] = least(first + i, conv->out_channels - 1) * conv->weight_strides[0];
-    pack_block(&w, weight, offsets, width, (real *)packed + first * terms);
+    find_elements(&w, packed, out_channels, first);
+    pack_block(&w, weight, offsets, width);
   }
   if (job->far) vec_stream_end();
   bool finite = true;
