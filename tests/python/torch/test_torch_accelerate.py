@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -239,3 +241,17 @@ def test_a_frozen_norm_in_training():
         near(mine, theirs)
     with torch.no_grad():
         near(other(images), network(images))
+
+
+def test_memory_that_tensors_leave_is_kept():
+    """What is allocated a second time is not new from the system, page by page."""
+    code = """
+import resource, torch, fonio.torch
+fonio.torch.accelerate(torch.nn.Conv2d(1, 1, 1))
+for _ in range(2):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(5 << 20)
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+assert faults < 1000, faults
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
