@@ -8,13 +8,16 @@
  * zero in some elements of the tiles, which leave it out: 49 products instead of 64 for 3 x 3. Where the channels are
  * few, they and the phases of the stride share vectors (joined.h).
  *
- * One piece of work: a block of tiles of one image, group and interleaved image, and a block of output channels. Its
- * inputs are transformed into V[element][tile][channel], each element is one matrix product M = V U, and M is
- * transformed back, all in a workspace that a core's caches hold. Channels are the vector lanes; images of either
+ * One piece of work: a block of tiles of one image and group, of all its interleaved images, and a block of output
+ * channels. Its inputs are transformed into V[element][tile][channel], each element is one matrix product M = V U, and
+ * M is transformed back, all in a workspace that a core's caches hold. Channels are the vector lanes; images of either
  * layout come and go through strips. */
+#include <string.h>
+
 #include "base/cpu.h"
 #include "conv/joined.h"
 #include "conv/plan.h"
+#include "conv/tile_lines.h"
 
 /* Rows (or columns) of the kernel that one phase of the stride has. */
 static int64_t taps_along(const fonio_conv_problem *p, int axis) {
@@ -49,7 +52,8 @@ typedef struct winograd {
   int alpha, m;                  /* inputs and outputs along a side of a tile */
   int elements;                  /* alpha^2 */
   int64_t parts;                 /* of the kernel: one for each phase of the stride */
-  int64_t rows, columns;         /* tiles of the largest interleaved image */
+  tile_axis lines[2];            /* of tiles */
+  int64_t rows, columns;         /* of tiles, in all interleaved images */
   int64_t terms;                 /* of the sums, at the most: the input channels of the group, once for each part */
   int64_t products;              /* terms of the sums of all elements of a tile */
   int64_t in_pitch, out_pitch;   /* of a row of V and of M: one tile's terms, or channels */
@@ -57,9 +61,11 @@ typedef struct winograd {
   int64_t out_channels;          /* of the group, rounded up to whole vectors */
   int64_t pass; /* channels that are transformed together: a cache line of them, so that lines of V are written whole */
   bool joined;  /* few channels under a stride: all terms are transformed together, channel by channel */
-  int64_t pixel; /* of a strip of the inputs */
+  int64_t pixel;             /* of a strip of the inputs */
+  bool whole;                /* blocks are whole rows of tiles, and strips go through all interleaved columns */
+  int64_t in_step, out_step; /* pixels of a strip from one column of a tile to the next */
   int64_t run_tiles;
-  int64_t strip_pitch;
+  int64_t strip_pitch, strip_margin; /* tiles may begin a column before their strip */
   int64_t v_elements, m_elements, strip_elements;
 } winograd;
 
@@ -67,12 +73,8 @@ typedef struct winograd {
  * a vector's channels lie in as many pages, which takes the longer the less is read of each at once. */
 #define RUN_COLUMNS 192
 
-/* Of the strip under so many tiles. */
-static int64_t strip_columns(const winograd *w, int64_t tiles) {
-  const kernel_winograd_axis *axis = &w->axes[1];
-  int64_t columns = tiles * w->m + w->alpha - w->m;
-  return w->joined ? columns : (columns - 1) * axis->step + kernel_winograd_tap(axis, axis->parts - 1) + 1;
-}
+/* Longer ones go through all interleaved columns, where these have no more tiles. */
+#define MOST_WHOLE 64
 
 /* Where the channels that are transformed last begin, they are written as whole vectors. */
 static int64_t room_for_terms(const fonio_conv_plan *plan, const winograd *w) {
@@ -113,14 +115,32 @@ static void find_terms(const fonio_conv_plan *plan, winograd *w) {
     w->products += terms_of(w, in_channels, e);
 }
 
+/* Runs of tiles in a row and the strips under them. */
+static void measure_strips(const fonio_conv_plan *plan, winograd *w) {
+  const fonio_conv_problem *p = &plan->problem;
+  int64_t dilation = p->dilation[1], tiles = conv_min(plan->blocks.pixels, w->columns);
+  w->whole = dilation > 1 && plan->blocks.pixels % w->columns == 0 && w->columns <= MOST_WHOLE;
+  w->out_step = w->whole ? dilation : 1;
+  w->in_step = w->joined ? 1 : w->out_step * w->axes[1].step;
+  w->run_tiles =
+      w->whole ? w->columns : conv_max(1, RUN_COLUMNS / (w->m * (w->joined ? w->pixel / w->pass : w->in_step)));
+  if (w->whole) tiles = w->lines[1].tiles[1];
+  int64_t columns = conv_min(tiles, w->run_tiles) * w->m + w->alpha - w->m;
+  w->strip_margin = w->in_step * w->pixel;
+  w->strip_pitch = columns * w->strip_margin + w->strip_margin;
+  w->strip_elements = w->alpha * w->strip_pitch + w->strip_margin;
+}
+
 static winograd numbers_of(const fonio_conv_plan *plan, int alpha) {
   const fonio_conv_problem *p = &plan->problem;
   const kernel_conv *g = &plan->geometry;
   int64_t lanes = plan->kernels->lanes, tiles = plan->blocks.pixels;
   winograd w = {.alpha = alpha, .m = alpha + 1 - (int)taps_of(p), .elements = alpha * alpha};
   find_terms(plan, &w);
-  w.rows = conv_ceil_div(conv_ceil_div(g->out_height, g->dilation[0]), w.m);
-  w.columns = conv_ceil_div(conv_ceil_div(g->out_width, g->dilation[1]), w.m);
+  w.lines[0] = conv_tile_axis(g->out_height, g->dilation[0], w.m);
+  w.lines[1] = conv_tile_axis(g->out_width, g->dilation[1], w.m);
+  w.rows = w.lines[0].lines;
+  w.columns = w.lines[1].lines;
   w.pass = conv_max(lanes, 64 / (int64_t)fonio_dtype_bytes(p->dtype));
   w.pixel = w.joined ? conv_round_up(w.terms, w.pass) : w.pass;
   w.in_pitch = w.joined ? w.pixel : conv_round_up(room_for_terms(plan, &w), w.pass);
@@ -128,11 +148,9 @@ static winograd numbers_of(const fonio_conv_plan *plan, int alpha) {
   w.out_pitch = conv_round_up(conv_min(plan->blocks.sums, w.out_channels), w.pass);
   w.in_stride = element_stride(&w, tiles, w.in_pitch);
   w.out_stride = element_stride(&w, tiles, w.out_pitch);
-  w.run_tiles = conv_max(1, RUN_COLUMNS / (w.m * (w.joined ? w.pixel / w.pass : p->stride[1])));
-  w.strip_pitch = strip_columns(&w, conv_min(conv_min(tiles, w.columns), w.run_tiles)) * w.pixel;
   w.v_elements = w.elements * w.in_stride;
   w.m_elements = w.elements * w.out_stride;
-  w.strip_elements = alpha * w.strip_pitch;
+  measure_strips(plan, &w);
   return w;
 }
 
@@ -147,14 +165,8 @@ static int64_t time_of_block(const kernel_table *k, int64_t tiles) {
   return tiles > 0 ? 2 * conv_max(tiles, parts * 8 / k->rows_tile_vectors) + parts + 2 : 0;
 }
 
-/* What an image consists of: interleaved ones of each group, to convolve one by one. */
-static int64_t images_in_one(const fonio_conv_plan *plan) {
-  const fonio_conv_problem *p = &plan->problem;
-  return p->groups * p->dilation[0] * p->dilation[1];
-}
-
 static int64_t images_of(const fonio_conv_plan *plan) {
-  return plan->problem.batch * images_in_one(plan);
+  return plan->problem.batch * plan->problem.groups;
 }
 
 /* Time with blocks of so many; runs of tiles in a row, which share strips, end where a row or a block does. */
@@ -195,7 +207,7 @@ static void block_tiles(fonio_conv_plan *plan, int alpha) {
   plan->blocks.channels = plan->blocks.sums = INT64_MAX / 2;
   winograd w = numbers_of(plan, alpha);
   bool far = are_far(bytes_of_weights(plan, &w));
-  int64_t tiles = w.rows * w.columns, images = images_in_one(plan);
+  int64_t tiles = w.rows * w.columns, images = plan->problem.groups;
   int64_t sums = conv_min(far ? 64 : INT64_MAX, w.out_channels), a_tile = w.elements * (w.terms + sums) * bytes;
   /* The phases of a stride are many terms, but the workspace grows with the channels only. */
   int64_t channels = plan->geometry.in_channels + plan->geometry.out_channels;
@@ -211,6 +223,8 @@ static void block_tiles(fonio_conv_plan *plan, int alpha) {
     int64_t even = conv_even_pairs(tiles, block), whole = conv_round_up(even, k->rows_tile_rows);
     block = whole * blocks < tiles ? whole : even;
   }
+  /* Whole rows share strips of all interleaved images. */
+  if (plan->problem.dilation[1] > 1 && block > w.columns) block -= block % w.columns;
   plan->blocks.pixels = block;
   /* Few tiles and many channels: cut the output channels, too, so that there is work for several threads. */
   int64_t parts = 1;
@@ -249,14 +263,14 @@ static void prepare(fonio_conv_plan *plan) {
 /* Products and transforms keep the core busy; meanwhile the transformed weights come in once for each block of tiles,
  * from beyond the second-level cache where they are too large for it. */
 static double cost_of(const fonio_conv_plan *plan, int alpha) {
-  const kernel_conv *g = &plan->geometry;
   fonio_conv_plan probe = *plan;
   block_tiles(&probe, alpha);
   winograd w = numbers_of(&probe, alpha);
-  double lanes = plan->kernels->lanes, images = (double)(g->dilation[0] * g->dilation[1]);
-  double tiles = (double)(w.rows * w.columns);
+  double lanes = plan->kernels->lanes, tiles = (double)(w.rows * w.columns);
+  /* Tiles without those that each element does without. */
+  double there = (double)(conv_tile_points(&w.lines[0], alpha) * conv_tile_points(&w.lines[1], alpha)) / w.elements;
   /* Each sum is stored and read again, which takes as long as a dozen products. */
-  double products = tiles * (double)(w.products + 12 * w.elements) * (double)w.out_channels / (1.9 * lanes);
+  double products = there * (double)(w.products + 12 * w.elements) * (double)w.out_channels / (1.9 * lanes);
   double vectors = (double)(w.in_pitch + w.out_channels) / lanes;
   bool phases = w.parts > 1; /* many terms for few products, and strips of which each serves for less */
   double transforms = tiles * vectors * (alpha == 6 ? 170 : phases ? 100 : 80);
@@ -267,7 +281,7 @@ static double cost_of(const fonio_conv_plan *plan, int alpha) {
   double streamed = (double)(weights * conv_ceil_div(w.rows * w.columns, probe.blocks.pixels)) / rate;
   double longer = products > streamed ? products : streamed, shorter = products + streamed - longer;
   double both = phases ? longer + shorter / 4 : longer;
-  return (double)plan->problem.groups * images * (both + transforms) + 2000;
+  return (double)plan->problem.groups * (both + transforms) + 2000;
 }
 
 static double cost4(const fonio_conv_plan *plan) {
@@ -290,6 +304,18 @@ static bool pack(const fonio_conv_plan *plan, const void *weight, void *packed) 
 
 /* ---- One piece ---- */
 
+/* Tiles of a block, in parts for the tiles of the product: nearly equal ones, the first `more` of which have one more
+ * than `least`. */
+typedef struct tile_range {
+  int64_t from, to, parts, least, more;
+} tile_range;
+
+/* An element that tiles need, and which: those of ranges[rows][columns], with perhaps a few others. */
+typedef struct tile_element {
+  int index, rows, columns;
+  int64_t first_term, terms, weights; /* of its sums, and where their weights begin */
+} tile_element;
+
 typedef struct winograd_work {
   const conv_run *run;
   const fonio_conv_plan *plan;
@@ -298,173 +324,313 @@ typedef struct winograd_work {
   int64_t bytes; /* of an element */
   const char *input, *weights, *bias;
   char *output, *v, *m, *strip;
-  int64_t phase[2];          /* which interleaved image */
   int64_t first_tile, tiles; /* counted row by row */
-  int64_t blocks;            /* of tiles, nearly equal ones: rows of one tile of the product */
+  int64_t groups[10];        /* where the tiles of each group begin in V and M, and where the last one ends */
+  tile_range ranges[3][3];   /* of the rows and columns of tiles that leave out at most so many points */
+  tile_element elements[36];
+  int elements_needed;
 } winograd_work;
 
-/* Tiles of the block side by side in one row of tiles: the strip under them, and where they begin in the block. */
+/* Tiles of rows and columns with so many points left out lie together, so that those that need an element do so, too,
+ * or nearly: where an axis has lines of two kinds, as most do, these lie in the order of right edge, middle, bottom,
+ * corner. */
+static const int group_of[3][3] = {{2, 1, 0}, {3, 5, 7}, {4, 6, 8}};
+
+/* The most points that a line may leave out, and need an element in row (or column) i of a tile. */
+static int most_cut(int alpha, int i) {
+  return i == alpha - 1 ? 0 : i == 0 ? 1 : 2;
+}
+
+/* Tiles side by side, in the image as in the block, with the same points left out. */
+typedef struct tile_part {
+  tile_line line; /* of the first one */
+  int64_t tiles, to;
+} tile_part;
+
+/* Tiles of the block side by side in one row of tiles, over one strip. */
 typedef struct tile_run {
-  int64_t row, column, tiles, from;
+  tile_line row;
+  int64_t tile, tiles; /* in the block */
+  int count;
+  tile_part parts[MOST_WHOLE];
+  int64_t next[9]; /* of each group, behind those of the run */
 } tile_run;
 
-static tile_run run_at(const winograd_work *w, int64_t from) {
-  int64_t tile = w->first_tile + from, columns = w->numbers.columns;
-  int64_t tiles = conv_min(conv_min(columns - tile % columns, w->tiles - from), w->numbers.run_tiles);
-  return (tile_run){tile / columns, tile % columns, tiles, from};
+static void begin_runs(const winograd_work *w, tile_run *run) {
+  run->tile = run->tiles = 0;
+  memcpy(run->next, w->groups, sizeof run->next);
+}
+
+/* Goes on to the next run of the block; whether there is one. */
+static bool next_run(const winograd_work *w, tile_run *run) {
+  const winograd *n = &w->numbers;
+  run->tile += run->tiles;
+  if (run->tile == w->tiles) return false;
+  int64_t tile = w->first_tile + run->tile, column = tile % n->columns;
+  int64_t most = conv_min(conv_min(n->columns - column, w->tiles - run->tile), n->run_tiles);
+  run->row = conv_tile_line(&n->lines[0], tile / n->columns);
+  run->tiles = run->count = 0;
+  while (run->tiles < most) {
+    tile_line line = conv_tile_line(&n->lines[1], column + run->tiles);
+    if (run->count && line.phase != run->parts[0].line.phase && !n->whole) break;
+    int64_t *to = &run->next[group_of[run->row.cut][line.cut]], tiles = conv_min(line.alike, most - run->tiles);
+    run->parts[run->count++] = (tile_part){line, tiles, *to};
+    run->tiles += tiles, *to += tiles;
+  }
+  return true;
+}
+
+/* From the first tile to the last one of the groups that leave out at most so many points. */
+static tile_range range_of(const winograd_work *w, int rows, int columns) {
+  tile_range range = {.from = w->tiles};
+  for (int i = 0; i <= rows; i++)
+    for (int j = 0; j <= columns; j++) {
+      const int64_t *group = &w->groups[group_of[i][j]];
+      if (group[0] == group[1]) continue;
+      range.from = conv_min(range.from, group[0]);
+      range.to = conv_max(range.to, group[1]);
+    }
+  if (range.to == 0) return range;
+  range.parts = conv_ceil_div(range.to - range.from, w->plan->kernels->rows_tile_rows);
+  range.least = (range.to - range.from) / range.parts;
+  range.more = (range.to - range.from) % range.parts;
+  return range;
+}
+
+static void find_elements(winograd_work *w) {
+  const winograd *n = &w->numbers;
+  int64_t in_channels = w->plan->geometry.in_channels, weights = 0;
+  w->elements_needed = 0;
+  for (int i = 0; i < 9; i++)
+    w->ranges[i / 3][i % 3] = range_of(w, i / 3, i % 3);
+  for (int e = 0; e < n->elements; e++) {
+    int i = e / n->alpha, j = e % n->alpha, rows = most_cut(n->alpha, i), columns = most_cut(n->alpha, j);
+    kernel_winograd_range parts = kernel_winograd_parts(n->axes, i, j);
+    int64_t terms = (parts.to - parts.from) * in_channels;
+    if (w->ranges[rows][columns].parts > 0)
+      w->elements[w->elements_needed++] = (tile_element){e, rows, columns, parts.from * in_channels, terms, weights};
+    weights += terms * n->out_channels;
+  }
+}
+
+/* The places of the groups: a run through all tiles counts them. */
+static void place_groups(winograd_work *w) {
+  memset(w->groups, 0, sizeof w->groups);
+  tile_run run;
+  begin_runs(w, &run);
+  while (next_run(w, &run))
+    continue;
+  for (int g = 0; g < 9; g++)
+    w->groups[g + 1] = w->groups[g] + run.next[g];
+}
+
+/* Pixel of the strip where a part begins; there are `step` pixels between its columns. */
+static int64_t place_of(const tile_run *run, const tile_part *part, int64_t step) {
+  const tile_line *line = &part->line, *first = &run->parts[0].line;
+  return line->phase - first->phase + (line->start - first->start - first->first) * step;
+}
+
+/* Columns of the strip up to the last one that a part reads. */
+static int64_t columns_read(const winograd *n, const tile_run *run) {
+  int64_t columns = 0, more = n->joined ? 0 : kernel_winograd_tap(&n->axes[1], n->axes[1].parts - 1);
+  for (int i = 0; i < run->count; i++) {
+    const tile_part *part = &run->parts[i];
+    int64_t last = part->tiles * n->m + n->alpha - n->m - (part->line.cut > 0) - 1;
+    columns = conv_max(columns, place_of(run, part, n->in_step) + last * n->in_step + 1);
+  }
+  return columns + more;
+}
+
+/* Or writes. */
+static int64_t columns_written(const winograd *n, const tile_run *run) {
+  int64_t columns = 0;
+  for (int i = 0; i < run->count; i++) {
+    const tile_part *part = &run->parts[i];
+    int64_t last = (part->tiles - 1) * n->m + part->line.first + part->line.count - 1;
+    columns = conv_max(columns, place_of(run, part, n->out_step) + last * n->out_step + 1);
+  }
+  return columns;
 }
 
 /* The strip of the inputs, of one part of rows and all parts of columns. */
-static kernel_strip input_strip(const winograd_work *w, tile_run run, int64_t part) {
+static kernel_strip input_strip(const winograd_work *w, const tile_run *run, int64_t part) {
   const fonio_conv_problem *p = &w->plan->problem;
   const winograd *n = &w->numbers;
+  const tile_line *row = &run->row, *column = &run->parts[0].line;
+  int64_t apart[2] = {p->stride[0] * p->dilation[0], p->stride[1] * p->dilation[1]};
   return (kernel_strip){
-      .row = w->phase[0] + kernel_winograd_tap(&n->axes[0], part) * p->dilation[0] +
-             run.row * n->m * p->stride[0] * p->dilation[0],
-      .column = w->phase[1] + run.column * n->m * p->stride[1] * p->dilation[1],
-      .rows = n->alpha,
-      .columns = strip_columns(n, run.tiles),
-      .step = {p->stride[0] * p->dilation[0], n->joined ? p->stride[1] : p->dilation[1]},
+      .row =
+          row->phase + kernel_winograd_tap(&n->axes[0], part) * p->dilation[0] + (row->start + row->first) * apart[0],
+      .column = column->phase + (column->start + column->first) * apart[1],
+      .rows = n->alpha - row->cut,
+      .columns = columns_read(n, run),
+      .step = {apart[0], apart[1] / n->in_step},
       .pixel = n->pixel,
       .pitch = n->strip_pitch,
   };
 }
 
-static kernel_strip output_strip(const winograd_work *w, tile_run run) {
+static kernel_strip output_strip(const winograd_work *w, const tile_run *run) {
   const int64_t *dilation = w->plan->geometry.dilation;
   const winograd *n = &w->numbers;
+  const tile_line *row = &run->row, *column = &run->parts[0].line;
   return (kernel_strip){
-      .row = w->phase[0] + run.row * n->m * dilation[0],
-      .column = w->phase[1] + run.column * n->m * dilation[1],
-      .rows = n->m,
-      .columns = run.tiles * n->m,
-      .step = {dilation[0], dilation[1]},
+      .row = row->phase + (row->start + row->first) * dilation[0],
+      .column = column->phase + (column->start + column->first) * dilation[1],
+      .rows = row->count,
+      .columns = columns_written(n, run),
+      .step = {dilation[0], dilation[1] / n->out_step},
       .pixel = n->pass,
       .pitch = n->strip_pitch,
   };
 }
 
+/* The transforms of all parts of a strip's inputs, from an element of its pixels to one of V's rows. */
+static void transform_parts(const winograd_work *w, const tile_run *run, kernel_winograd *job, int64_t from,
+                            int64_t to) {
+  const winograd *n = &w->numbers;
+  for (int i = 0; i < run->count; i++) {
+    const tile_part *part = &run->parts[i];
+    job->tiles = part->tiles;
+    w->plan->kernels->winograd_input(job, w->strip + w->bytes * (from + place_of(run, part, n->in_step) * n->pixel),
+                                     w->v + w->bytes * (to + part->to * n->in_pitch));
+  }
+}
+
 /* A pass over `channels` channels from `channel` on, part by part. */
-static void transform_pass(const winograd_work *w, tile_run run, kernel_winograd *job, int64_t channel,
-                           int64_t channels, char *to) {
+static void transform_pass(const winograd_work *w, const tile_run *run, kernel_winograd *job, int64_t channel,
+                           int64_t channels) {
   const winograd *n = &w->numbers;
   const kernel_table *k = w->plan->kernels;
+  char *first_row = w->strip + w->bytes * run->row.first * n->strip_pitch;
   job->vectors = conv_ceil_div(channels, k->lanes);
   for (int64_t place = 0, row = -1; place < n->parts; place++) {
     int64_t part[2];
     kernel_winograd_part(n->axes, place, part);
     kernel_strip strip = input_strip(w, run, part[0]);
     for (int64_t v = 0; v < job->vectors * k->lanes && part[0] != row; v += k->lanes)
-      k->gather_strip(&w->plan->geometry, &strip, channel + v, w->input, w->strip + w->bytes * v);
+      k->gather_strip(&w->plan->geometry, &strip, channel + v, w->input, first_row + w->bytes * v);
     row = part[0];
-    k->winograd_input(job, w->strip + w->bytes * kernel_winograd_tap(&n->axes[1], part[1]) * n->pass,
-                      to + w->bytes * (place * w->plan->geometry.in_channels + channel));
+    transform_parts(w, run, job, kernel_winograd_tap(&n->axes[1], part[1]) * n->pass,
+                    place * w->plan->geometry.in_channels + channel);
   }
 }
 
 /* Vectors that are not whole are written whole, and what is too much is overwritten by what follows: the channels that
  * are left over come first. */
-static void transform_inputs(const winograd_work *w, tile_run run) {
+static void transform_inputs(const winograd_work *w, const tile_run *run) {
   const winograd *n = &w->numbers;
   int64_t in_channels = w->plan->geometry.in_channels;
   kernel_winograd job = {.alpha = n->alpha,
                          .m = n->m,
-                         .tiles = run.tiles,
-                         .pixel = n->joined ? n->pixel : n->pass * n->axes[1].step,
+                         .pixel = n->pixel * n->in_step,
                          .pitch = n->strip_pitch,
                          .element_stride = n->in_stride,
                          .tile_stride = n->in_pitch};
-  char *to = w->v + w->bytes * run.from * n->in_pitch;
   if (n->joined) {
     kernel_strip strip = input_strip(w, run, 0);
     const int64_t parts[2] = {n->axes[0].parts, n->axes[1].parts};
-    conv_gather_joined(&w->plan->geometry, &strip, parts, w->bytes, w->input, w->strip);
+    conv_gather_joined(&w->plan->geometry, &strip, parts, w->bytes, w->input,
+                       w->strip + w->bytes * run->row.first * n->strip_pitch);
     job.vectors = conv_ceil_div(n->terms, w->plan->kernels->lanes);
-    w->plan->kernels->winograd_input(&job, w->strip, to);
+    transform_parts(w, run, &job, 0, 0);
     return;
   }
   for (int64_t end = in_channels, channel; end > 0; end = channel) {
     channel = (end - 1) / n->pass * n->pass;
-    transform_pass(w, run, &job, channel, end - channel, to);
+    transform_pass(w, run, &job, channel, end - channel);
   }
 }
 
+/* The transforms of all parts of a run, from M on. Tiles that begin earlier come first: what they write before their
+ * first output belongs to others. */
+static void transform_back(const winograd_work *w, const tile_run *run, kernel_winograd *job, const char *m,
+                           const double *biases) {
+  const winograd *n = &w->numbers;
+  for (int first = 1; first >= 0; first--)
+    for (int i = 0; i < run->count; i++) {
+      const tile_part *part = &run->parts[i];
+      if (part->line.first != first) continue;
+      job->tiles = part->tiles;
+      w->plan->kernels->winograd_output(job, m + w->bytes * part->to * n->out_pitch, biases,
+                                        w->strip + w->bytes * place_of(run, part, n->out_step) * n->pass);
+    }
+}
+
 /* Of output channels [from, to), whose sums are in M. */
-static void transform_outputs(const winograd_work *w, tile_run run, int64_t from, int64_t to) {
+static void transform_outputs(const winograd_work *w, const tile_run *run, int64_t from, int64_t to) {
   const winograd *n = &w->numbers;
   const kernel_table *k = w->plan->kernels;
   kernel_strip strip = output_strip(w, run);
   kernel_winograd job = {.alpha = n->alpha,
                          .m = n->m,
-                         .tiles = run.tiles,
-                         .pixel = strip.pixel,
+                         .pixel = n->pass * n->out_step,
                          .pitch = strip.pitch,
                          .element_stride = n->out_stride,
                          .tile_stride = n->out_pitch};
+  const char *first_row = w->strip + w->bytes * run->row.first * n->strip_pitch;
   for (int64_t channel = from; channel < to; channel += n->pass) {
     int64_t out_channels = w->plan->geometry.out_channels;
     int64_t channels = conv_min(out_channels - channel, conv_min(to - channel, n->pass));
     double biases[64] = {0};
     conv_copy_biases(w->plan, w->bias, channel, channels, biases);
     job.vectors = conv_ceil_div(conv_min(to - channel, n->pass), k->lanes);
-    k->winograd_output(&job, w->m + w->bytes * (run.from * n->out_pitch + channel - from), biases, w->strip);
+    transform_back(w, run, &job, w->m + w->bytes * (channel - from), biases);
     for (int64_t v = 0; v < job.vectors * k->lanes; v += k->lanes)
-      k->scatter_strip(&w->plan->geometry, &strip, channel + v, w->strip + w->bytes * v, w->output);
+      k->scatter_strip(&w->plan->geometry, &strip, channel + v, first_row + w->bytes * v, w->output);
     conv_finish(w->run, w->image, w->group * out_channels + channel, channels, &strip);
   }
 }
 
-/* One block of columns of one element's product: all tiles, `terms` input channels from `first` on. */
-static void multiply_panel(const winograd_work *w, const char *v, const char *u, char *m, int64_t columns,
-                           int64_t first, int64_t terms, int64_t ahead) {
+/* One block of columns of one element's product: `terms` input channels from `first` on. */
+static void multiply_panel(const winograd_work *w, const tile_range *range, const char *v, const char *u, char *m,
+                           int64_t columns, int64_t first, int64_t terms, int64_t ahead) {
   const kernel_table *k = w->plan->kernels;
-  int64_t vectors = conv_ceil_div(columns, k->lanes), least = w->tiles / w->blocks, more = w->tiles % w->blocks;
+  const int64_t vectors = conv_ceil_div(columns, k->lanes), pitch = w->bytes * w->numbers.in_pitch;
   const void *rows[16];
-  kernel_rows job = {1, terms, rows, u, w->numbers.out_pitch, k->lanes, NULL, first > 0, 0};
-  for (int64_t block = 0, tile = 0; block < w->blocks; block++) {
-    int64_t count = block < more ? least + 1 : least;
-    job.ahead = block == 0 ? ahead : 0;
-    for (int64_t i = 0; i < count; i++)
-      rows[i] = v + w->bytes * ((tile + i) * w->numbers.in_pitch + first);
-    k->rows_tiles[(count - 1) * k->rows_tile_vectors + vectors - 1](&job, m + w->bytes * tile * w->numbers.out_pitch);
-    tile += count;
+  kernel_rows job = {1, terms, rows, u, w->numbers.out_pitch, k->lanes, NULL, first > 0, ahead};
+  v += w->bytes * first + range->from * pitch;
+  m += w->bytes * range->from * w->numbers.out_pitch;
+  for (int64_t part = 0; part < range->parts; part++, job.ahead = 0) {
+    int64_t count = range->least + (part < range->more);
+    for (int64_t i = 0; i < count; i++, v += pitch)
+      rows[i] = v;
+    k->rows_tiles[(count - 1) * k->rows_tile_vectors + vectors - 1](&job, m);
+    m += w->bytes * count * w->numbers.out_pitch;
   }
 }
 
-/* One element's product, from the weights of it; those of the next one begin at `next`. */
-static void multiply_element(const winograd_work *w, int e, const char *weights, const char *next, int64_t from,
-                             int64_t to) {
+/* One element of M, of output channels [from, to). Behind its last panel comes the first one of `next`. */
+static void multiply_element(const winograd_work *w, const tile_element *element, const tile_element *next,
+                             int64_t from, int64_t to) {
   const winograd *n = &w->numbers;
   const conv_blocks *b = &w->plan->blocks;
-  int64_t in_channels = w->plan->geometry.in_channels, count = terms_of(n, in_channels, e);
-  int64_t most = conv_even(count, b->terms);
-  int64_t first = kernel_winograd_parts(n->axes, e / n->alpha, e % n->alpha).from * in_channels;
-  const char *v = w->v + w->bytes * (e * n->in_stride + first);
+  const tile_range *tiles = &w->ranges[element->rows][element->columns];
+  int64_t count = element->terms, most = conv_even(count, b->terms);
+  const char *v = w->v + w->bytes * (element->index * n->in_stride + element->first_term);
   for (int64_t c = from; c < to; c += b->panel)
     for (int64_t term = 0; term < count; term += most) {
       int64_t columns = conv_min(b->panel, to - c), terms = conv_min(most, count - term);
-      const char *u = weights + w->bytes * (c * count + term * columns);
+      int64_t at = element->weights + c * count + term * columns;
       bool last = c + columns == to && term + terms == count;
-      int64_t ahead = last ? (next - u) / w->bytes : terms * columns;
-      multiply_panel(w, v, u, w->m + w->bytes * (e * n->out_stride + c - from), columns, term, terms, ahead);
+      int64_t ahead = last ? next->weights + from * next->terms - at : terms * columns;
+      multiply_panel(w, tiles, v, w->weights + w->bytes * at,
+                     w->m + w->bytes * (element->index * n->out_stride + c - from), columns, term, terms, ahead);
     }
 }
 
-/* M of output channels [from, to). Behind the last panel of an element comes the first one of the next. */
+/* M of output channels [from, to). */
 static void multiply(const winograd_work *w, int64_t from, int64_t to) {
-  const winograd *n = &w->numbers;
-  int64_t in_channels = w->plan->geometry.in_channels;
-  const char *weights = w->weights, *next;
-  for (int e = 0; e < n->elements; e++, weights = next) {
-    int64_t after = e + 1 < n->elements ? terms_of(n, in_channels, e + 1) : 0;
-    next = weights + w->bytes * terms_of(n, in_channels, e) * n->out_channels;
-    multiply_element(w, e, weights, next + w->bytes * from * after, from, to);
-  }
+  for (int i = 0; i < w->elements_needed; i++)
+    multiply_element(w, &w->elements[i], &w->elements[conv_min(i + 1, w->elements_needed - 1)], from, to);
 }
 
+/* Of the runs that begin in tiles [from, to). */
 static void transform_all_inputs(const winograd_work *w, int64_t from, int64_t to) {
-  for (; from < to; from += run_at(w, from).tiles)
-    transform_inputs(w, run_at(w, from));
+  tile_run run;
+  begin_runs(w, &run);
+  while (next_run(w, &run))
+    if (run.tile >= from && run.tile < to) transform_inputs(w, &run);
 }
 
 /* From V to output channels [from, end). */
@@ -472,8 +638,10 @@ static void compute_channels(const winograd_work *w, int64_t from, int64_t end) 
   for (int64_t to; from < conv_min(end, w->numbers.out_channels); from = to) {
     to = conv_min(from + w->plan->blocks.sums, conv_min(end, w->numbers.out_channels));
     multiply(w, from, to);
-    for (int64_t tile = 0; tile < w->tiles; tile += run_at(w, tile).tiles)
-      transform_outputs(w, run_at(w, tile), from, to);
+    tile_run run;
+    begin_runs(w, &run);
+    while (next_run(w, &run))
+      transform_outputs(w, &run, from, to);
   }
 }
 
@@ -494,12 +662,11 @@ static winograd_work block_at(const conv_run *run, int64_t block, char *workspac
   winograd n = numbers_of(plan, alpha_of(plan));
   int64_t tile = conv_take(&block, blocks_of_tiles(plan, &n)) * plan->blocks.pixels;
   int64_t tiles = conv_min(plan->blocks.pixels, n.rows * n.columns - tile);
-  int64_t across = conv_take(&block, plan->problem.dilation[1]), down = conv_take(&block, plan->problem.dilation[0]);
   int64_t group = conv_take(&block, plan->problem.groups), image = block;
   int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
   char *v = shares(plan, &n) ? run->shared : workspace, *m = workspace;
   if (v == m) m += conv_round_up(n.v_elements * bytes, 64);
-  return (winograd_work){
+  winograd_work w = {
       .run = run,
       .plan = plan,
       .image = image,
@@ -512,12 +679,13 @@ static winograd_work block_at(const conv_run *run, int64_t block, char *workspac
       .output = (char *)run->buffers->output + conv_output_offset(plan, image, group),
       .v = v,
       .m = m,
-      .strip = m + conv_round_up(n.m_elements * bytes, 64),
-      .phase = {down, across},
+      .strip = m + conv_round_up(n.m_elements * bytes, 64) + n.strip_margin * bytes,
       .first_tile = tile,
       .tiles = tiles,
-      .blocks = conv_ceil_div(tiles, plan->kernels->rows_tile_rows),
   };
+  place_groups(&w);
+  find_elements(&w);
+  return w;
 }
 
 static void run_piece(const conv_run *run, int64_t piece, void *workspace) {

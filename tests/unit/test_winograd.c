@@ -127,6 +127,18 @@ static void kernels_and_strides(void **state) {
   assert_in_range(did, 200, 600);
 }
 
+/* Images that a dilation interleaves: shorter than a tile, of two lengths, fewer than the dilation; in blocks of whole
+ * rows of tiles and in others. */
+static void interleaved_images(void **state) {
+  (void)state;
+  static const char *const problems[] = {
+      "n2c9h33w33k20r3s3p12d12", "n1c9h3w40k5r3s3p5d5",  "n1c9h23w5k5r3s3p9d9lnhwc", "n1c5h70w69k9r3s3p2d2tf64",
+      "n1c3h9w300k4r3s3p30d30",  "n1c4h40w40k4r4s4p6d6", "n1c4h50w31k4r5s5p12d7g2",  "n1c600h30w30k40r3s3p3d3",
+  };
+  for (size_t i = 0; i < sizeof problems / sizeof *problems; i++)
+    check(problems[i]);
+}
+
 /* So many weights that they are packed past the caches. */
 static void many_weights(void **state) {
   (void)state;
@@ -218,6 +230,7 @@ static void errors_are_those_of_the_class(void **state) {
       {"winograd2", "n1c32h16w16k16r4s4u2p1b0"}, {"winograd2", "n1c32h16w16k16r3s3u2p1b0"},
       {"winograd2", "n1c32h16w16k16r5s5u2p2b0"}, {"winograd4", "n1c32h16w16k16r7s7u2p3b0"},
       {"winograd4", "n1c32h15w14k16r3s5p1b0"},   {"winograd4", "n1c32h28w28k16r6s6u2p2b0"},
+      {"winograd4", "n1c32h13w7k16r3s3p1b0"},    {"winograd4", "n1c64h33w33k16r3s3p12d12b0"},
   };
   random_state = 3;
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -227,9 +240,9 @@ static void errors_are_those_of_the_class(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(kernels_and_strides),           cmocka_unit_test(many_weights),
-      cmocka_unit_test(shared_inputs_change_nothing),  cmocka_unit_test(others_are_not_done),
-      cmocka_unit_test(errors_are_those_of_the_class),
+      cmocka_unit_test(kernels_and_strides), cmocka_unit_test(many_weights),
+      cmocka_unit_test(interleaved_images),  cmocka_unit_test(shared_inputs_change_nothing),
+      cmocka_unit_test(others_are_not_done), cmocka_unit_test(errors_are_those_of_the_class),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
