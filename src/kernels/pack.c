@@ -198,16 +198,74 @@ INLINE void pack_vectors(const real *w, const int64_t strides[4], int64_t channe
       vec_store(out + c * width, across_channels(w + c * strides[1], strides[0]));
 }
 
+/* The weights of an output channel that lie side by side: all taps of some input channels. */
+typedef struct weight_run {
+  int64_t taps, channels;
+  int64_t stride;   /* from one output channel to the next */
+  int64_t tap, row; /* where they go: between taps, and between input channels */
+} weight_run;
+
+#if LANES > 1 && defined(KERNEL_DTYPE_f32)
+INLINE void store_halves(real *low, real *high, vec v) {
+  vec_half halves[2];
+  memcpy(halves, &v, sizeof v);
+  *(vec_half_unaligned *)low = halves[0];
+  *(vec_half_unaligned *)high = halves[1];
+}
+
+/* So many output channels: as many as a vector has lanes, or half of that. Squares are turned in registers, and lines
+ * to come are asked for: of so many rows at once no processor does that by itself. `rows` comes as a constant. */
+INLINE void turn_squares(int rows, const weight_run *run, const real *w, real *out) {
+  int64_t tap = 0, channel = 0;
+  for (int64_t done = 0; done < run->taps * run->channels; done += LANES) {
+    vec square[LANES] = {vec_zero()};
+    real *to[LANES];
+    for (int i = 0; i < rows; i++)
+      __builtin_prefetch(w + done + i * run->stride + 256 / REAL_BYTES);
+    for (int i = 0; i < LANES; i++) {
+      to[i] = out + tap * run->tap + channel * run->row;
+      if (++tap == run->taps) tap = 0, channel++;
+    }
+    if (rows == LANES)
+      vec_load_transposed(square, w + done, run->stride);
+    else
+      vec_load_transposed_halves(square, w + done, run->stride);
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++)
+      if (rows == LANES)
+        vec_store(to[i], square[i]);
+      else
+        store_halves(to[i], to[i + LANES / 2], square[i]);
+  }
+}
+
+/* Of a run that falls into squares some output channels, up to `exist`; returns how many. */
+static int64_t pack_run(const weight_run *run, const real *w, int64_t exist, real *out) {
+  int64_t m = 0;
+  if (run->taps * run->channels % LANES != 0) return 0;
+  for (; m + LANES <= exist; m += LANES)
+    turn_squares(LANES, run, w + m * run->stride, out + m);
+  if (exist - m != LANES / 2) return m;
+  turn_squares(LANES / 2, run, w + m * run->stride, out + m);
+  return exist;
+}
+#else
+/* For doubles, which few need, the library is kept small. */
+static int64_t pack_run(const weight_run *run, const real *w, int64_t exist, real *out) {
+  (void)run, (void)w, (void)exist, (void)out;
+  return 0;
+}
+#endif
+
 /* One output channel, or zeros in its place. */
 INLINE void pack_channel(const real *w, int64_t stride, int64_t channels, int64_t width, bool exists, real *out) {
   for (int64_t c = 0; c < channels; c++)
     out[c * width] = exists ? w[c * stride] : 0;
 }
 
-/* One tap of `width` output channels, `exist` of which do, input channel by input channel. */
-static void pack_tap(const real *weight, const int64_t strides[4], int64_t channels, int64_t exist, int64_t width,
-                     real *out) {
-  int64_t m = 0;
+/* One tap of the output channels [m, width), of which those up to `exist` do, input channel by input channel. */
+static void pack_tap(const real *weight, const int64_t strides[4], int64_t channels, int64_t m, int64_t exist,
+                     int64_t width, real *out) {
   for (; m + LANES <= exist; m += LANES)
     pack_vectors(weight + m * strides[0], strides, channels, width, out + m);
   if (strides[0] == 1 && exist - m == TILE_ROWS)
@@ -237,6 +295,13 @@ static real sum_of_zeros(const real *numbers, int64_t count) {
   return total;
 }
 
+/* Whether the taps of all input channels lie side by side. */
+static bool is_run(const kernel_conv *conv) {
+  const int64_t *strides = conv->weight_strides;
+  return strides[1] == conv->kernel_height * conv->kernel_width && (conv->kernel_width == 1 || strides[3] == 1) &&
+         (conv->kernel_height == 1 || strides[2] == conv->kernel_width);
+}
+
 /* Weights of `width` output channels from `first` on and some input channels, term by term; channels that do not exist
  * are zero. Returns 0, or NaN where one is not finite. */
 static real pack_block(const kernel_conv *conv, const real *weight, int64_t first, int64_t width, int64_t channel,
@@ -246,23 +311,42 @@ static real pack_block(const kernel_conv *conv, const real *weight, int64_t firs
           channels = least(LINE_CHANNELS, conv->in_channels - channel);
   real not_finite = 0;
   weight += first * strides[0] + channel * strides[1];
+  out += channel * width;
+  weight_run run = {conv->kernel_height * conv->kernel_width, channels, strides[0], conv->in_channels * width, width};
+  int64_t done = is_run(conv) ? pack_run(&run, weight, exist, out) : 0;
   for (int64_t r = 0; r < conv->kernel_height; r++)
     for (int64_t s = 0; s < conv->kernel_width; s++) {
-      real *to = out + ((r * conv->kernel_width + s) * conv->in_channels + channel) * width;
-      pack_tap(weight + r * strides[2] + s * strides[3], strides, channels, exist, width, to);
+      real *to = out + (r * conv->kernel_width + s) * run.tap;
+      pack_tap(weight + r * strides[2] + s * strides[3], strides, channels, done, exist, width, to);
       not_finite += sum_of_zeros(to, channels * width);
     }
   return not_finite;
 }
 
+/* Input channels that are packed of a block of output channels before the next block's turn: where lines hold weights
+ * of one output channel alone, all, as they are then read in the order of addresses. */
+static int64_t channels_of_pass(const kernel_conv *conv) {
+  return conv->weight_strides[0] > conv->weight_strides[1] ? conv->in_channels : LINE_CHANNELS;
+}
+
+/* Such a pass of a block. */
+static real pack_pass(const kernel_conv *conv, const real *weight, int64_t first, int64_t width, int64_t channel,
+                      real *packed) {
+  int64_t terms = conv->kernel_height * conv->kernel_width * conv->in_channels;
+  int64_t end = least(channel + channels_of_pass(conv), conv->in_channels);
+  real not_finite = 0;
+  for (; channel < end; channel += LINE_CHANNELS)
+    not_finite += pack_block(conv, weight, first, width, channel, packed + first * terms);
+  return not_finite;
+}
+
 /* Blocks of output channels, each as wide as the function says where so many are left. */
 INLINE bool pack_blocks(const kernel_conv *conv, const real *weight, int64_t width_of(int64_t left), real *packed) {
-  int64_t terms = conv->kernel_height * conv->kernel_width * conv->in_channels;
   real not_finite = 0;
-  for (int64_t channel = 0; channel < conv->in_channels; channel += LINE_CHANNELS)
+  for (int64_t channel = 0; channel < conv->in_channels; channel += channels_of_pass(conv))
     for (int64_t first = 0, width; first < conv->out_channels; first += width) {
       width = width_of(conv->out_channels - first);
-      not_finite += pack_block(conv, weight, first, width, channel, packed + first * terms);
+      not_finite += pack_pass(conv, weight, first, width, channel, packed);
     }
   return not_finite == 0;
 }
@@ -284,12 +368,11 @@ bool NAME(pack_columns)(const kernel_conv *conv, const void *weight, void *packe
 }
 
 bool NAME(pack_even)(const kernel_conv *conv, int64_t blocks, const void *weight, void *packed) {
-  int64_t terms = conv->kernel_height * conv->kernel_width * conv->in_channels;
   real not_finite = 0;
-  for (int64_t channel = 0; channel < conv->in_channels; channel += LINE_CHANNELS)
+  for (int64_t channel = 0; channel < conv->in_channels; channel += channels_of_pass(conv))
     for (int64_t i = 0; i < blocks; i++) {
       int64_t first = conv->out_channels * i / blocks, end = conv->out_channels * (i + 1) / blocks;
-      not_finite += pack_block(conv, weight, first, end - first, channel, (real *)packed + first * terms);
+      not_finite += pack_pass(conv, weight, first, end - first, channel, packed);
     }
   return not_finite == 0;
 }

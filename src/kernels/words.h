@@ -15,7 +15,7 @@
  *   vec_deal(p, &even, &odd)     2 * LANES elements, dealt out
  *   vec_zip_low, vec_zip_high    the elements of two vectors in turns: the first half of them, and the second
  *   vec_join(a, b)               half a vector from each of two addresses
- *   vec_load_transposed          LANES x LANES elements
+ *   vec_load_transposed          LANES x LANES elements; ..._halves: LANES / 2 x LANES
  *
  * and + - * / and comparisons on vectors, lane by lane. Contraction is off: `a * b + c` would round twice. */
 #ifndef KERNELS_WORDS_H
@@ -300,6 +300,14 @@ INLINE void vec_load_transposed(vec rows[LANES], const real *from, int64_t strid
     rows[i + LANES / 2] = vec_join(low + LANES / 2, high + LANES / 2);
   }
 #endif
+  transpose_halves(rows);
+}
+
+/* Half as many rows: row i becomes elements i and i + LANES / 2 of all rows, in a half each. */
+INLINE void vec_load_transposed_halves(vec rows[LANES], const real *from, int64_t stride) {
+#pragma GCC unroll 8
+  for (int i = 0; i < LANES / 2; i++)
+    rows[i] = vec_load(from + i * stride);
   transpose_halves(rows);
 }
 
