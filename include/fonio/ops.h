@@ -53,6 +53,11 @@ FONIO_NEW fonio_tensor *fonio_tensor_relu(fonio_tensor *tensor);
 /* torch.pow(tensor, exponent), with one number for all elements. */
 FONIO_NEW fonio_tensor *fonio_tensor_pow(fonio_tensor *tensor, double exponent);
 
+/* torch.pow(base, exponent), of two tensors and of a number by a tensor. As in torch the gradient of the base is 0
+ * where the exponent is 0, and that of the exponent where the base is 0 and the exponent is not negative. */
+FONIO_NEW fonio_tensor *fonio_tensor_pow_tensor(fonio_tensor *base, fonio_tensor *exponent);
+FONIO_NEW fonio_tensor *fonio_number_pow_tensor(double base, fonio_tensor *exponent);
+
 /* tensor.sum() and tensor.mean(): of all elements, a tensor with no dimensions. */
 FONIO_NEW fonio_tensor *fonio_tensor_sum(fonio_tensor *tensor);
 FONIO_NEW fonio_tensor *fonio_tensor_mean(fonio_tensor *tensor);

@@ -193,6 +193,21 @@ static PyObject *pow_(PyObject *self, PyObject *exponent) {
   return core_tensor_new(made);
 }
 
+static PyObject *pow_tensor(PyObject *self, PyObject *exponent) {
+  return apply_two(self, exponent, fonio_tensor_pow_tensor);
+}
+
+static PyObject *rpow(PyObject *self, PyObject *base) {
+  double number = PyFloat_AsDouble(base);
+  if (PyErr_Occurred()) return NULL;
+  fonio_tensor *exponent = core_tensor_hold(self), *made;
+  PyThreadState *state = PyEval_SaveThread();
+  made = fonio_number_pow_tensor(number, exponent);
+  PyEval_RestoreThread(state);
+  fonio_tensor_release(exponent);
+  return core_tensor_new(made);
+}
+
 /* function(dims, keepdim) */
 static PyObject *over_dims(PyObject *self, PyObject *arguments,
                            fonio_tensor *(*function)(fonio_tensor *, int, const int64_t *, bool)) {
@@ -339,6 +354,8 @@ PyMethodDef core_tensor_methods[] = {
     {"_mul", mul, METH_O, NULL},
     {"_div", div_, METH_O, NULL},
     {"_pow", pow_, METH_O, NULL},
+    {"_pow_tensor", pow_tensor, METH_O, NULL},
+    {"_rpow", rpow, METH_O, NULL},
     {"_neg", neg, METH_NOARGS, NULL},
     {"exp", exp_, METH_NOARGS, "e to the power of each element."},
     {"log", log_, METH_NOARGS, "The natural logarithm of each element."},

@@ -352,7 +352,12 @@ class Tensor(_core.Tensor):
         return NotImplemented if operand is None else operand._div(self)
 
     def __pow__(self, exponent: Any) -> Tensor:
+        if isinstance(exponent, Tensor):
+            return self._pow_tensor(exponent)
         return self._pow(exponent) if isinstance(exponent, (int, float)) else NotImplemented
+
+    def __rpow__(self, base: Any) -> Tensor:
+        return self._rpow(base) if isinstance(base, (int, float)) else NotImplemented
 
     def __neg__(self) -> Tensor:
         return self._neg()

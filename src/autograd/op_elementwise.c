@@ -1,4 +1,4 @@
-/* exp, log, relu and pow with their gradients. */
+/* exp, log and relu with their gradients. */
 #include "autograd/node.h"
 #include "base/error.h"
 
@@ -77,37 +77,4 @@ static const autograd_operation relu_operation = {"ReluBackward0", false, relu_a
 fonio_tensor *fonio_tensor_relu(fonio_tensor *tensor) {
   if (!tensor) return fail_given_null("fonio_tensor_relu"), NULL;
   return autograd_save_result(autograd_record(tensor_relu(tensor), &relu_operation, 1, &tensor, NULL, 0), 0);
-}
-
-/* ---- pow ---- */
-
-/* gradient * (exponent * tensor ** (exponent - 1)), in torch's order; nothing for an exponent of 0. */
-static fonio_tensor *gradient_of_pow(fonio_tensor *gradient, fonio_tensor *tensor, double exponent) {
-  if (exponent == 0) return fonio_tensor_zeros(tensor->dtype, tensor->ndim, tensor->shape);
-  fonio_tensor *power = fonio_tensor_pow(tensor, exponent - 1);
-  fonio_tensor *slope = autograd_mul_number(power, exponent);
-  fonio_tensor *result = fonio_tensor_mul(gradient, slope);
-  fonio_tensor_release(slope);
-  fonio_tensor_release(power);
-  return result;
-}
-
-static fonio_status pow_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
-                              fonio_tensor **gradients) {
-  (void)wanted;
-  fonio_tensor *tensor = autograd_saved_tensor(node, 0);
-  if (!tensor) return fonio_last_status();
-  gradients[0] = gradient_of_pow(gradient, tensor, *(const double *)node->attributes);
-  fonio_tensor_release(tensor);
-  return autograd_made(gradients[0]);
-}
-
-static const autograd_operation pow_operation = {"PowBackward0", false, pow_apply};
-
-fonio_tensor *fonio_tensor_pow(fonio_tensor *tensor, double exponent) {
-  if (!tensor) return fail_given_null("fonio_tensor_pow"), NULL;
-  fonio_tensor *result = tensor_pow(tensor, exponent);
-  result = autograd_record(result, &pow_operation, 1, &tensor, &exponent, sizeof exponent);
-  autograd_save(result, 0, tensor);
-  return result;
 }

@@ -1,4 +1,6 @@
 /* Of two tensors, elementwise. */
+#include <math.h>
+
 #include "base/error.h"
 #include "tensor/layout.h"
 #include "tensor/storage.h"
@@ -49,6 +51,36 @@
 #include "tensor/arithmetic.inc"
 #undef OPERATION
 
+#define ANY_STEP
+#define OPERATION(x, y) ((x) == 0 ? 0 : (y))
+#define NAME where_not_zero_row_f32
+#define REAL float
+#include "tensor/arithmetic.inc"
+#define NAME where_not_zero_row_f64
+#define REAL double
+#include "tensor/arithmetic.inc"
+#undef OPERATION
+
+#define OPERATION(x, y) ((x) == 0 && (y) >= 0 ? 0 : 1)
+#define NAME not_power_of_zero_row_f32
+#define REAL float
+#include "tensor/arithmetic.inc"
+#define NAME not_power_of_zero_row_f64
+#define REAL double
+#include "tensor/arithmetic.inc"
+#undef OPERATION
+
+#define OPERATION powf
+#define NAME pow_row_f32
+#define REAL float
+#include "tensor/arithmetic.inc"
+#undef OPERATION
+#define OPERATION pow
+#define NAME pow_row_f64
+#define REAL double
+#include "tensor/arithmetic.inc"
+#undef OPERATION
+
 typedef void row_function(int64_t count, void *to, const int64_t *step, const void *a, const void *b);
 
 typedef struct binary {
@@ -61,6 +93,9 @@ static const binary difference = {"sub", sub_row_f32, sub_row_f64};
 static const binary product = {"mul", mul_row_f32, mul_row_f64};
 static const binary quotient = {"div_true", div_row_f32, div_row_f64};
 static const binary threshold = {"threshold_backward", threshold_row_f32, threshold_row_f64};
+static const binary where_not_zero = {"where", where_not_zero_row_f32, where_not_zero_row_f64};
+static const binary not_power_of_zero = {"pow", not_power_of_zero_row_f32, not_power_of_zero_row_f64};
+static const binary power = {"pow", pow_row_f32, pow_row_f64};
 
 static fonio_status check_dtype(const binary *operation, fonio_dtype dtype) {
   if (dtype == FONIO_FLOAT32 || dtype == FONIO_FLOAT64) return FONIO_OK;
@@ -129,6 +164,25 @@ fonio_tensor *tensor_div(const fonio_tensor *a, const fonio_tensor *b) {
 
 fonio_tensor *tensor_where_positive(const fonio_tensor *a, const fonio_tensor *b) {
   return elementwise(&threshold, a, b);
+}
+
+fonio_tensor *tensor_where_not_zero(const fonio_tensor *a, const fonio_tensor *b) {
+  return elementwise(&where_not_zero, a, b);
+}
+
+fonio_tensor *tensor_not_power_of_zero(const fonio_tensor *base, const fonio_tensor *exponent) {
+  return elementwise(&not_power_of_zero, base, exponent);
+}
+
+fonio_tensor *tensor_pow_tensor(const fonio_tensor *base, const fonio_tensor *exponent) {
+  return elementwise(&power, base, exponent);
+}
+
+fonio_tensor *tensor_number_pow(double base, const fonio_tensor *exponent) {
+  if (check_dtype(&power, exponent->dtype)) return NULL;
+  fonio_tensor *result = fonio_tensor_full(exponent->dtype, base, exponent->ndim, exponent->shape);
+  if (result) apply(&power, result, result, exponent);
+  return result;
 }
 
 fonio_status tensor_check_accumulate(const fonio_tensor *target) {

@@ -102,8 +102,15 @@ fonio_tensor *tensor_sub(const fonio_tensor *a, const fonio_tensor *b);
 fonio_tensor *tensor_mul(const fonio_tensor *a, const fonio_tensor *b);
 fonio_tensor *tensor_div(const fonio_tensor *a, const fonio_tensor *b);
 
-/* `b` where not `a` <= 0, else 0: the gradient of relu. */
+fonio_tensor *tensor_pow_tensor(const fonio_tensor *base, const fonio_tensor *exponent);
+fonio_tensor *tensor_number_pow(double base, const fonio_tensor *exponent); /* contiguous, as torch's */
+
+/* `b` where not `a` <= 0, else 0: the gradient of relu. And `b` where `a` is not 0, else 0. */
 fonio_tensor *tensor_where_positive(const fonio_tensor *a, const fonio_tensor *b);
+fonio_tensor *tensor_where_not_zero(const fonio_tensor *a, const fonio_tensor *b);
+
+/* 0 where `base` is 0 and `exponent` at least 0, else 1. */
+fonio_tensor *tensor_not_power_of_zero(const fonio_tensor *base, const fonio_tensor *exponent);
 
 /* Elementwise in the tensor's dtype (float32 or float64); torch's strides. */
 fonio_tensor *tensor_neg(const fonio_tensor *tensor);

@@ -136,6 +136,8 @@ SIGNATURES = {
     "tensor_log": (handle, [handle]),
     "tensor_relu": (handle, [handle]),
     "tensor_pow": (handle, [handle, c_double]),
+    "tensor_pow_tensor": (handle, [handle, handle]),
+    "number_pow_tensor": (handle, [c_double, handle]),
     "tensor_sum_dims": (handle, [handle, c_int, sizes, c_bool]),
     "tensor_mean_dims": (handle, [handle, c_int, sizes, c_bool]),
     "tensor_mm": (handle, [handle, handle]),

@@ -141,6 +141,21 @@ def power(program):
     return f"{name} ** {exponent}", lambda: x.torch**exponent, lambda: call("pow", x.fonio, exponent)
 
 
+def power_of_tensors(program):
+    (a_name, a), (b_name, b) = program.pick(), program.pick()
+    return (
+        f"{a_name} ** {b_name}",
+        lambda: a.torch**b.torch,
+        lambda: Tensor(lib.tensor_pow_tensor(a.fonio.handle, b.fonio.handle)),
+    )
+
+
+def power_of_number(program):
+    name, x = program.pick()
+    base = program.rng.choice((0, 0.5, 1, 2, 2.5, -1, -2.0, 1e-3))
+    return f"{base} ** {name}", lambda: base**x.torch, lambda: Tensor(lib.number_pow_tensor(base, x.fonio.handle))
+
+
 def reduction(program):
     name, x = program.pick()
     rng = program.rng
@@ -266,7 +281,7 @@ def convolution(program):
 
 
 STEPS = (
-    *(binary, binary, binary, unary, unary, power, reduction, channels_last, to, select, index, slicing),
+    *(binary, binary, binary, unary, unary, power, power_of_tensors, power_of_number, reduction, channels_last, to, select, index, slicing),
     *(permute, expand, reshape, reshape, detach, convolution),
 )
 

@@ -240,7 +240,42 @@ def flatten(rng):
     )
 
 
-@pytest.mark.parametrize("kind", [mm, linear, pool, log_softmax, mse, cross_entropy, flatten])
+def sizes_of_two(rng):
+    """Two shapes, mostly ones that can be broadcast against each other."""
+    full = some(rng, rng.randint(0, 3), 0, 4)
+    return [
+        tuple(1 if rng.random() < 0.3 else n + (rng.random() < 0.02) for n in full[rng.randint(0, len(full)) :])
+        for _ in range(2)
+    ]
+
+
+def positive(rng, shape, dtype):
+    return leaf(rng, shape, dtype).abs().clamp(0.2, 4)
+
+
+def power(rng):
+    """Small numbers, zeros among them; negative bases give NaN, as in torch."""
+    (one, other), base = sizes_of_two(rng), rng.choice((0, 0.5, 1, 2, 2.5, 3, -1.5))
+    exponent = leaf(rng, other, rng.choice(FLOATS)).clamp(-2, 2).round(decimals=1)
+    if rng.random() < 0.3:
+        return Case(
+            rng,
+            f"{base} ** tensor",
+            lambda x: torch.pow(base, x),
+            lambda x: Tensor(lib.number_pow_tensor(base, x.handle)),
+            [exponent],
+        )
+    tensor = positive(rng, one, rng.choice(FLOATS))
+    if rng.random() < 0.3:
+        tensor = tensor * (leaf(rng, one, tensor.dtype) * 2).round().clamp(-1, 1)
+    case = Case(
+        rng, "pow", torch.pow, lambda a, b: Tensor(lib.tensor_pow_tensor(a.handle, b.handle)), [tensor, exponent]
+    )
+    case.tolerance = max(case.tolerance, 2e-5 if exponent.dtype == torch.float32 else 0)
+    return case
+
+
+@pytest.mark.parametrize("kind", [mm, linear, pool, log_softmax, mse, cross_entropy, flatten, power])
 def test_random_calls(kind, rng, cases):
     before = lib.live_allocations()
     for _ in range(cases(70)):
@@ -277,3 +312,23 @@ def test_odd_numbers(dtype):
     for name in ("add", "sub", "mul", "div"):
         made = Tensor(getattr(lib, f"tensor_{name}")(*[side.handle for side in ours]))
         assert_alike(made, getattr(torch, name)(*pairs), name)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_odd_powers(dtype):
+    """pow of tensors and its gradients at zeros, infinities, NaN and whole numbers."""
+    odd = torch.tensor([0.0, 0.5, 1.0, 2.0, 3.0, math.inf, -0.0, -0.5, -1.0, -2.0, -3.0, -math.inf, math.nan], dtype=dtype)
+    pairs = [side.contiguous().requires_grad_() for side in torch.cartesian_prod(odd, odd).T]
+    ours = [Tensor.wrap(side.detach(), True) for side in pairs]
+    wanted, made = torch.pow(*pairs), Tensor(lib.tensor_pow_tensor(*[side.handle for side in ours]))
+    assert_alike(made, wanted.detach(), "pow")
+    above = torch.ones_like(wanted)
+    gradients = fonio_c.grad(made, ours, Tensor.wrap(above))
+    for place, one in enumerate(torch.autograd.grad(wanted, pairs, above)):
+        assert_alike(gradients[place], one, f"gradient {place}")
+    for base in odd.tolist():
+        exponent, x = odd.clone().requires_grad_(), Tensor.wrap(odd, True)
+        wanted, made = torch.pow(base, exponent), Tensor(lib.number_pow_tensor(base, x.handle))
+        assert_alike(made, wanted.detach(), f"{base} ** tensor")
+        (gradient,) = fonio_c.grad(made, [x], Tensor.wrap(torch.ones_like(odd)))
+        assert_alike(gradient, torch.autograd.grad(wanted.sum(), exponent)[0], f"gradient of {base} ** tensor")

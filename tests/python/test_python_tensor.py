@@ -231,6 +231,10 @@ def test_more_arithmetic():
         y = torch.tensor([2., 1., 4.])
         print(x - y, x / y, x - 1, x / 4, -x, x ** 2, x ** 0.5, x.exp(), x.log(), (x - 3).relu(), x.sub(y), x.div(2), x.pow(3), x.neg())
         print((3 - y), (1 / y), torch.add(y, y), torch.sub(y, 1), torch.mul(y, 2), torch.div(y, y), torch.pow(y, 2), torch.neg(y), torch.exp(y), torch.log(y), torch.relu(y))
+        print(x ** y, 2 ** y, 2.5 ** x, torch.pow(x, y), torch.pow(2, x), x.pow(y), y ** torch.tensor(2.), torch.tensor(2.) ** x)
+        (0.5 ** (x ** y)).sum().backward()
+        print(x.grad)
+        x.grad = None
         print(x.sum(0), x.sum(1, True), x.sum((0, 1)), x.mean(-1), torch.sum(x), torch.mean(x, 0, keepdim=True), x.sum(dim=[1]), x.mean(dtype=torch.float64))
         ((x / y - x.exp() * 0.1).relu() ** 2).sum(1).mean().backward()
         print(x.grad)

@@ -11,7 +11,7 @@
 
 enum { MATRIX, SQUARE, ROW, IMAGES, CLASSES, OTHER, PIXEL_CLASSES, TURNED, INPUTS };
 
-enum { KINDS = 14 };
+enum { KINDS = 16 };
 
 static fonio_tensor *call(fonio_tensor *const *in, int count, void *kind) {
   (void)count;
@@ -31,6 +31,8 @@ static fonio_tensor *call(fonio_tensor *const *in, int count, void *kind) {
   case 10: return fonio_tensor_pow(in[MATRIX], 3);
   case 11: return fonio_tensor_log_softmax(in[IMAGES], 1);
   case 12: return fonio_tensor_cross_entropy(in[IMAGES], in[PIXEL_CLASSES], 1, FONIO_REDUCTION_NONE, 0);
+  case 13: return fonio_tensor_pow_tensor(in[OTHER], in[ROW]);
+  case 14: return fonio_number_pow_tensor(2.5, in[MATRIX]);
   default: return fonio_tensor_mm(in[MATRIX], in[TURNED]);
   }
 }
