@@ -227,6 +227,15 @@ FONIO_API void fonio_conv_packed_release(fonio_conv_packed *packed);
  * untouched. */
 FONIO_API fonio_status fonio_conv_plan_run(const fonio_conv_plan *plan, const fonio_conv_buffers *buffers);
 
+/* What comes to conv2d(input, weight) + bias + residual, grad_sum, of what comes to the activation of that,
+ * grad_output: the grad_output of the plans of both gradients, whose problem has neither residual nor activation, and
+ * the gradient of the residual. All three arrays are like the output of `problem`, with its strides; `grad_sum` may be
+ * one of the other two, then nothing is copied. The derivative follows from `output`, the result of the forward run, so
+ * that the sum before need not be kept: for FONIO_RELU, RELU6, SIGMOID, TANH and LEAKY_RELU with a slope of at least 0.
+ * FONIO_NOT_IMPLEMENTED for the others; `grad_sum` is then untouched. Takes no memory. */
+FONIO_API fonio_status fonio_conv_activation_gradient(const fonio_conv_problem *problem, const void *output,
+                                                      const void *grad_output, void *grad_sum);
+
 /* The i-th algorithm's name, or NULL past the last: to list them. */
 FONIO_API const char *fonio_conv_algorithm_name(int index);
 

@@ -29,7 +29,15 @@ FONIO_NEW fonio_tensor *fonio_tensor_conv2d_with(fonio_tensor *input, fonio_tens
     fonio_tensor_conv2d_with((input), (weight), (bias), &fonio_args_);                                                 \
   })
 
-/* The derivative of that call's result along tangents, forward-mode: what torch.func.jvp gives as the second of its
+/* The same with an activation over the result, in one run: of FONIO_LEAKY_RELU, `slope` is the negative_slope.
+ * Gradients flow through FONIO_RELU, RELU6, LEAKY_RELU with a slope of at least 0, SIGMOID and TANH, whose derivatives
+ * follow from the result, so that the sum before is never stored. FONIO_NOT_IMPLEMENTED for another one where a
+ * gradient is required. */
+FONIO_NEW fonio_tensor *fonio_tensor_conv2d_activated_with(fonio_tensor *input, fonio_tensor *weight,
+                                                           fonio_tensor *bias, const fonio_conv2d_args *args,
+                                                           fonio_activation activation, double slope);
+
+/* The derivative of conv2d's result along tangents, forward-mode: what torch.func.jvp gives as the second of its
  * two. A tangent has the shape and dtype of what it belongs to; NULL stands for zeros. Gradients flow through it. */
 FONIO_NEW fonio_tensor *fonio_tensor_conv2d_jvp_with(fonio_tensor *input, fonio_tensor *weight, fonio_tensor *bias,
                                                      const fonio_conv2d_args *args, fonio_tensor *input_tangent,

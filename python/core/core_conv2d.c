@@ -275,15 +275,17 @@ static PyObject *run_on_tensors(PyObject *const *values) {
   core_geometry geometry;
   bool mistyped = core_kind_of(values[WEIGHT], NULL) != CORE_TENSOR ||
                   (given(values[BIAS]) && core_kind_of(values[BIAS], NULL) != CORE_TENSOR);
-  if (given(values[ACTIVATION]) || given(values[OUT]))
-    return PyErr_SetString(PyExc_NotImplementedError, "conv2d(): activation and out are for arrays, not for Tensor"),
-           NULL;
+  forward call = {.take = core_array_take};
+  if (given(values[ACTIVATION]) && !read_activation(&call, values[ACTIVATION])) return NULL;
+  drop(&call);
+  if (call.activation == FONIO_PRELU || given(values[OUT]))
+    return PyErr_SetString(PyExc_NotImplementedError, "conv2d(): prelu and out are for arrays, not for Tensor"), NULL;
   if (mistyped || !core_read_geometry(&geometry, values + STRIDE, &mistyped))
     return mistyped ? core_raise_combination(&signature, values) : NULL;
   fonio_tensor *input = core_tensor_hold(values[INPUT]), *weight = core_tensor_hold(values[WEIGHT]);
   fonio_tensor *bias = given(values[BIAS]) ? core_tensor_hold(values[BIAS]) : NULL, *made;
   PyThreadState *state = PyEval_SaveThread();
-  made = fonio_tensor_conv2d_with(input, weight, bias, &geometry.args);
+  made = fonio_tensor_conv2d_activated_with(input, weight, bias, &geometry.args, call.activation, call.slope);
   PyEval_RestoreThread(state);
   fonio_tensor_release(input);
   fonio_tensor_release(weight);

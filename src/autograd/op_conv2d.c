@@ -187,17 +187,21 @@ static fonio_tensor *run_forward(const fonio_conv_problem *problem, const fonio_
   return NULL;
 }
 
-/* The convolution `conv` of these arrays, which have the strides that it says. */
-static fonio_tensor *forward(const convolution *conv, fonio_tensor *input, fonio_tensor *weight, fonio_tensor *bias,
-                             conv_cache *cache) {
-  const fonio_conv_problem *problem = &conv->problem;
+/* Notes that `result` (NULL: does nothing) is the convolution `conv` of these arrays. */
+static fonio_tensor *record(const convolution *conv, fonio_tensor *result, fonio_tensor *input, fonio_tensor *weight,
+                            fonio_tensor *bias) {
+  const autograd_operation *operation = conv->problem.batched ? &conv2d_operation : &unbatched_operation;
   fonio_tensor *inputs[] = {input, weight, bias};
-  fonio_tensor *result =
-      autograd_record(run_forward(problem, input, weight, bias, cache),
-                      problem->batched ? &conv2d_operation : &unbatched_operation, 3, inputs, conv, sizeof *conv);
+  result = autograd_record(result, operation, 3, inputs, conv, sizeof *conv);
   if (autograd_needs(result, WEIGHT)) autograd_save(result, INPUT, input);
   autograd_save(result, WEIGHT, weight);
   return result;
+}
+
+/* The convolution `conv` of these arrays, which have the strides that it says. */
+static fonio_tensor *forward(const convolution *conv, fonio_tensor *input, fonio_tensor *weight, fonio_tensor *bias,
+                             conv_cache *cache) {
+  return record(conv, run_forward(&conv->problem, input, weight, bias, cache), input, weight, bias);
 }
 
 static convolution describe(const fonio_conv_problem *problem, const fonio_tensor *input, const fonio_tensor *weight) {
@@ -209,15 +213,42 @@ static convolution describe(const fonio_conv_problem *problem, const fonio_tenso
   };
 }
 
-fonio_tensor *autograd_conv2d(fonio_tensor *input, fonio_tensor *weight, fonio_tensor *bias,
-                              const fonio_conv2d_args *args, conv_cache *cache) {
-  if (!input || !weight) return fail_given_null("fonio_tensor_conv2d"), NULL;
+static fonio_status prepare(convolution *conv, const fonio_tensor *input, const fonio_tensor *weight,
+                            const fonio_tensor *bias, const fonio_conv2d_args *args) {
+  if (!input || !weight) return fail_given_null("fonio_tensor_conv2d");
   fonio_array arrays[] = {array_of(input), array_of(weight), bias ? array_of(bias) : (fonio_array){0}};
   fonio_conv_problem problem;
-  if (fonio_conv_problem_init(&problem, &arrays[INPUT], &arrays[WEIGHT], bias ? &arrays[BIAS] : NULL, args))
-    return NULL;
-  convolution conv = describe(&problem, input, weight);
-  return forward(&conv, input, weight, bias, cache);
+  fonio_status status =
+      fonio_conv_problem_init(&problem, &arrays[INPUT], &arrays[WEIGHT], bias ? &arrays[BIAS] : NULL, args);
+  if (!status) *conv = describe(&problem, input, weight);
+  return status;
+}
+
+fonio_tensor *autograd_conv2d(fonio_tensor *input, fonio_tensor *weight, fonio_tensor *bias,
+                              const fonio_conv2d_args *args, conv_cache *cache) {
+  convolution conv;
+  return prepare(&conv, input, weight, bias, args) ? NULL : forward(&conv, input, weight, bias, cache);
+}
+
+/* The history is that of a convolution and an activation. Of the sum in between, which is stored nowhere, only its
+ * place in the history is there: a tensor over the result's memory stands in for it. */
+fonio_tensor *fonio_tensor_conv2d_activated_with(fonio_tensor *input, fonio_tensor *weight, fonio_tensor *bias,
+                                                 const fonio_conv2d_args *args, fonio_activation activation,
+                                                 double slope) {
+  convolution conv;
+  if (prepare(&conv, input, weight, bias, args)) return NULL;
+  fonio_conv_problem problem = conv.problem;
+  problem.activation = activation;
+  problem.slope = slope;
+  fonio_tensor *result = run_forward(&problem, input, weight, bias, NULL);
+  if (activation == FONIO_NO_ACTIVATION) return record(&conv, result, input, weight, bias);
+  fonio_tensor *sum = record(&conv, result ? fonio_tensor_detach(result) : NULL, input, weight, bias);
+  if (sum)
+    result = autograd_record_activation(result, &problem, sum);
+  else
+    fonio_tensor_release(result), result = NULL;
+  fonio_tensor_release(sum);
+  return result;
 }
 
 /* A function has no place to keep anything in. */

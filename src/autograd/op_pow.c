@@ -133,9 +133,8 @@ static fonio_status pow_tensor_apply(autograd_node *node, fonio_tensor *gradient
   fonio_status status = take_saved(node, saved);
   for (int i = 0; !status && i < 2; i++) {
     if (!wanted[i]) continue;
-    fonio_tensor *whole = i == BASE
-                              ? gradient_of_base(gradient, saved[BASE], saved[EXPONENT])
-                              : gradient_of_exponent(gradient, saved[BASE], saved[EXPONENT], saved[RESULT]);
+    fonio_tensor *whole = i == BASE ? gradient_of_base(gradient, saved[BASE], saved[EXPONENT])
+                                    : gradient_of_exponent(gradient, saved[BASE], saved[EXPONENT], saved[RESULT]);
     gradients[i] = autograd_to_input(whole, &node->shapes[i]);
     fonio_tensor_release(whole);
     status = autograd_made(gradients[i]);

@@ -12,18 +12,13 @@ fonio_status conv_finish_check(const fonio_conv_problem *p, fonio_conv_direction
     return fail(FONIO_VALUE_ERROR, "there is no activation %d", (int)p->activation);
   if (asked_for(p) && direction != FONIO_CONV_FORWARD)
     return fail(FONIO_NOT_IMPLEMENTED,
-                "gradients of a convolution with a residual or an activation are not implemented");
+                "gradients of a convolution with a residual or an activation are not implemented: take what comes to "
+                "the sum from fonio_conv_activation_gradient, and those of the problem without the two");
   return FONIO_OK;
 }
 
-/* The slope of FONIO_LEAKY_RELU as an element. */
-typedef union one_slope {
-  float f32;
-  double f64;
-} one_slope;
-
-static one_slope slope_of(const fonio_conv_problem *p) {
-  return p->dtype == FONIO_FLOAT32 ? (one_slope){.f32 = (float)p->slope} : (one_slope){.f64 = p->slope};
+conv_slope conv_slope_of(const fonio_conv_problem *p) {
+  return p->dtype == FONIO_FLOAT32 ? (conv_slope){.f32 = (float)p->slope} : (conv_slope){.f64 = p->slope};
 }
 
 /* Pixels in a line, `apart` elements from one to the next, of some channels; `offset` is where they begin in the image.
@@ -33,7 +28,7 @@ static void finish_line(const conv_run *run, int64_t image, int64_t channel, int
   const fonio_conv_problem *p = &run->plan->problem;
   const fonio_conv_buffers *b = run->buffers;
   int64_t bytes = (int64_t)fonio_dtype_bytes(p->dtype), between = p->output_strides[1];
-  one_slope slope = slope_of(p);
+  conv_slope slope = conv_slope_of(p);
   kernel_finish job = {p->activation, channels, pixels, {between, apart}, NULL, {0, 0}};
   if (p->activation == FONIO_LEAKY_RELU) job.slopes = &slope;
   if (p->activation == FONIO_PRELU) {

@@ -199,6 +199,14 @@ int64_t conv_bias_offset(const fonio_conv_plan *plan, int64_t group);
 /* That the residual and the activation are ones that there are, for this direction. */
 fonio_status conv_finish_check(const fonio_conv_problem *problem, fonio_conv_direction direction);
 
+/* The slope of FONIO_LEAKY_RELU as an element. */
+typedef union conv_slope {
+  float f32;
+  double f64;
+} conv_slope;
+
+conv_slope conv_slope_of(const fonio_conv_problem *problem);
+
 /* What a forward algorithm calls for each part of the output once its sums and biases are whole: adds the residual and
  * applies the activation, where the problem asks for them. `channel` counts through all groups. A part is a block of
  * rows and columns (the strip's pixel and pitch do not matter; what lies outside of the output is left out), or pixels

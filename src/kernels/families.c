@@ -29,6 +29,7 @@ const kernel_table NAME(kernel_table) = {
     .vector_sums = NAME(vector_sums),
     .row_sums = NAME(row_sums),
     .finish = NAME(finish),
+    .derive = NAME(derive),
     .shifted_rows = SHIFTED_ROWS,
     .shifted_tiles = NAME(shifted_tiles),
     .shifted_strip = NAME(shifted_strip),

@@ -109,6 +109,7 @@ void NAME(row_sums)(const kernel_sums *job, const void *rows, void *to);
 
 /* finish.c */
 void NAME(finish)(const kernel_finish *job, void *output, const void *residual);
+void NAME(derive)(const kernel_finish *job, const void *output, const void *grad_output, void *grad_sum);
 
 /* weight_gradient.c */
 void NAME(gradient_sums)(const kernel_gradient *job);

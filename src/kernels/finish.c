@@ -1,4 +1,4 @@
-/* The last step of an output: a residual added, then an activation, in place. */
+/* The last step of an output: a residual added, then an activation, in place. And the way back through it. */
 #include "kernels/families.h"
 #include "kernels/functions.h"
 
@@ -118,4 +118,49 @@ void NAME(finish)(const kernel_finish *job, void *output, const void *residual) 
   whole.columns = job->strides[1] == 1 && slopes_dense ? job->columns - job->columns % LANES : 0;
   if (whole.columns > 0) finish_dense(&whole, output, residual);
   if (whole.columns < job->columns) finish_apart(job, whole.columns, output, residual);
+}
+
+/* ---- The way back ---- */
+
+/* What comes to the number that `y` was made of, in torch's order of operations. `kind` comes as a constant. NaN stays.
+ */
+INLINE vec derived(fonio_activation kind, vec y, vec g, vec slope) {
+  switch (kind) {
+  case FONIO_RELU: return vec_select(y <= vec_zero(), vec_zero(), g);
+  case FONIO_RELU6: return vec_select(y >= vec_set(6), vec_zero(), vec_select(y <= vec_zero(), vec_zero(), g));
+  case FONIO_SIGMOID: return g * (1 - y) * y;
+  case FONIO_TANH: return g * (1 - y * y);
+  default: return vec_select(y > vec_zero(), g, g * slope);
+  }
+}
+
+INLINE void derive_all(fonio_activation kind, int64_t n, vec slope, const real *y, const real *g, real *to) {
+  for (int64_t j = 0; j < n; j += LANES)
+    vec_store(to + j, derived(kind, vec_load(y + j), vec_load(g + j), slope));
+}
+
+/* Whole vectors. */
+static void derive_dense(const kernel_finish *job, int64_t n, const real *y, const real *g, real *to) {
+  vec slope = vec_set(*(const real *)job->slopes);
+  switch (job->activation) {
+  case FONIO_RELU: derive_all(FONIO_RELU, n, slope, y, g, to); break;
+  case FONIO_RELU6: derive_all(FONIO_RELU6, n, slope, y, g, to); break;
+  case FONIO_SIGMOID: derive_all(FONIO_SIGMOID, n, slope, y, g, to); break;
+  case FONIO_TANH: derive_all(FONIO_TANH, n, slope, y, g, to); break;
+  default: derive_all(FONIO_LEAKY_RELU, n, slope, y, g, to); break;
+  }
+}
+
+void NAME(derive)(const kernel_finish *job, const void *output, const void *grad_output, void *grad_sum) {
+  const real *y = output, *g = grad_output;
+  real ys[CHUNK] = {0}, gs[CHUNK] = {0}, *to = grad_sum;
+  int64_t step = job->strides[1], j = step == 1 ? job->columns - job->columns % LANES : 0;
+  derive_dense(job, j, y, g, to);
+  for (int64_t n; j < job->columns; j += n) {
+    n = job->columns - j < CHUNK ? job->columns - j : CHUNK;
+    gather(y + j * step, step, n, ys);
+    gather(g + j * step, step, n, gs);
+    derive_dense(job, CHUNK, ys, gs, gs);
+    scatter(gs, step, n, to + j * step);
+  }
 }

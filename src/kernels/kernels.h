@@ -311,6 +311,10 @@ typedef struct kernel_table {
   /* `residual` may be NULL. */
   void (*finish)(const kernel_finish *job, void *output, const void *residual);
 
+  /* One row of `grad_output` times the derivative of the activation, which follows from `output`; one of
+   * FONIO_LEAKY_RELU is taken for those that there are not. `grad_sum` may be one of the two. */
+  void (*derive)(const kernel_finish *job, const void *output, const void *grad_output, void *grad_sum);
+
   int shifted_rows;                         /* of the largest tile */
   const kernel_shifted_tile *shifted_tiles; /* [rows - 1] */
   void (*shifted_strip)(const kernel_conv *conv, const kernel_shifted_strip *job, const void *input, void *strip);

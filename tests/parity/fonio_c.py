@@ -136,6 +136,8 @@ SIGNATURES = {
     "tensor_log": (handle, [handle]),
     "tensor_relu": (handle, [handle]),
     "tensor_pow": (handle, [handle, c_double]),
+    "conv_activation_gradient": (c_int, [POINTER(Problem), c_void_p, c_void_p, c_void_p]),
+    "tensor_conv2d_activated_with": (handle, [handle, handle, handle, POINTER(Args), c_int, c_double]),
     "tensor_pow_tensor": (handle, [handle, handle]),
     "number_pow_tensor": (handle, [c_double, handle]),
     "tensor_sum_dims": (handle, [handle, c_int, sizes, c_bool]),

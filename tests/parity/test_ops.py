@@ -240,6 +240,36 @@ def flatten(rng):
     )
 
 
+ACTIVATIONS = {
+    0: lambda x, slope: x,
+    1: lambda x, slope: F.relu(x),
+    2: lambda x, slope: F.relu6(x),
+    3: lambda x, slope: F.leaky_relu(x, slope),
+    7: lambda x, slope: torch.sigmoid(x),
+    8: lambda x, slope: torch.tanh(x),
+}
+
+
+def activated(rng):
+    dtype, number, slope = rng.choice(FLOATS), rng.choice(list(ACTIVATIONS)), rng.choice((0.01, 0.0, 1.5))
+    batch, (c, k, r, s) = some(rng, rng.randint(0, 1), 1, 3), some(rng, 4, 1, 4)
+    shapes = [(*batch, c, *some(rng, 2, 4, 9)), (k, c, r, s), (k,)][: rng.choice((2, 3))]
+    leaves = [leaf(rng, shape, dtype).contiguous() for shape in shapes]
+    if batch and rng.random() < 0.5:
+        leaves[0] = leaves[0].contiguous(memory_format=torch.channels_last)
+    args = {"stride": rng.randint(1, 2), "padding": rng.randint(0, 1)}
+    given = fonio_c.conv2d_args(**args)
+    return Case(
+        rng,
+        f"conv2d {args}, activation {number}, slope {slope}",
+        lambda x, w, b=None: ACTIVATIONS[number](F.conv2d(x, w, b, **args), slope),
+        lambda x, w, b=None: Tensor(
+            lib.tensor_conv2d_activated_with(x.handle, w.handle, handle_of(b), ctypes.byref(given), number, slope)
+        ),
+        leaves,
+    )
+
+
 def sizes_of_two(rng):
     """Two shapes, mostly ones that can be broadcast against each other."""
     full = some(rng, rng.randint(0, 3), 0, 4)
@@ -275,7 +305,7 @@ def power(rng):
     return case
 
 
-@pytest.mark.parametrize("kind", [mm, linear, pool, log_softmax, mse, cross_entropy, flatten, power])
+@pytest.mark.parametrize("kind", [mm, linear, pool, log_softmax, mse, cross_entropy, flatten, power, activated])
 def test_random_calls(kind, rng, cases):
     before = lib.live_allocations()
     for _ in range(cases(70)):

@@ -378,5 +378,28 @@ def test_conv2d_on_tensors():
         nn.functional.conv2d(torch.ones(1, 2, 3, 3), torch.ones(1, 2, 2, 2), stride=(1, 1, 1))
         """
     )
+    x, w = fonio.ones(1, 1, 3, 3), fonio.ones(1, 1, 3, 3)
     with pytest.raises(NotImplementedError, match="for arrays"):
-        fonio.conv2d(fonio.ones(1, 1, 3, 3), fonio.ones(1, 1, 3, 3), activation="relu")
+        fonio.conv2d(x, w, activation=("prelu", numpy.ones(1, "f")))
+    fonio.conv2d(x, w, activation="gelu")
+    with pytest.raises(NotImplementedError, match="gelu does not tell its derivative"):
+        fonio.conv2d(x, w.requires_grad_(), activation="gelu")
+
+
+@pytest.mark.parametrize("activation", ["relu", "relu6", ("leaky_relu", 0.2), "sigmoid", "tanh"])
+def test_conv2d_with_an_activation_on_tensors(activation):
+    name, *slope = activation if isinstance(activation, tuple) else [activation]
+    apart = getattr(torch.nn.functional, name, None) or getattr(torch, name)
+
+    def program(library, conv2d):
+        library.manual_seed(2)
+        x, w = library.randn(2, 3, 6, 6).requires_grad_(), library.randn(4, 3, 3, 3).requires_grad_()
+        y = conv2d(x, w, library.ones(4))
+        (y * y).sum().backward()
+        return y.grad_fn.name(), *(torch.tensor(one.tolist()) for one in (y, x.grad, w.grad))
+
+    theirs = program(torch, lambda x, w, b: apart(torch.conv2d(x, w, b), *slope))
+    ours = program(fonio, lambda x, w, b: fonio.conv2d(x, w, b, activation=activation))
+    assert ours[0] == theirs[0]
+    for one, other in zip(ours[1:], theirs[1:]):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)

@@ -311,10 +311,11 @@ static void bad_calls_are_refused(void **state) {
   fonio_conv_problem p;
   float x[100] = {0}, w[288] = {0}, bias[8] = {0}, y[72] = {0};
   assert_int_equal(fonio_conv_problem_parse(&p, "n1c4h5w5k8r3s3z1aprelu"), FONIO_OK);
-  assert_refused(&p, FONIO_CONV_INPUT_GRADIENT, FONIO_NOT_IMPLEMENTED,
-                 "gradients of a convolution with a residual or an activation are not implemented");
-  assert_refused(&p, FONIO_CONV_WEIGHT_GRADIENT, FONIO_NOT_IMPLEMENTED,
-                 "gradients of a convolution with a residual or an activation are not implemented");
+  static const char message[] = "gradients of a convolution with a residual or an activation are not implemented: take "
+                                "what comes to the sum from fonio_conv_activation_gradient, and those of the problem "
+                                "without the two";
+  assert_refused(&p, FONIO_CONV_INPUT_GRADIENT, FONIO_NOT_IMPLEMENTED, message);
+  assert_refused(&p, FONIO_CONV_WEIGHT_GRADIENT, FONIO_NOT_IMPLEMENTED, message);
   fonio_conv_plan *plan = fonio_conv_plan_new(&p, NULL);
   fonio_conv_buffers b = {.input = x, .weight = w, .bias = bias, .output = y};
   assert_int_equal(fonio_conv_plan_run(plan, &b), FONIO_VALUE_ERROR);
@@ -328,6 +329,84 @@ static void bad_calls_are_refused(void **state) {
   assert_int_equal(fonio_live_allocations(), 0);
 }
 
+/* ---- The way back ---- */
+
+static long double derivative(const fonio_conv_problem *p, long double y) {
+  switch (p->activation) {
+  case FONIO_RELU: return y > 0;
+  case FONIO_RELU6: return y > 0 && y < 6;
+  case FONIO_LEAKY_RELU: return y > 0 ? 1 : p->slope;
+  case FONIO_SIGMOID: return (1 - y) * y;
+  case FONIO_TANH: return 1 - y * y;
+  default: return 1;
+  }
+}
+
+/* What lies between the elements must stay. */
+static void check_derivative(const fonio_conv_problem *p, int64_t elements, const void *y, const void *g,
+                             const void *got) {
+  const int64_t *s = p->output_strides;
+  long double epsilon = p->dtype == FONIO_FLOAT32 ? 0x1p-23L : 0x1p-52L;
+  char *seen = calloc((size_t)elements, 1);
+  for (int64_t i = 0; i < p->batch * p->out_channels * p->out_height * p->out_width; i++) {
+    int64_t column = i % p->out_width, row = i / p->out_width % p->out_height, plane = i / p->out_width / p->out_height;
+    int64_t at = plane / p->out_channels * s[0] + plane % p->out_channels * s[1] + row * s[2] + column * s[3];
+    long double wanted = element(g, p->dtype, at) * derivative(p, element(y, p->dtype, at));
+    assert_true(fabsl(element(got, p->dtype, at) - wanted) <=
+                4 * epsilon * fabsl((long double)element(g, p->dtype, at)));
+    seen[at] = 1;
+  }
+  for (int64_t i = 0; i < elements; i++)
+    assert_true(seen[i] || element(got, p->dtype, i) == 5);
+  free(seen);
+}
+
+static void derivatives_follow_from_the_output(void **state) {
+  (void)state;
+  static const char *const kinds[] = {"", "arelu", "arelu6", "aleaky_relu0.25", "asigmoid", "atanh"};
+  for (int i = 0; i < 300; i++) {
+    char text[128];
+    fonio_conv_problem p;
+    snprintf(text, sizeof text, "n%dc1h%dw%dk%dr1s1%st%sl%s", (int)pick(1, 2), (int)pick(1, 40), (int)pick(1, 40),
+             (int)pick(1, 70), kinds[i % 6], pick(0, 1) ? "f32" : "f64", pick(0, 1) ? "nchw" : "nhwc");
+    assert_int_equal(fonio_conv_problem_parse(&p, text), FONIO_OK);
+    int64_t elements = stretch(&p);
+    size_t bytes = (size_t)elements * fonio_dtype_bytes(p.dtype);
+    void *y = random_array(elements, p.dtype, p.activation == FONIO_RELU6 ? 8 : 1),
+         *g = random_array(elements, p.dtype, 3);
+    for (int64_t j = 0; j < elements; j += pick(1, 5))
+      set_element(y, p.dtype, j, p.activation == FONIO_RELU6 && pick(0, 1) ? 6 : 0);
+    void *got = random_array(elements, p.dtype, 1), *in_place = malloc(bytes);
+    for (int64_t j = 0; j < elements; j++)
+      set_element(got, p.dtype, j, 5);
+    assert_int_equal(fonio_conv_activation_gradient(&p, y, g, got), FONIO_OK);
+    check_derivative(&p, elements, y, g, got);
+    memcpy(in_place, g, bytes);
+    assert_int_equal(fonio_conv_activation_gradient(&p, y, in_place, in_place), FONIO_OK);
+    for (int64_t j = 0; j < elements; j++)
+      if (element(got, p.dtype, j) != 5) assert_true(element(got, p.dtype, j) == element(in_place, p.dtype, j));
+    free(y), free(g), free(got), free(in_place);
+  }
+}
+
+static void derivatives_that_do_not_are_refused(void **state) {
+  (void)state;
+  static const char *const kinds[] = {"prelu", "silu", "hardswish", "gelu", "gelu_tanh", "leaky_relu-0.5"};
+  fonio_conv_problem p;
+  float y[4] = {0}, g[4] = {1, 2, 3, 4};
+  char text[64], message[128];
+  for (int i = 0; i < 6; i++) {
+    snprintf(text, sizeof text, "n1c1h2w2k1r1s1a%s", kinds[i]);
+    snprintf(message, sizeof message, "the output of %s does not tell its derivative: that needs the sum before it",
+             kinds[i]);
+    assert_int_equal(fonio_conv_problem_parse(&p, text), FONIO_OK);
+    assert_int_equal(fonio_conv_activation_gradient(&p, y, g, g), FONIO_NOT_IMPLEMENTED);
+    assert_string_equal(fonio_last_error(), message);
+  }
+  assert_int_equal(fonio_conv_activation_gradient(&p, NULL, g, g), fonio_last_status());
+  assert_true(g[3] == 4);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(activations_are_as_exact_as_promised),
@@ -336,6 +415,8 @@ int main(void) {
       cmocka_unit_test(algorithms_finish_as_if_step_by_step),
       cmocka_unit_test(what_follows_comes_also_after_the_plain_loops),
       cmocka_unit_test(bad_calls_are_refused),
+      cmocka_unit_test(derivatives_follow_from_the_output),
+      cmocka_unit_test(derivatives_that_do_not_are_refused),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -43,6 +43,7 @@ typedef struct problem {
   fonio_conv2d_args args;
   int64_t input[4], weight[4];
   bool is_batched, has_bias;
+  fonio_activation activation; /* without kinks, which differences would step over */
 } problem;
 
 static void choose_padding(problem *p) {
@@ -75,6 +76,7 @@ static problem choose(void) {
   p.input[1] = groups * p.weight[1];
   p.weight[0] = groups * from_to(1, 2);
   choose_padding(&p);
+  p.activation = one_in(2) ? FONIO_NO_ACTIVATION : one_in(2) ? FONIO_SIGMOID : FONIO_TANH;
   return p;
 }
 
@@ -115,7 +117,9 @@ static fonio_tensor *random_tensor(int ndim, const int64_t *shape) {
 }
 
 static fonio_tensor *convolve(fonio_tensor *const *inputs, int count, void *user) {
-  return fonio_tensor_conv2d_with(inputs[0], inputs[1], count > 2 ? inputs[2] : NULL, user);
+  const problem *p = user;
+  fonio_tensor *bias = count > 2 ? inputs[2] : NULL;
+  return fonio_tensor_conv2d_activated_with(inputs[0], inputs[1], bias, &p->args, p->activation, 0);
 }
 
 static void print_failure(const problem *p, fonio_tensor *const *inputs, uint64_t seed) {
@@ -126,15 +130,17 @@ static void print_failure(const problem *p, fonio_tensor *const *inputs, uint64_
   for (int i = 0; i < (p->has_bias ? 3 : 2); i++)
     arrays[i] = (fonio_array){fonio_tensor_dtype(inputs[i]), fonio_tensor_ndim(inputs[i]),
                               fonio_tensor_shape(inputs[i]), fonio_tensor_strides(inputs[i])};
-  if (!fonio_conv_problem_init(&resolved, &arrays[0], &arrays[1], p->has_bias ? &arrays[2] : NULL, &p->args))
+  if (!fonio_conv_problem_init(&resolved, &arrays[0], &arrays[1], p->has_bias ? &arrays[2] : NULL, &p->args)) {
+    resolved.activation = p->activation;
     fonio_conv_problem_print(&resolved, text, sizeof text);
+  }
   print_error("FONIO_TEST_SEED=%llu FONIO_TEST_PROBLEMS=1: %s: %s\n", (unsigned long long)seed, text, message);
 }
 
 /* `second`: also the gradients of the gradients. */
 static bool gradients_are_right(problem *p, int count, fonio_tensor *const *inputs, bool second) {
-  if (fonio_gradcheck(convolve, &p->args, count, inputs, 1e-6, 1e-5, 1e-3)) return false;
-  return !second || !fonio_gradgradcheck(convolve, &p->args, count, inputs, NULL, 1e-6, 1e-5, 1e-3);
+  if (fonio_gradcheck(convolve, p, count, inputs, 1e-6, 1e-5, 1e-3)) return false;
+  return !second || !fonio_gradgradcheck(convolve, p, count, inputs, NULL, 1e-6, 1e-5, 1e-3);
 }
 
 /* Whether the problem's gradients are right; `*is_problem` is false where no such convolution exists. */
@@ -144,7 +150,7 @@ static bool passes(uint64_t seed, bool second, bool *is_problem) {
   fonio_tensor *inputs[3] = {random_tensor(p.is_batched ? 4 : 3, p.input + !p.is_batched), random_tensor(4, p.weight),
                              p.has_bias ? random_tensor(1, p.weight) : NULL};
   int count = p.has_bias ? 3 : 2;
-  fonio_tensor *output = convolve(inputs, count, &p.args);
+  fonio_tensor *output = convolve(inputs, count, &p);
   *is_problem = output != NULL;
   fonio_tensor_release(output);
   int without = one_in(3) ? (int)from_to(0, count - 1) : -1;
