@@ -155,19 +155,61 @@ static void pack_span(const span *s, const real *input, int64_t channel_stride, 
   }
 }
 
+/* Whether four taps of a kernel row can be taken at once, `s` being the first: their pixels lie side by side, and those
+ * of each tap four apart. */
+static bool four_taps(const kernel_conv *conv, int64_t s) {
+  if (LANES < 8 || REAL_BYTES > 4 || conv->stride[1] != 4 || conv->input_strides[2] != 1 || conv->dilation[1] != 1 ||
+      s + 4 > conv->kernel_width)
+    return false;
+  return conv->interior[2 * s] == 0 && conv->interior[2 * s + 7] == conv->out_width;
+}
+
+/* One span of them, `apart` from tap to tap. */
+static void deal_span(const span *s, const real *from, int64_t width, int64_t apart, real *to) {
+  for (int64_t i = 0; i < s->length; i += LANES) {
+    int64_t count = least(LANES, s->length - i);
+    bool room = s->to + i + LANES <= width;
+    vec p[4];
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++)
+      p[j] = vec_load_part(from + 4 * i + j * LANES, clamp(4 * count - j * LANES, 0, LANES));
+    vec even_low = vec_even(p[0], p[1]), even_high = vec_even(p[2], p[3]);
+    vec odd_low = vec_odd(p[0], p[1]), odd_high = vec_odd(p[2], p[3]);
+    const vec taps[4] = {vec_even(even_low, even_high), vec_even(odd_low, odd_high), vec_odd(even_low, even_high),
+                         vec_odd(odd_low, odd_high)};
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++)
+      vec_store_part(to + j * apart + i, taps[j], room ? LANES : count);
+  }
+}
+
+/* Four taps of all channels. */
+static void pack_four(const kernel_conv *conv, const span *s, const real *input, int64_t width, real *panel) {
+  int64_t apart = conv->in_channels * width;
+  for (int64_t c = 0; c < conv->in_channels; c++, panel += width, input += conv->input_strides[0])
+    if (s->source >= 0)
+      deal_span(s, input + s->source, width, apart, panel + s->to);
+    else
+      for (int j = 0; j < 4; j++)
+        memset(panel + s->to + j * apart, 0, (size_t)s->length * sizeof(real));
+}
+
 void NAME(pack_pixels)(const kernel_conv *conv, const kernel_pixels *part, const void *input, int64_t width,
                        void *panel) {
   span_list list;
-  int64_t step = conv->stride[1] * conv->input_strides[2];
-  for (int64_t term = part->first_term, end = term + part->terms; term < end;) {
-    int64_t tap = term / conv->in_channels, channel = term % conv->in_channels;
-    int64_t channels = clamp(conv->in_channels - channel, 0, end - term);
+  int64_t step = conv->stride[1] * conv->input_strides[2], all = conv->in_channels;
+  for (int64_t term = part->first_term, end = term + part->terms, terms; term < end; term += terms) {
+    int64_t tap = term / all, channel = term % all;
+    bool four = channel == 0 && end - term >= 4 * all && four_taps(conv, tap % conv->kernel_width);
+    terms = four ? 4 * all : least(all - channel, end - term);
     find_spans(&list, conv, part, width, tap);
     const real *from = (const real *)input + channel * conv->input_strides[0];
     real *to = (real *)panel + (term - part->first_term) * width;
     for (int i = 0; i < list.count; i++)
-      pack_span(&list.spans[i], from, conv->input_strides[0], channels, step, width, to);
-    term += channels;
+      if (four)
+        pack_four(conv, &list.spans[i], from, width, to);
+      else
+        pack_span(&list.spans[i], from, conv->input_strides[0], terms, step, width, to);
   }
 }
 

@@ -179,6 +179,8 @@ static void large_sums_are_cut_and_joined(void **state) {
   check_problem("n1c70h23w50k40r3s3p0");
   check_problem("n1c700h14w14k20r1s1");
   check_problem("n1c3h20w140k24r4s4u4");
+  check_problem("n2c5h23w81k7r3s9u4p2,0");
+  check_problem("n1c70h9w36k9r2s4u4");
   check_problem("n2c2h30w300k9r5s7u3,4p3");
   check_input_gradient("n1c70h5w7k300r3s3p1");
   check_input_gradient("n1c300h9w9k530r1s1u2");
