@@ -5,6 +5,7 @@
 /* Inlined with constant `rows` and `vectors`, so that every loop over them unrolls and `sum` lives in registers. */
 INLINE void tile(int rows, int vectors, int64_t terms, const real *restrict a, const real *restrict b, int64_t b_stride,
                  real *restrict c, int64_t c_stride, const real *restrict bias, bool accumulate) {
+  static const real zeros[TILE_ROWS];
   vec sum[TILE_ROWS][TILE_VECTORS];
 #pragma GCC unroll 8
   for (int m = 0; m < rows; m++)
@@ -24,12 +25,16 @@ INLINE void tile(int rows, int vectors, int64_t terms, const real *restrict a, c
         sum[m][v] = vec_fma(weight, pixels[v], sum[m][v]);
     }
   }
+  /* As if c were another pointer: the compiler would find all addresses at the beginning, and lose them to the stack.
+   */
+  __asm__("" : "+r"(c));
+  if (!bias) bias = zeros;
 #pragma GCC unroll 8
-  for (int m = 0; m < rows; m++) {
-    vec add = vec_set((bias ? bias[m] : 0) + (real)0);
+  for (int m = 0; m < rows; m++, c += c_stride) {
+    vec add = vec_set(bias[m] + (real)0);
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++)
-      vec_store(c + m * c_stride + v * LANES, sum[m][v] + add);
+      vec_store(c + v * LANES, sum[m][v] + add);
   }
 }
 

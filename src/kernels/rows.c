@@ -38,6 +38,7 @@ INLINE void rows_tile(int rows, int vectors, const kernel_rows *job, real *restr
       }
     }
   }
+  __asm__("" : "+r"(c)); /* as in gemm.c */
 #pragma GCC unroll 4
   for (int v = 0; v < vectors; v++) {
     vec add = (job->bias ? vec_load((const real *)job->bias + v * LANES) : vec_zero()) + vec_zero();
