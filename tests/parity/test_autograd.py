@@ -431,8 +431,9 @@ def test_random_writes_are_guarded(rng, cases):
             program.lines.append(f"{name}.copy_({source_name})")
             wanted = outcome(lambda: x.torch.copy_(source.torch))
             made = outcome(lambda: check(lib.tensor_copy(x.fonio.handle, source.fonio.handle)))
-        if isinstance(wanted, tuple) and "some elements of the input tensor and the written-to tensor" in wanted[1]:
-            continue  # Fonio copies between parts of one memory.
+            # Between parts of one memory Fonio copies; torch refuses, or reads what it has written.
+            if x.torch.untyped_storage().data_ptr() == source.torch.untyped_storage().data_ptr():
+                continue
         if isinstance(wanted, tuple):
             assert made is not None and (made == wanted or made[0] == "NotImplementedError"), (made, wanted, program)
         elif made is None:
