@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 typedef struct tile_axis {
-  int m;            /* outputs of a tile: 2 to 4 */
+  int m;            /* outputs of a tile: 1 to 5 */
   int64_t longer;   /* interleaved images that have an output more: the first ones */
   int64_t outputs;  /* of the others */
   int64_t tiles[2]; /* of an image of the others, and of a longer one */

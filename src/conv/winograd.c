@@ -1,12 +1,16 @@
 /* Winograd's algorithm for small kernels: F(4x4, 3x3) and its relatives, which share the points that they stand on.
  * Tiles of 6 x 6 inputs give 4 x 4 outputs of a kernel of 3 x 3, 2 x 2 outputs of one of 5 x 5; tiles of 4 x 4 inputs 2
- * x 2 outputs of one of 3 x 3.
+ * x 2 outputs of one of 3 x 3. For a kernel of one row or column the tiles are lines: 6 inputs give 4 outputs of 3
+ * taps. A longer kernel falls into parts of 3 or 4 taps along an axis, over as many times the input channels; the tiles
+ * of the second part lie so many pixels further.
  *
  * A dilated convolution is dilation^2 undilated ones on interleaved images. One with a stride is one of stride 1 on as
  * many interleaved images, which are so many times the input channels, with kernels of which each has every stride-th
- * row and column: 3 x 3 or 4 x 4 of stride 2 are 2 x 2. A phase that has one tap less than another along an axis is
- * zero in some elements of the tiles, which leave it out: 49 products instead of 64 for 3 x 3. Where the channels are
- * few, they and the phases of the stride share vectors (joined.h).
+ * row and column: 3 x 3 or 4 x 4 of stride 2 are 2 x 2. Where the channels are few, they and the phases of the stride
+ * share vectors (joined.h).
+ *
+ * A part or phase that has one tap less than another along an axis is zero in some elements of the tiles, which leave
+ * it out: 49 products instead of 64 for 3 x 3 of stride 2.
  *
  * One piece of work: a block of tiles of one image and group, of all its interleaved images, and a block of output
  * channels. Its inputs are transformed into V[element][tile][channel], each element is one matrix product M = V U, and
@@ -19,39 +23,62 @@
 #include "conv/plan.h"
 #include "conv/tile_lines.h"
 
-/* Rows (or columns) of the kernel that one phase of the stride has. */
-static int64_t taps_along(const fonio_conv_problem *p, int axis) {
-  return conv_ceil_div(axis ? p->kernel_width : p->kernel_height, p->stride[axis]);
+static int64_t kernel_along(const fonio_conv_problem *p, int axis) {
+  return axis ? p->kernel_width : p->kernel_height;
+}
+
+/* Whether each phase of the stride has a single tap along the axis. */
+static bool is_single(const fonio_conv_problem *p, int axis) {
+  return kernel_along(p, axis) <= p->stride[axis];
+}
+
+/* Parts of the kernel: the phases of a stride, or where tiles of 6 are too short for it, some of 3 or 4 taps. (Along
+ * both axes 5 taps in two parts would not be exact enough.) */
+static int64_t parts_along(const fonio_conv_problem *p, int axis, int alpha) {
+  int64_t kernel = kernel_along(p, axis), most = is_single(p, 1 - axis) ? 4 : 5;
+  if (p->stride[axis] > 1) return conv_min(p->stride[axis], kernel);
+  return alpha == 6 && kernel > most ? conv_ceil_div(kernel, 4) : 1;
+}
+
+/* Of the largest part. */
+static int64_t taps_along(const fonio_conv_problem *p, int axis, int alpha) {
+  return conv_ceil_div(kernel_along(p, axis), parts_along(p, axis, alpha));
 }
 
 /* Of both axes; tiles are square. */
-static int64_t taps_of(const fonio_conv_problem *p) {
-  return conv_max(taps_along(p, 0), taps_along(p, 1));
+static int64_t taps_of(const fonio_conv_problem *p, int alpha) {
+  return conv_max(taps_along(p, 0, alpha), taps_along(p, 1, alpha));
 }
 
-static bool applicable(const fonio_conv_problem *p, int64_t least_taps, int64_t most_taps) {
+static bool applicable(const fonio_conv_problem *p, int alpha, int64_t least_taps, int64_t most_taps) {
   bool plain = p->stride[0] * p->stride[1] == 1 || p->dilation[0] * p->dilation[1] == 1;
-  return plain && taps_along(p, 0) > 1 && taps_along(p, 1) > 1 && taps_of(p) >= least_taps && taps_of(p) <= most_taps;
+  int64_t taps = taps_of(p, alpha);
+  for (int axis = 0; axis < 2; axis++)
+    plain = plain && (p->stride[axis] > 1 || parts_along(p, axis, alpha) <= (is_single(p, 1 - axis) ? 3 : 2));
+  return plain && taps >= least_taps && taps <= most_taps;
 }
 
 /* Beyond 2.5 times the error of a plain sum: F(5x5, 2x2), and F(4x4, 3x3) where the kernel leaves many of the taps
  * empty, which is nearly the same. */
 static bool applicable4(const fonio_conv_problem *p) {
-  if (!applicable(p, 3, 5)) return false;
-  int64_t all = taps_of(p) * taps_of(p) * p->stride[0] * p->stride[1], there = p->kernel_height * p->kernel_width;
-  return taps_of(p) == 3 ? 5 * there >= 4 * all : 2 * there >= all;
+  if (is_single(p, 0) || is_single(p, 1)) return is_single(p, 0) != is_single(p, 1) && applicable(p, 6, 2, 4);
+  if (!applicable(p, 6, 3, 5)) return false;
+  int64_t taps = taps_of(p, 6), there = p->kernel_height * p->kernel_width;
+  int64_t all = taps * taps * parts_along(p, 0, 6) * parts_along(p, 1, 6);
+  return taps == 3 ? 5 * there >= 4 * all : 2 * there >= all;
 }
 
 static bool applicable2(const fonio_conv_problem *p) {
-  return applicable(p, 2, 3);
+  return !is_single(p, 0) && !is_single(p, 1) && applicable(p, 4, 2, 3);
 }
 
 /* The numbers that follow from a plan. */
 typedef struct winograd {
   kernel_winograd_axis axes[2];
-  int alpha, m;                  /* inputs and outputs along a side of a tile */
-  int elements;                  /* alpha^2 */
-  int64_t parts;                 /* of the kernel: one for each phase of the stride */
+  int alpha, m;                  /* inputs and outputs along a side of a tile, or along a line */
+  int elements;                  /* of a tile */
+  bool line;                     /* along one of the axes there is nothing to transform */
+  int64_t parts;                 /* of the kernel */
   tile_axis lines[2];            /* of tiles */
   int64_t rows, columns;         /* of tiles, in all interleaved images */
   int64_t terms;                 /* of the sums, at the most: the input channels of the group, once for each part */
@@ -88,27 +115,33 @@ static int64_t element_stride(const winograd *w, int64_t tiles, int64_t pitch) {
   return (tiles * pitch / w->pass | 1) * w->pass;
 }
 
-/* A phase of the stride has all of the taps, or one less. */
-static kernel_winograd_axis axis_of(const fonio_conv_problem *p, int axis, int alpha, int64_t taps) {
-  int64_t kernel = axis ? p->kernel_width : p->kernel_height, parts = conv_min(p->stride[axis], kernel);
-  int64_t full = kernel - parts * (taps - 1);
+/* A part has all of the taps, or one less. */
+static kernel_winograd_axis axis_of(const fonio_conv_problem *p, int axis, int alpha) {
+  int64_t taps = taps_of(p, alpha), parts = parts_along(p, axis, alpha);
+  if (is_single(p, axis)) return (kernel_winograd_axis){1, 1, parts, parts, p->stride[axis]};
+  int64_t full = kernel_along(p, axis) - parts * (taps - 1);
   return (kernel_winograd_axis){alpha, alpha + 1 - (int)taps, parts, full > 0 ? full : parts, p->stride[axis]};
 }
 
 /* Terms of the sum of an element. */
 static int64_t terms_of(const winograd *w, int64_t in_channels, int element) {
-  kernel_winograd_range parts = kernel_winograd_parts(w->axes, element / w->alpha, element % w->alpha);
+  kernel_winograd_range parts = kernel_winograd_parts(w->axes, element / w->axes[1].alpha, element % w->axes[1].alpha);
   return (parts.to - parts.from) * in_channels;
 }
 
 /* The kernel's parts, and the terms that come of them. */
 static void find_terms(const fonio_conv_plan *plan, winograd *w) {
-  int64_t in_channels = plan->geometry.in_channels, taps = taps_of(&plan->problem);
-  for (int i = 0; i < 2; i++)
-    w->axes[i] = axis_of(&plan->problem, i, w->alpha, taps);
+  int64_t in_channels = plan->geometry.in_channels;
+  bool phases = true; /* all parts are */
+  for (int i = 0; i < 2; i++) {
+    w->axes[i] = axis_of(&plan->problem, i, w->alpha);
+    phases = phases && (w->axes[i].parts == 1 || w->axes[i].step > 1);
+  }
+  w->elements = w->axes[0].alpha * w->axes[1].alpha;
+  w->line = w->elements == w->alpha;
   w->parts = w->axes[0].parts * w->axes[1].parts;
   w->terms = in_channels * w->parts;
-  w->joined = w->parts > 1 && in_channels <= 4 && w->terms <= 64;
+  w->joined = phases && w->parts > 1 && in_channels <= 4 && w->terms <= 64;
   for (int i = 0; w->joined && i < 2; i++)
     w->axes[i].full = w->axes[i].parts;
   for (int e = 0; e < w->elements; e++)
@@ -118,27 +151,29 @@ static void find_terms(const fonio_conv_plan *plan, winograd *w) {
 /* Runs of tiles in a row and the strips under them. */
 static void measure_strips(const fonio_conv_plan *plan, winograd *w) {
   const fonio_conv_problem *p = &plan->problem;
+  const kernel_winograd_axis *axis = &w->axes[1];
   int64_t dilation = p->dilation[1], tiles = conv_min(plan->blocks.pixels, w->columns);
   w->whole = dilation > 1 && plan->blocks.pixels % w->columns == 0 && w->columns <= MOST_WHOLE;
   w->out_step = w->whole ? dilation : 1;
-  w->in_step = w->joined ? 1 : w->out_step * w->axes[1].step;
+  w->in_step = w->joined ? 1 : w->out_step * axis->step;
   w->run_tiles =
-      w->whole ? w->columns : conv_max(1, RUN_COLUMNS / (w->m * (w->joined ? w->pixel / w->pass : w->in_step)));
+      w->whole ? w->columns : conv_max(1, RUN_COLUMNS / (axis->m * (w->joined ? w->pixel / w->pass : w->in_step)));
   if (w->whole) tiles = w->lines[1].tiles[1];
-  int64_t columns = conv_min(tiles, w->run_tiles) * w->m + w->alpha - w->m;
+  int64_t columns = conv_min(tiles, w->run_tiles) * axis->m + axis->alpha - axis->m;
+  if (axis->step == 1) columns += kernel_winograd_tap(axis, axis->parts - 1);
   w->strip_margin = w->in_step * w->pixel;
   w->strip_pitch = columns * w->strip_margin + w->strip_margin;
-  w->strip_elements = w->alpha * w->strip_pitch + w->strip_margin;
+  w->strip_elements = w->axes[0].alpha * w->strip_pitch + w->strip_margin;
 }
 
 static winograd numbers_of(const fonio_conv_plan *plan, int alpha) {
   const fonio_conv_problem *p = &plan->problem;
   const kernel_conv *g = &plan->geometry;
   int64_t lanes = plan->kernels->lanes, tiles = plan->blocks.pixels;
-  winograd w = {.alpha = alpha, .m = alpha + 1 - (int)taps_of(p), .elements = alpha * alpha};
+  winograd w = {.alpha = alpha, .m = alpha + 1 - (int)taps_of(p, alpha)};
   find_terms(plan, &w);
-  w.lines[0] = conv_tile_axis(g->out_height, g->dilation[0], w.m);
-  w.lines[1] = conv_tile_axis(g->out_width, g->dilation[1], w.m);
+  w.lines[0] = conv_tile_axis(g->out_height, g->dilation[0], w.axes[0].m);
+  w.lines[1] = conv_tile_axis(g->out_width, g->dilation[1], w.axes[1].m);
   w.rows = w.lines[0].lines;
   w.columns = w.lines[1].lines;
   w.pass = conv_max(lanes, 64 / (int64_t)fonio_dtype_bytes(p->dtype));
@@ -268,12 +303,14 @@ static double cost_of(const fonio_conv_plan *plan, int alpha) {
   winograd w = numbers_of(&probe, alpha);
   double lanes = plan->kernels->lanes, tiles = (double)(w.rows * w.columns);
   /* Tiles without those that each element does without. */
-  double there = (double)(conv_tile_points(&w.lines[0], alpha) * conv_tile_points(&w.lines[1], alpha)) / w.elements;
+  double there =
+      (double)(conv_tile_points(&w.lines[0], w.axes[0].alpha) * conv_tile_points(&w.lines[1], w.axes[1].alpha)) /
+      w.elements;
   /* Each sum is stored and read again, which takes as long as a dozen products. */
   double products = there * (double)(w.products + 12 * w.elements) * (double)w.out_channels / (1.9 * lanes);
   double vectors = (double)(w.in_pitch + w.out_channels) / lanes;
   bool phases = w.parts > 1; /* many terms for few products, and strips of which each serves for less */
-  double transforms = tiles * vectors * (alpha == 6 ? 170 : phases ? 100 : 80);
+  double transforms = tiles * vectors * (w.line ? 35 : alpha == 6 ? 170 : phases ? 100 : 80);
   int64_t weights = bytes_of_weights(plan, &w);
   /* Bytes in the time of two vectors' products, which wide vectors make longer. */
   double wide = lanes * (double)fonio_dtype_bytes(plan->problem.dtype) > 32 ? 2 : 1;
@@ -404,7 +441,8 @@ static void find_elements(winograd_work *w) {
   for (int i = 0; i < 9; i++)
     w->ranges[i / 3][i % 3] = range_of(w, i / 3, i % 3);
   for (int e = 0; e < n->elements; e++) {
-    int i = e / n->alpha, j = e % n->alpha, rows = most_cut(n->alpha, i), columns = most_cut(n->alpha, j);
+    int i = e / n->axes[1].alpha, j = e % n->axes[1].alpha;
+    int rows = most_cut(n->axes[0].alpha, i), columns = most_cut(n->axes[1].alpha, j);
     kernel_winograd_range parts = kernel_winograd_parts(n->axes, i, j);
     int64_t terms = (parts.to - parts.from) * in_channels;
     if (w->ranges[rows][columns].parts > 0)
@@ -432,10 +470,10 @@ static int64_t place_of(const tile_run *run, const tile_part *part, int64_t step
 
 /* Columns of the strip up to the last one that a part reads. */
 static int64_t columns_read(const winograd *n, const tile_run *run) {
-  int64_t columns = 0, more = n->joined ? 0 : kernel_winograd_tap(&n->axes[1], n->axes[1].parts - 1);
+  int64_t columns = 0, more = n->joined ? 0 : n->out_step * kernel_winograd_tap(&n->axes[1], n->axes[1].parts - 1);
   for (int i = 0; i < run->count; i++) {
     const tile_part *part = &run->parts[i];
-    int64_t last = part->tiles * n->m + n->alpha - n->m - (part->line.cut > 0) - 1;
+    int64_t last = part->tiles * n->axes[1].m + n->axes[1].alpha - n->axes[1].m - (part->line.cut > 0) - 1;
     columns = conv_max(columns, place_of(run, part, n->in_step) + last * n->in_step + 1);
   }
   return columns + more;
@@ -446,7 +484,7 @@ static int64_t columns_written(const winograd *n, const tile_run *run) {
   int64_t columns = 0;
   for (int i = 0; i < run->count; i++) {
     const tile_part *part = &run->parts[i];
-    int64_t last = (part->tiles - 1) * n->m + part->line.first + part->line.count - 1;
+    int64_t last = (part->tiles - 1) * n->axes[1].m + part->line.first + part->line.count - 1;
     columns = conv_max(columns, place_of(run, part, n->out_step) + last * n->out_step + 1);
   }
   return columns;
@@ -462,7 +500,7 @@ static kernel_strip input_strip(const winograd_work *w, const tile_run *run, int
       .row =
           row->phase + kernel_winograd_tap(&n->axes[0], part) * p->dilation[0] + (row->start + row->first) * apart[0],
       .column = column->phase + (column->start + column->first) * apart[1],
-      .rows = n->alpha - row->cut,
+      .rows = n->axes[0].alpha - row->cut,
       .columns = columns_read(n, run),
       .step = {apart[0], apart[1] / n->in_step},
       .pixel = n->pixel,
@@ -511,9 +549,14 @@ static void transform_pass(const winograd_work *w, const tile_run *run, kernel_w
     for (int64_t v = 0; v < job->vectors * k->lanes && part[0] != row; v += k->lanes)
       k->gather_strip(&w->plan->geometry, &strip, channel + v, w->input, first_row + w->bytes * v);
     row = part[0];
-    transform_parts(w, run, job, kernel_winograd_tap(&n->axes[1], part[1]) * n->pass,
+    transform_parts(w, run, job, kernel_winograd_tap(&n->axes[1], part[1]) * n->out_step * n->pass,
                     place * w->plan->geometry.in_channels + channel);
   }
+}
+
+/* Where tiles are lines: along which axis. */
+static int64_t step_of(const winograd *n, const kernel_winograd *job) {
+  return !n->line ? 0 : n->axes[1].alpha > 1 ? job->pixel : job->pitch;
 }
 
 /* Vectors that are not whole are written whole, and what is too much is overwritten by what follows: the channels that
@@ -527,6 +570,7 @@ static void transform_inputs(const winograd_work *w, const tile_run *run) {
                          .pitch = n->strip_pitch,
                          .element_stride = n->in_stride,
                          .tile_stride = n->in_pitch};
+  job.step = step_of(n, &job);
   if (n->joined) {
     kernel_strip strip = input_strip(w, run, 0);
     const int64_t parts[2] = {n->axes[0].parts, n->axes[1].parts};
@@ -569,6 +613,7 @@ static void transform_outputs(const winograd_work *w, const tile_run *run, int64
                          .element_stride = n->out_stride,
                          .tile_stride = n->out_pitch};
   const char *first_row = w->strip + w->bytes * run->row.first * n->strip_pitch;
+  job.step = step_of(n, &job);
   for (int64_t channel = from; channel < to; channel += n->pass) {
     int64_t out_channels = w->plan->geometry.out_channels;
     int64_t channels = conv_min(out_channels - channel, conv_min(to - channel, n->pass));
@@ -713,7 +758,9 @@ const conv_algorithm conv_winograd4_forward = {
     .direction = FONIO_CONV_FORWARD,
     .accuracy = FONIO_ACCURACY_DEFAULT,
     .applicable = applicable4,
-    .needs = "3 to 5 rows and columns of the kernel for each phase of the stride, no dilation with a stride",
+    .needs = "3 to 8 rows and columns of the kernel, or one of them and 2 to 12 of the other; with a stride up to 5, "
+             "or 4, for "
+             "each phase of it, and no dilation",
     .cost = cost4,
     .prepare = prepare,
     .packing = 0.32,

@@ -236,7 +236,7 @@ static void transform_phase(const work *w, tile_run run, int64_t phase, int64_t 
       .pixel = n->pass,
   };
   strip.pitch = strip.columns * n->pass;
-  kernel_winograd job = {(int)n->alpha, (int)n->side, run.tiles, 0, n->pass, strip.pitch, n->v_element, n->terms};
+  kernel_winograd job = {(int)n->alpha, (int)n->side, run.tiles, 0, n->pass, strip.pitch, n->v_element, n->terms, 0};
   const void *input = conv_at(w->run->buffers->input, conv_input_offset(w->plan, run.image, w->group));
   for (int64_t c = 0; c < w->in_channels; c += n->pass) {
     job.vectors = conv_ceil_div(conv_min(n->pass, w->in_channels - c), k->lanes);
@@ -295,8 +295,8 @@ static void transform_outputs(const work *w, tile_run run, int64_t from) {
     if (w->bias)
       k->gradient_biases(n->side * strip.columns, width / k->lanes, strip_at,
                          w->results + n->biases + panel * n->width * w->bytes);
-    kernel_winograd job = {(int)n->alpha, (int)n->side, run.tiles,    width / k->lanes,
-                           width,         strip.pitch,  n->u_element, width};
+    kernel_winograd job = {(int)n->alpha, (int)n->side, run.tiles, width / k->lanes, width, strip.pitch,
+                           n->u_element,  width,        0};
     if (w->weight)
       k->winograd_gradient(&job, strip_at, w->memory + n->u + (panel * n->chunk * n->width + from * width) * w->bytes);
   }
@@ -332,8 +332,8 @@ static void transform_back(const work *w, int64_t panel) {
   static const double no_biases[64];
   const numbers *n = w->n;
   int64_t width = width_of_panel(w, panel), across = n->stride * width, kernel = n->taps * n->stride;
-  kernel_winograd job = {(int)n->alpha,   (int)n->taps,   1, width / w->plan->kernels->lanes, across,
-                         kernel * across, n->sum_element, 0};
+  kernel_winograd job = {
+      (int)n->alpha, (int)n->taps, 1, width / w->plan->kernels->lanes, across, kernel * across, n->sum_element, 0, 0};
   const char *sums = w->memory + n->sums + panel * n->width * n->terms * w->bytes;
   for (int64_t c = 0; c < w->in_channels; c++)
     for (int64_t phase = 0; phase < n->phases; phase++) {

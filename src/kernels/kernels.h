@@ -77,7 +77,8 @@ typedef struct kernel_strip {
 } kernel_strip;
 
 /* Winograd tiles side by side, of m x m outputs and alpha x alpha inputs: where they lie in a strip and in the
- * transformed domain. alpha = 6: m = 2 to 5; alpha = 4: m = 2 or 3. */
+ * transformed domain. alpha = 6: m = 2 to 5; alpha = 4: m = 2 or 3. Or lines of a row or a column: 6 inputs and 3 to 5
+ * outputs. */
 typedef struct kernel_winograd {
   int alpha, m;
   int64_t tiles;
@@ -86,10 +87,12 @@ typedef struct kernel_winograd {
   int64_t pitch;          /* of the strip, from one row of a tile to the next */
   int64_t element_stride; /* between the elements of one transformed tile */
   int64_t tile_stride;    /* between transformed tiles */
+  int64_t step;           /* of lines: `pixel` or `pitch`, from one number to the next; else 0 */
 } kernel_winograd;
 
 /* How a kernel falls into smaller ones along an axis, its parts: the phases of a stride, or one behind the other. The
- * first `full` have as many taps as fit the tiles, alpha + 1 - m; the others have one less, or all are full. */
+ * first `full` have as many taps as fit the tiles, alpha + 1 - m; the others have one less, or all are full. Where all
+ * have a single tap there is nothing to transform: alpha and m are 1. */
 typedef struct kernel_winograd_axis {
   int alpha, m;
   int64_t parts, full;

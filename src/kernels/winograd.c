@@ -131,15 +131,57 @@ INLINE void transform_outputs(int alpha, int m, const kernel_winograd *job, cons
       transform_output(alpha, m, job, from + v * LANES, vec_load(bias + v * LANES), strip + v * LANES);
 }
 
+/* ---- Lines, of 6 inputs ---- */
+
+/* From one line to the next, in the strip: lines of a row follow each other, those of columns lie side by side. */
+INLINE int64_t next_line(const kernel_winograd *job) {
+  return job->step == job->pixel ? job->m * job->pixel : job->pixel;
+}
+
+static void line_inputs(const kernel_winograd *job, const real *strip, real *to) {
+  int64_t step = job->step, element_stride = job->element_stride;
+  for (int64_t tile = 0; tile < job->tiles; tile++, strip += next_line(job), to += job->tile_stride)
+    for (int64_t v = 0; v < job->vectors * LANES; v += LANES) {
+      vec d[6], t[6];
+#pragma GCC unroll 6
+      for (int i = 0; i < 6; i++)
+        d[i] = vec_load(strip + v + i * step);
+      input_6(d, t, 1, 1);
+#pragma GCC unroll 6
+      for (int i = 0; i < 6; i++)
+        vec_store(to + v + i * element_stride, t[i]);
+    }
+}
+
+INLINE void line_outputs(int m, const kernel_winograd *job, const real *from, const real *bias, real *strip) {
+  int64_t step = job->step, element_stride = job->element_stride;
+  for (int64_t tile = 0; tile < job->tiles; tile++, strip += next_line(job), from += job->tile_stride)
+    for (int64_t v = 0; v < job->vectors * LANES; v += LANES) {
+      vec d[6], y[MAX_M];
+#pragma GCC unroll 6
+      for (int i = 0; i < 6; i++)
+        d[i] = vec_load(from + v + i * element_stride);
+      output_6(m, d, y, 1, 1);
+#pragma GCC unroll 5
+      for (int i = 0; i < m; i++)
+        vec_store(strip + v + i * step, y[i] + vec_load(bias + v));
+    }
+}
+
 void NAME(winograd_input)(const kernel_winograd *job, const void *strip, void *to) {
-  if (job->alpha == 6)
+  if (job->step)
+    line_inputs(job, strip, to);
+  else if (job->alpha == 6)
     transform_inputs(6, job, strip, to);
   else
     transform_inputs(4, job, strip, to);
 }
 
 void NAME(winograd_output)(const kernel_winograd *job, const void *from, const void *bias, void *strip) {
-  switch (job->alpha * 10 + job->m) {
+  switch (job->step ? job->m : job->alpha * 10 + job->m) {
+  case 3: line_outputs(3, job, from, bias, strip); break;
+  case 4: line_outputs(4, job, from, bias, strip); break;
+  case 5: line_outputs(5, job, from, bias, strip); break;
   case 42: transform_outputs(4, 2, job, from, bias, strip); break;
   case 43: transform_outputs(4, 3, job, from, bias, strip); break;
   case 62: transform_outputs(6, 2, job, from, bias, strip); break;

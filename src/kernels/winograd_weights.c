@@ -61,19 +61,22 @@ static __attribute__((noinline)) void columns_6(int r, const wide *g, int step, 
   weight_column(6, r, g, step, out, out_step);
 }
 
+static int taps_of(const kernel_winograd_axis *axis) {
+  return axis->alpha + 1 - axis->m;
+}
+
 /* The taps of a vector of output channels and one part of the kernel, with zeros where that has ended. */
 static void load_taps(const kernel_winograd_weights *job, const kernel_conv *conv, const real *weight,
                       const int64_t *offsets, const int64_t part[2], vec *g) {
   const int64_t *strides = conv->weight_strides, sizes[2] = {conv->kernel_height, conv->kernel_width};
-  int64_t first[2], end[2], taps[2];
+  int64_t first[2], end[2];
   for (int i = 0; i < 2; i++) {
     const kernel_winograd_axis *axis = &job->axes[i];
     first[i] = kernel_winograd_tap(axis, part[i]);
-    taps[i] = axis->alpha + 1 - axis->m;
-    end[i] = least(sizes[i], first[i] + (taps[i] - (part[i] >= axis->full)) * axis->step);
+    end[i] = least(sizes[i], first[i] + (taps_of(axis) - (part[i] >= axis->full)) * axis->step);
   }
-  for (int64_t i = 0; i < taps[0]; i++)
-    for (int64_t j = 0; j < taps[1]; j++, g++) {
+  for (int i = 0; i < taps_of(&job->axes[0]); i++)
+    for (int j = 0; j < taps_of(&job->axes[1]); j++, g++) {
       int64_t y = first[0] + i * job->axes[0].step, x = first[1] + j * job->axes[1].step;
       bool there = y < end[0] && x < end[1];
       vec values = vec_zero();
@@ -84,18 +87,20 @@ static void load_taps(const kernel_winograd_weights *job, const kernel_conv *con
     }
 }
 
-/* U of as many channels as there are wide lanes, from r x r vectors of taps; element e to near[e * NEAR]. */
-static void transform_taps(int alpha, int r, const real *taps, real *near) {
+/* U of as many channels as there are wide lanes, from vectors of taps; element e to near[e * NEAR]. */
+static void transform_taps(const kernel_winograd_axis axes[2], const real *taps, real *near) {
+  int rows = axes[0].alpha, columns = axes[1].alpha, height = taps_of(&axes[0]), width = taps_of(&axes[1]);
   wide g[MAX_TAPS * MAX_TAPS], t[MAX_ALPHA * MAX_TAPS], u[MAX_ALPHA];
-  void (*column)(int, const wide *, int, wide *, int) = alpha == 6 ? columns_6 : columns_4;
-  for (int i = 0; i < r * r; i++)
+  void (*column)(int, const wide *, int, wide *, int) = rows == 4 || columns == 4 ? columns_4 : columns_6;
+  for (int i = 0; i < height * width; i++)
     g[i] = widen(taps + i * LANES);
-  for (int j = 0; j < r; j++)
-    column(r, g + j, r, t + j, r);
-  for (int i = 0; i < alpha; i++) {
-    column(r, t + i * r, 1, u, 1);
-    for (int j = 0; j < alpha; j++)
-      narrow_to(near + (i * alpha + j) * NEAR, u[j]);
+  for (int j = 0; j < width && rows > 1; j++)
+    column(height, g + j, width, t + j, width);
+  const wide *row = rows > 1 ? t : g;
+  for (int i = 0; i < rows; i++, row += width) {
+    if (columns > 1) column(width, row, 1, u, 1);
+    for (int j = 0; j < columns; j++)
+      narrow_to(near + (i * columns + j) * NEAR, columns > 1 ? u[j] : *row);
   }
 }
 
@@ -171,7 +176,6 @@ typedef struct weight_work {
 /* One part of one input channel and a vector of output channels. */
 static void pack_vector(weight_work *w, const real *weight, const int64_t *offsets, const int64_t part[2], real *near) {
   const kernel_winograd_weights *job = w->job;
-  int alpha = job->axes[0].alpha, r = alpha + 1 - job->axes[0].m;
   vec g[MAX_TAPS * MAX_TAPS], not_finite = w->not_finite;
 #if QUICK
   if (w->square)
@@ -179,19 +183,19 @@ static void pack_vector(weight_work *w, const real *weight, const int64_t *offse
   else
 #endif
     load_taps(job, w->conv, weight, offsets, part, g);
-  for (int i = 0; i < r * r; i++)
+  for (int i = 0; i < taps_of(&job->axes[0]) * taps_of(&job->axes[1]); i++)
     not_finite += g[i] * 0;
   w->not_finite = not_finite;
   for (int first = 0; first < LANES; first += WIDE_LANES) {
     const real *taps = (const real *)g + first;
 #if QUICK
-    if (w->square && alpha == 6)
+    if (w->square && job->axes[0].alpha == 6)
       transform_square(6, taps, near + first);
     else if (w->square)
       transform_square(4, taps, near + first);
     else
 #endif
-      transform_taps(alpha, r, taps, near + first);
+      transform_taps(job->axes, taps, near + first);
   }
 }
 

@@ -160,13 +160,13 @@ def plan_for(problem, direction, algorithm):
 
 def tile_bound(case):
     """The bound of an output by Winograd's algorithm, whose tile shares its errors: each product counts with the
-    largest input of its channel, which is as many as the stride has phases; the transforms have at most 30 roundings, and
-    their matrices, taken without signs, enlarge a product at most 158-fold."""
+    largest input of its channel, which is as many as the stride has phases, or the kernel has parts (up to four); the
+    transforms have at most 30 roundings, and their matrices, taken without signs, enlarge a product at most 158-fold."""
     largest = case.input.double().abs().amax((-2, -1), keepdim=True)
     weights = case.weight.double().abs().sum((-2, -1), keepdim=True)
     bias = case.bias.double().abs() if case.bias is not None else None
     size = F.conv2d(largest, weights, bias, groups=case.arguments["groups"])
-    terms = case.weight.shape[1] * math.prod(problems.pair(case.arguments["stride"]))
+    terms = case.weight.shape[1] * max(4, math.prod(problems.pair(case.arguments["stride"])))
     return 158 * (terms + 30) * UNIT[case.input.dtype] * size
 
 
@@ -328,7 +328,9 @@ def draw_tiled(rng):
         case = problems.random_case(rng)
         strides, dilations = (problems.pair(case.arguments[name]) for name in ("stride", "dilation"))
         taps = [-(-size // stride) for size, stride in zip(case.weight.shape[2:], strides)]
-        if 2 <= min(taps) and max(taps) <= 5 and (1, 1) in (tuple(strides), tuple(dilations)) and case.input.numel():
+        most = [5 if stride > 1 else 8 for stride in strides]
+        small = all(size <= limit for size, limit in zip(taps, most)) and max(taps) > 1
+        if small and (1, 1) in (tuple(strides), tuple(dilations)) and case.input.numel():
             return case
 
 
