@@ -26,13 +26,22 @@ static bool deals_image(const fonio_conv_plan *plan) {
          g->input_strides[2] == 1 && p->padding_mode == FONIO_ZEROS && p->out_height >= 4;
 }
 
+/* Whether the kernel masks out what lies beside the image. */
+static bool reads_near(const fonio_conv_plan *plan) {
+  const kernel_conv *g = &plan->geometry;
+  int64_t size = g->kernel_height, rows = size < 8 ? plan->kernels->depthwise_near[size] : 0;
+  return rows && g->out_height >= rows && g->kernel_width == size && g->stride[0] == 1 && g->stride[1] == 1 &&
+         g->dilation[0] == 1 && g->dilation[1] == 1 && g->input_strides[2] == 1 &&
+         plan->problem.padding_mode == FONIO_ZEROS;
+}
+
 /* Whether the image can be read as it is. */
 static bool reads_image(const fonio_conv_plan *plan) {
   const kernel_conv *g = &plan->geometry;
   int64_t last = g->out_width - 1 + conv_depthwise_reach(g, 1);
-  if (deals_image(plan)) return true;
+  if (deals_image(plan) || reads_near(plan)) return true;
   return g->stride[1] == 1 && g->input_strides[2] == 1 && g->image_column == 0 && last < g->in_width &&
-         g->out_width >= plan->kernels->lanes;
+         g->out_width >= plan->kernels->lanes && plan->problem.padding_mode == FONIO_ZEROS;
 }
 
 /* A padded input row, which a stride deals out: elements of a phase, with a vector more; of the row; and before it, so
@@ -65,16 +74,25 @@ static planes_layout lay_out(const fonio_conv_plan *plan) {
   return l;
 }
 
+/* Lanes of the kernels that prepare() takes. */
+static int64_t lanes_of(const fonio_conv_plan *plan) {
+  int64_t lanes = plan->kernels->lanes;
+  bool half = plan->problem.out_width * 2 <= lanes && cpu_isa_in_use() == ISA_AVX512;
+  return half ? lanes / 2 : lanes;
+}
+
 /* Copying and starting a row takes its time; so does moving single elements, for large strides and columns that do not
  * lie side by side. */
 static double planes_cost(const fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
-  int64_t lanes = plan->kernels->lanes;
-  double waste = (double)conv_round_up(p->out_width, lanes) / (double)conv_max(1, p->out_width);
+  int64_t lanes = lanes_of(plan);
+  double vectors =
+      conv_depthwise_products(plan) / (double)conv_max(1, p->out_width) * (double)conv_ceil_div(p->out_width, lanes);
+  double vector = lanes * (int64_t)fonio_dtype_bytes(p->dtype) == 64 ? 1.1 : p->stride[1] == 1 ? 0.8 : 1.1;
+  if (reads_near(plan)) return vectors * vector + 20.0 * (double)p->out_channels;
   double elements = (double)p->out_channels * (double)(p->in_height * p->in_width);
   double moved = p->input_strides[3] == 1 && p->stride[1] <= 2 ? 0 : 4 * elements;
-  return conv_depthwise_products(plan) * waste * (p->stride[1] == 1 ? 0.8 : 1.1) / (double)lanes +
-         20.0 * (double)(p->out_channels * p->out_height) + moved;
+  return vectors * vector + 20.0 * (double)(p->out_channels * p->out_height) + moved;
 }
 
 /* Output rows of a block: all, or so many that few input rows are visited twice, while they stay in the first-level
@@ -91,17 +109,19 @@ static int64_t rows_of_block(const fonio_conv_plan *plan) {
 static void planes_prepare(fonio_conv_plan *plan) {
   int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), height = plan->problem.out_height;
   conv_blocks *b = &plan->blocks;
-  if (plan->problem.out_width * 2 <= plan->kernels->lanes && cpu_isa_in_use() == ISA_AVX512)
-    plan->kernels = kernel_table_for(plan->problem.dtype, ISA_AVX2);
+  if (lanes_of(plan) < plan->kernels->lanes) plan->kernels = kernel_table_for(plan->problem.dtype, ISA_AVX2);
   b->terms = rows_of_block(plan);
   int64_t per_plane = conv_max(1, height * plan->problem.out_width * conv_depthwise_taps(plan));
   b->channels = conv_min(plan->problem.out_channels, conv_max(1, PIECE_PRODUCTS / per_plane));
   plan->packed_bytes = plan->problem.out_channels * conv_depthwise_taps(plan) * bytes;
   planes_layout l = lay_out(plan);
-  /* Channels at once: several where a plane is one block. */
-  bool whole = b->terms == height && l.pitch;
-  b->panel = whole ? conv_max(1, conv_min(8, conv_min(b->channels, cpu_cache_sizes()->l1_bytes / 2 / l.bytes))) : 1;
-  plan->workspace_bytes = l.bytes * b->panel;
+  /* Channels at once: several where a plane is one block, so many that they stay in the first-level cache. */
+  int64_t plane_bytes = reads_near(plan) ? conv_max(1, height * plan->problem.out_width * bytes) : l.bytes;
+  int64_t most = l.pitch ? 8 : reads_near(plan) && plan->geometry.out_channels == 1 ? b->channels : 1;
+  bool whole = b->terms == height;
+  b->panel =
+      whole ? conv_max(1, conv_min(most, conv_min(b->channels, cpu_cache_sizes()->l1_bytes / 2 / plane_bytes))) : 1;
+  plan->workspace_bytes = l.bytes * (l.pitch ? b->panel : 1);
 }
 
 static bool planes_pack(const fonio_conv_plan *plan, const void *weight, void *packed) {
@@ -125,12 +145,27 @@ typedef struct planes_work {
 static kernel_depthwise block_at(const planes_work *w, int64_t row) {
   const fonio_conv_plan *plan = w->run->plan;
   kernel_depthwise job = {
-      .row = conv_max(0, conv_min(row, plan->problem.out_height - 4)),
+      .row = conv_max(0, conv_min(row, plan->problem.out_height - conv_min(8, plan->blocks.terms))),
       .pitch = w->layout.pitch,
       .phase = w->layout.phase,
   };
   job.rows = conv_min(plan->blocks.terms, plan->problem.out_height - job.row);
+  const int64_t *map = plan->geometry.rows + job.row * plan->geometry.stride[0];
+  int64_t end = conv_depthwise_input_rows(plan, job.rows);
+  while (job.first + 1 < end && map[job.first] < 0)
+    job.first++;
+  while (end > job.first && map[end - 1] < 0)
+    end--;
+  job.inside = end - job.first;
   return job;
+}
+
+/* Of the input, under an output channel. */
+static const void *plane_at(const planes_work *w, int64_t channel) {
+  const fonio_conv_plan *plan = w->run->plan;
+  const int64_t *strides = plan->problem.input_strides;
+  int64_t plane = channel / plan->geometry.out_channels * strides[1];
+  return conv_at(w->run->buffers->input, (w->image * strides[0] + plane) * w->bytes);
 }
 
 /* The same with the workspace of one of the channels at once. */
@@ -148,17 +183,20 @@ static void run_block(const planes_work *w, int64_t row, int64_t first, int64_t 
   const fonio_conv_problem *p = &plan->problem;
   const fonio_conv_buffers *b = w->run->buffers;
   kernel_depthwise job = block_at(w, row);
-  for (int64_t i = 0; i < count; i++) {
-    int64_t plane = (first + i) / plan->geometry.out_channels * p->input_strides[1];
+  job.planes = job.pitch ? 1 : count;
+  for (int64_t i = 0; i < count; i += job.planes) {
     give_workspace(w, i, &job);
-    plan->kernels->depthwise_rows(&plan->geometry, &job,
-                                  conv_at(b->input, (w->image * p->input_strides[0] + plane) * w->bytes));
+    plan->kernels->depthwise_rows(&plan->geometry, &job, plane_at(w, first + i));
   }
   int64_t plane = p->out_height * p->out_width, taps = conv_depthwise_taps(plan);
-  for (int64_t channel = first; channel < first + count; channel++) {
+  job.in_plane = p->input_strides[1];
+  job.out_plane = p->output_strides[1];
+  job.bias_step = p->bias_stride;
+  job.room_step = p->output_strides[1] == plane ? plane : 0;
+  for (int64_t channel = first; channel < first + count; channel += job.planes) {
     give_workspace(w, channel - first, &job);
     /* Rows and channels that lie close together are written one after the other. */
-    int64_t behind = p->output_strides[1] == plane ? w->end - channel - 1 : 0;
+    int64_t behind = job.room_step ? w->end - channel - 1 : 0;
     if (p->output_strides[2] == p->out_width) job.room = (behind + 1) * plane - job.row * p->out_width;
     char *to = (char *)b->output + (w->image * p->output_strides[0] + channel * p->output_strides[1]) * w->bytes;
     plan->kernels->depthwise_sums(&plan->geometry, &job, conv_at(w->run->packed, channel * taps * w->bytes),

@@ -30,7 +30,8 @@ static int64_t blocks_of(const fonio_conv_plan *plan) {
 static double cycles_of_block(const fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
   double in = (double)(p->in_height * p->in_width), out = (double)(p->out_height * p->out_width);
-  double across = p->input_strides[3] == 1 && p->output_strides[3] == 1 ? 6 : 36;
+  bool wide = plan->kernels->lanes * (int64_t)fonio_dtype_bytes(p->dtype) == 64;
+  double across = p->input_strides[3] != 1 || p->output_strides[3] != 1 ? 36 : wide ? 10 : 6;
   double tap = p->out_width < 7 ? 4 : p->stride[1] <= 2 ? 0.6 : 1.2; /* the kernel takes seven pixels at once */
   return across * (in + out) + out * (tap * (double)conv_depthwise_taps(plan) + 5);
 }

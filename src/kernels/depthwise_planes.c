@@ -1,23 +1,29 @@
 /* Depthwise convolution of planes (NCHW): each output channel reads one input channel; vector lanes are the columns of
  * one row.
  *
- * Input rows are read behind pointers: in the image itself where no column touches the padding, else in a buffer that
- * they are copied to with the padding around them. With a stride they are dealt out there: element i of phase f is the
- * padded column i * stride + f. So vectors are always loaded whole, and there are no edges. Vectors overlap where
- * columns are no multiple of the lanes, and bands of rows where rows are no multiple of a band: what is computed twice
- * has the same bits. */
+ * Input rows are read in the image itself, where no column touches the padding or lanes beside the image are masked out
+ * (see depthwise_near); else in a buffer that they are copied to with the padding around them. With a stride they are
+ * dealt out there: element i of phase f is the padded column i * stride + f. Vectors overlap where columns are no
+ * multiple of the lanes, and bands of rows where rows are no multiple of a band: what is computed twice has the same
+ * bits. */
 #include "kernels/families.h"
 
 #define BAND_ROWS 4
 #define BAND_VECTORS 2
 
-/* Where there are 32 registers, of a kernel 5 or 7 wide: the rows of a band, the taps of one. */
+/* Where there are 32 registers: the rows of a band of a kernel 3 wide, which divide the heights of most networks'
+ * images, and of one 5 or 7 wide. */
 #if defined(KERNEL_ISA_avx512) || defined(KERNEL_ISA_neon)
+#define SMALL_ROWS 7
 #define MOST_ROWS 8
 #else
+#define SMALL_ROWS BAND_ROWS
 #define MOST_ROWS BAND_ROWS
 #endif
 #define MOST_TAPS 7
+
+/* Columns that a tile reads, at the most. */
+#define WINDOW 32
 
 /* ---- The rows ---- */
 
@@ -95,8 +101,10 @@ INLINE void copy_rows(const kernel_conv *conv, const kernel_depthwise *job, cons
   }
 }
 
+/* Pointers to the rows of the image, as if they began with the padding; with a stride the kernel knows of that. */
 static void point_at_rows(const kernel_conv *conv, const kernel_depthwise *job, int64_t rows, const real *image) {
   const int64_t *map = conv->rows + job->row * conv->stride[0];
+  if (conv->stride[1] == 1) image -= conv->image_column;
   for (int64_t i = 0; i < rows; i++)
     job->rows_at[i] = map[i] < 0 ? job->zeros : image + map[i] * conv->input_strides[1];
 }
@@ -123,6 +131,9 @@ typedef struct band {
   int64_t second;          /* JOINED: how far below lie the rows of the other half */
   const void *const *rows; /* of the input, from the band's first on */
   const void *zeros;
+  const real *input; /* narrow_planes: the first row, the others `down` elements apart */
+  int64_t down;
+  bool near; /* what lies beside the image is masked out */
   const real *weights, *bias;
   real *to;
   int64_t pitch; /* of `to` */
@@ -131,21 +142,46 @@ typedef struct band {
   int64_t phases, next, back;
 } band;
 
+INLINE void move_down(band *b, int64_t output_rows) {
+  b->rows += output_rows * b->conv->stride[0];
+  b->to += output_rows * b->pitch;
+}
+
+/* The lanes of each tap of a kernel row that lie inside of the image. */
+typedef vec_lanes tap_lanes[MOST_TAPS][BAND_VECTORS];
+
+INLINE void find_lanes(int vectors, int kernel, int64_t from, int64_t end, int64_t apart, tap_lanes lanes) {
+  vec_window window = vec_window_of(clamp(from, 0, WINDOW), clamp(end, 0, WINDOW));
+#pragma GCC unroll 7
+  for (int s = 0; s < kernel; s++)
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++)
+      lanes[s][v] = vec_lanes_at(window, s + v * apart);
+}
+
+/* Which of the input rows of a band are known to be the only zeros: none; the first; the last. */
+typedef enum band_place { ANYWHERE, TOP, BOTTOM } band_place;
+
 /* Small kernels, all sizes constant: each input row serves the output rows that have it under one of their
  * taps. `apart`: columns from the first vector to the second. */
-INLINE void sum_small(int height, int vectors, int kernel, int stride, const band *b, const vec *weights,
-                      int64_t column, int64_t apart, vec sum[MOST_ROWS][BAND_VECTORS]) {
+INLINE void sum_small(bool edge, band_place place, int height, int vectors, int kernel, int stride, const band *b,
+                      const vec *weights, int64_t column, int64_t apart, tap_lanes lanes,
+                      vec sum[MOST_ROWS][BAND_VECTORS]) {
 #pragma GCC unroll 16
   for (int i = 0; i < (height - 1) * stride + kernel; i++) {
-    if (kernel > 3 && b->rows[i] == b->zeros) continue;
-    const real *row = (const real *)b->rows[i] + column, *odd = row + b->next;
+    if ((kernel > 3 && b->rows[i] == b->zeros) || (place == TOP && i == 0) || (place == BOTTOM && i == height + 1))
+      continue;
+    const real *row = (place == ANYWHERE ? (const real *)b->rows[i] : b->input + i * b->down) + column,
+               *odd = row + b->next;
 #pragma GCC unroll 8
     for (int s = 0; s < kernel; s++) {
       vec x[BAND_VECTORS];
 #pragma GCC unroll 2
-      for (int v = 0; v < vectors; v++)
-        x[v] = vec_keep(vec_load((stride == 2 && s % 2 ? odd : row) + v * apart + s / stride));
-#pragma GCC unroll 4
+      for (int v = 0; v < vectors; v++) {
+        const real *from = (stride == 2 && s % 2 ? odd : row) + v * apart + s / stride;
+        x[v] = vec_keep(edge ? vec_load_lanes(from, lanes[s][v]) : vec_load(from));
+      }
+#pragma GCC unroll 8
       for (int j = 0; j < height; j++) {
         int r = i - j * stride;
         if (r < 0 || r >= kernel) continue;
@@ -160,20 +196,25 @@ INLINE void sum_small(int height, int vectors, int kernel, int stride, const ban
 
 /* Kernels of a constant width, any height, where there are registers for what all taps of a kernel row read of an input
  * row: it stays there while it serves one output row after the other. */
-INLINE void sum_wide(bool joined, int vectors, int kernel, int stride, const band *b, int64_t column, int64_t apart,
-                     vec sum[MOST_ROWS][BAND_VECTORS]) {
+INLINE void sum_wide(bool edge, bool joined, int vectors, int kernel, int stride, const band *b, int64_t column,
+                     int64_t apart, tap_lanes lanes, vec sum[MOST_ROWS][BAND_VECTORS]) {
   int64_t height = b->conv->kernel_height;
   for (int64_t i = 0; i < (b->count - 1) * stride + height; i++) {
     const void *other = b->rows[i + (joined ? b->second * stride : 0)];
     if (b->rows[i] == b->zeros && other == b->zeros) continue;
-    const real *row = (const real *)b->rows[i] + column, *odd = row + b->next, *weights = b->weights + i * kernel;
+    const real *row = (const real *)b->rows[i] + column, *odd = row + b->next, *below = (const real *)other + column;
+    const real *weights = b->weights + i * kernel;
     vec x[MOST_TAPS][BAND_VECTORS];
 #pragma GCC unroll 7
     for (int s = 0; s < kernel; s++)
 #pragma GCC unroll 2
-      for (int v = 0; v < vectors; v++)
-        x[s][v] = vec_keep(joined ? vec_join(row + s, (const real *)other + column + s)
-                                  : vec_load((stride == 2 && s % 2 ? odd : row) + v * apart + s / stride));
+      for (int v = 0; v < vectors; v++) {
+        const real *from = (stride == 2 && s % 2 ? odd : row) + v * apart + s / stride;
+        if (joined)
+          x[s][v] = vec_keep(edge ? vec_join_lanes(from, below + s, lanes[s][v]) : vec_join(from, below + s));
+        else
+          x[s][v] = vec_keep(edge ? vec_load_lanes(from, lanes[s][v]) : vec_load(from));
+      }
 #pragma GCC unroll 8
     for (int j = 0; j < MOST_ROWS; j++, weights -= stride * kernel) {
       if (j >= b->count || i < j * stride || i - j * stride >= height) continue;
@@ -262,16 +303,17 @@ INLINE void store_halves(real *low, real *high, vec v) {
 
 /* One tile: `height` rows, of a WIDE one as many as the band has, x `vectors` vectors; of a JOINED one half a vector of
  * them, and of as many rows below. */
-INLINE void tile(band_kind kind, int height, int vectors, int kernel, int stride, const band *b, const vec *weights,
-                 vec add, int64_t column, int64_t apart) {
+INLINE void tile(band_kind kind, bool edge, band_place place, int height, int vectors, int kernel, int stride,
+                 const band *b, const vec *weights, vec add, int64_t column, int64_t apart, tap_lanes lanes) {
   vec sum[MOST_ROWS][BAND_VECTORS];
 #pragma GCC unroll 8
   for (int j = 0; j < height; j++)
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; v++)
       sum[j][v] = vec_zero();
-  if (kind == SMALL) sum_small(height, vectors, kernel, stride, b, weights, column, apart, sum);
-  if (kind == WIDE || kind == JOINED) sum_wide(kind == JOINED, vectors, kernel, stride, b, column, apart, sum);
+  if (kind == SMALL) sum_small(edge, place, height, vectors, kernel, stride, b, weights, column, apart, lanes, sum);
+  if (kind == WIDE || kind == JOINED)
+    sum_wide(edge, kind == JOINED, vectors, kernel, stride, b, column, apart, lanes, sum);
   if (kind == TALL) sum_tall(vectors, b, column, apart, sum);
   if (kind == ANY) sum_any(height, vectors, b, column, apart, sum);
   real *to = b->to + column;
@@ -288,16 +330,35 @@ INLINE void tile(band_kind kind, int height, int vectors, int kernel, int stride
   }
 }
 
+/* Whether a tile that reads so many columns reads beyond the image. */
+INLINE bool is_edge(const band *b, int64_t column, int64_t columns) {
+  int64_t from = column - b->conv->image_column;
+  return b->near && (from < 0 || from + columns > b->conv->in_width);
+}
+
+/* One that may lie at an edge of the image: there loads have masks, which take time. */
+INLINE void find_tile(band_kind kind, int height, int vectors, int kernel, int stride, const band *b,
+                      const vec *weights, vec add, int64_t column, int64_t apart) {
+  bool near = kind <= JOINED && stride == 1 && (kernel == 3 ? DEPTHWISE_NEAR_3 : DEPTHWISE_NEAR_57) > 0;
+  int64_t from = b->conv->image_column - column;
+  tap_lanes lanes;
+  if (near && (kind == JOINED || is_edge(b, column, LANES + (vectors - 1) * apart + kernel - 1))) {
+    find_lanes(vectors, kernel, b->near ? from : 0, b->near ? from + b->conv->in_width : WINDOW, apart, lanes);
+    tile(kind, true, ANYWHERE, height, vectors, kernel, stride, b, weights, add, column, apart, lanes);
+  } else if (kind != JOINED || !near) {
+    tile(kind, false, ANYWHERE, height, vectors, kernel, stride, b, weights, add, column, apart, lanes);
+  }
+}
+
 /* What is left of a row is no more than half a vector: of two bands at once. */
 INLINE void run_joined(int height, int kernel, vec add, band b) {
   for (int64_t left = b.count, down; left > 0; left -= down) {
     int64_t bands = 2 * ((left - 1) / (2 * height) + 1);
     b.count = (left + bands - 1) / bands;
     b.second = least(b.count, left - b.count);
-    tile(JOINED, height, 1, kernel, 1, &b, NULL, add, b.conv->out_width - LANES / 2, 0);
+    find_tile(JOINED, height, 1, kernel, 1, &b, NULL, add, b.conv->out_width - LANES / 2, 0);
     down = b.count + b.second;
-    b.rows += down;
-    b.to += down * b.pitch;
+    move_down(&b, down);
   }
 }
 
@@ -309,32 +370,51 @@ INLINE void run_block(band_kind kind, int height, int vectors, int kernel, int s
   for (int i = 0; i < 9; i++)
     weights[i] = kernel == 3 ? vec_set(b.weights[i]) : vec_zero();
   vec add = vec_set((b.bias ? *b.bias : 0) + (real)0);
-  int64_t rows = b.count, width = b.conv->out_width, rest = width % LANES, step;
+  int64_t all = b.count, width = b.conv->out_width, rest = width % LANES, step;
   if (kind == WIDE && kernel == 7 && rest > 0 && rest <= LANES / 2 && width > LANES) {
     run_joined(height, kernel, add, b);
     width -= rest;
   }
   int64_t last = most(width - LANES, 0);
-  for (int64_t left = rows; left > 0; left -= step) {
+  for (int64_t left = all; left > 0; left -= step) {
     step = kind == WIDE ? (left + (left - 1) / height) / ((left - 1) / height + 1) : least(left, height);
     b.count = step;
     int64_t column = 0;
     if (vectors == 2)
       for (; column < last; column += 2 * LANES)
-        tile(kind, height, 2, kernel, stride, &b, weights, add, column, least(last - column, LANES));
+        find_tile(kind, height, 2, kernel, stride, &b, weights, add, column, least(last - column, LANES));
     for (; column < width; column += LANES)
-      tile(kind, height, 1, kernel, stride, &b, weights, add, least(column, last), 0);
-    int64_t down = kind == WIDE ? step : least(height, left - height);
-    b.rows += down * b.conv->stride[0];
-    b.to += down * b.pitch;
+      find_tile(kind, height, 1, kernel, stride, &b, weights, add, least(column, last), 0);
+    move_down(&b, kind == WIDE ? step : least(height, left - height));
   }
 }
 
+/* Planes no wider than a vector, of two bands that may overlap, padded by a row at the top and at the bottom, under a
+ * kernel of 3 x 3: `count` of them. */
+static __attribute__((noinline)) void narrow_planes(band b, const kernel_depthwise *job, int64_t count) {
+  tap_lanes lanes;
+  find_lanes(1, 3, b.conv->image_column, b.conv->image_column + b.conv->in_width, 0, lanes);
+  b.down = b.conv->input_strides[1];
+  b.input = (const real *)b.rows[1] - b.down;
+  for (int64_t i = 0; i < count; i++, b.input += job->in_plane, b.to += job->out_plane, b.weights += 9) {
+    vec weights[9], add = vec_set((b.bias ? b.bias[i * job->bias_step] : 0) + (real)0);
+#pragma GCC unroll 9
+    for (int tap = 0; tap < 9; tap++)
+      weights[tap] = vec_set(b.weights[tap]);
+    band part = b;
+    tile(SMALL, true, TOP, SMALL_ROWS, 1, 3, 1, &part, weights, add, 0, 0, lanes);
+    part.input += (b.count - SMALL_ROWS) * b.down;
+    part.to += (b.count - SMALL_ROWS) * b.pitch;
+    tile(SMALL, true, BOTTOM, SMALL_ROWS, 1, 3, 1, &part, weights, add, 0, 0, lanes);
+  }
+}
+
+/* At the beginning of a cache line: elsewhere some take a tenth longer. */
 #define BLOCK(name, ...)                                                                                               \
-  static __attribute__((noinline)) void block_##name(const band *b) {                                                  \
+  static __attribute__((noinline, aligned(64))) void block_##name(const band *b) {                                     \
     run_block(__VA_ARGS__, *b);                                                                                        \
   }
-BLOCK(small3, SMALL, BAND_ROWS, 1, 3, 1)
+BLOCK(small3, SMALL, SMALL_ROWS, 1, 3, 1)
 BLOCK(small3_2, SMALL, BAND_ROWS, 1, 3, 2)
 #if defined(KERNEL_ISA_avx512) || defined(KERNEL_ISA_neon)
 BLOCK(5, WIDE, MOST_ROWS, 1, 5, 1)
@@ -400,7 +480,7 @@ static __attribute__((noinline)) void block_direct(const band *block) {
 #pragma GCC unroll 9
   for (int i = 0; i < 9; i++)
     weights[i] = vec_set(b.weights[i]);
-  for (int64_t left = b.count, down; left > 0; left -= BAND_ROWS, b.rows += 2 * down, b.to += down * b.pitch) {
+  for (int64_t left = b.count; left > 0; left -= BAND_ROWS) {
     vec before[9];
 #pragma GCC unroll 9
     for (int i = 0; i < 9; i++)
@@ -410,7 +490,7 @@ static __attribute__((noinline)) void block_direct(const band *block) {
       tile_direct(true, &b, weights, add, column, before);
     for (; column < b.conv->out_width; column += LANES)
       tile_direct(false, &b, weights, add, column, before);
-    down = least(BAND_ROWS, left - BAND_ROWS);
+    move_down(&b, least(BAND_ROWS, left - BAND_ROWS));
   }
 }
 #else
@@ -426,7 +506,8 @@ static block_function find_block(const kernel_conv *conv, int64_t rows, bool dir
   /* Without vectors the unrolled ones gain little, and are large. */
   if (LANES == 1) return block_any;
   bool square = size == conv->kernel_width && conv->stride[0] == stride && conv->dilation[0] * conv->dilation[1] == 1;
-  if (square && size == 3 && stride <= 2) return stride == 1 ? block_small3 : block_small3_2;
+  if (square && size == 3 && stride == 1 && rows >= SMALL_ROWS) return block_small3;
+  if (square && size == 3 && stride == 2) return block_small3_2;
   if (square && size == 5 && stride <= 2) return stride == 1 ? block_5 : block_5_2;
   if (square && size == 7 && stride == 1) return block_7;
   return conv->stride[0] * stride * conv->dilation[0] == 1 && size >= BAND_ROWS ? block_tall : block_any;
@@ -434,7 +515,7 @@ static block_function find_block(const kernel_conv *conv, int64_t rows, bool dir
 
 /* A band narrower than a vector, where its last rows have no room for whole vectors: computed beside the output. */
 static void run_narrow(block_function function, band b, int64_t room) {
-  real whole[BAND_ROWS * LANES], *to = b.to;
+  real whole[MOST_ROWS * LANES], *to = b.to;
   int64_t pitch = b.pitch;
   b.to = whole;
   b.pitch = LANES;
@@ -447,6 +528,39 @@ static void run_narrow(block_function function, band b, int64_t room) {
   }
 }
 
+/* A block of one plane in such bands. */
+static __attribute__((noinline)) void run_narrow_block(block_function function, band b, int64_t room) {
+  int64_t rows = b.count, down;
+  b.count = rows < BAND_ROWS ? 1 : least(rows, MOST_ROWS);
+  for (int64_t left = rows; left > 0; left -= b.count, room -= down * b.pitch) {
+    run_narrow(function, b, room);
+    down = least(b.count, left - b.count);
+    move_down(&b, down);
+  }
+}
+
+/* How many of the planes have room for whole vectors. */
+static int64_t planes_with_room(const kernel_conv *conv, const kernel_depthwise *job) {
+  int64_t left = job->room - (job->rows - 1) * conv->output_strides[1] - LANES;
+  if (conv->out_width >= LANES || (!job->pitch && conv->stride[1] > 1)) return job->planes;
+  if (left < 0) return 0;
+  return job->room_step ? least(job->planes, left / job->room_step + 1) : job->planes;
+}
+
+/* Whether narrow_planes will do. */
+static bool is_narrow(const band *b, const kernel_depthwise *job) {
+  const kernel_conv *conv = b->conv;
+  return REAL_BYTES == 4 && LANES > 1 && b->near && conv->out_width <= LANES && conv->kernel_height == 3 &&
+         conv->kernel_width == 3 && b->count > SMALL_ROWS && b->count <= 2 * SMALL_ROWS && b->count == job->inside &&
+         job->first == 1;
+}
+
+/* Of the image in place: those of a later plane. */
+static void move_rows(const kernel_depthwise *job, int64_t planes) {
+  for (int64_t i = job->first; i < job->first + job->inside; i++)
+    job->rows_at[i] = (const real *)job->rows_at[i] + planes * job->in_plane;
+}
+
 void NAME(depthwise_sums)(const kernel_conv *conv, const kernel_depthwise *job, const void *weights, const void *bias,
                           void *output) {
   bool direct = !job->pitch && conv->stride[1] > 1;
@@ -456,6 +570,7 @@ void NAME(depthwise_sums)(const kernel_conv *conv, const kernel_depthwise *job, 
             .count = job->rows,
             .rows = job->rows_at,
             .zeros = job->zeros,
+            .near = !job->pitch && !direct,
             .weights = weights,
             .bias = bias,
             .to = (real *)output + job->row * pitch,
@@ -463,15 +578,18 @@ void NAME(depthwise_sums)(const kernel_conv *conv, const kernel_depthwise *job, 
             .phases = dilation % stride,
             .next = dilation / stride + dilation % stride * job->phase,
             .back = 1 - stride * job->phase};
-  if (direct || conv->out_width >= LANES || job->room >= (job->rows - 1) * pitch + LANES) {
-    function(&b);
-    return;
-  }
-  b.count = job->rows < BAND_ROWS ? 1 : BAND_ROWS;
-  for (int64_t j = 0; j < job->rows; j += b.count) {
-    int64_t row = least(j, job->rows - b.count);
-    b.rows = job->rows_at + row * conv->stride[0];
-    b.to = (real *)output + (job->row + row) * pitch;
-    run_narrow(function, b, job->room - row * pitch);
+  int64_t whole = planes_with_room(conv, job), quick = is_narrow(&b, job) ? whole : 0;
+  if (REAL_BYTES == 4 && LANES > 1 && quick) narrow_planes(b, job, quick);
+  for (int64_t i = 0, planes; i < job->planes; i += planes) {
+    planes = i < quick ? quick : 1;
+    if (i >= whole)
+      run_narrow_block(function, b, job->room - i * job->room_step);
+    else if (!quick)
+      function(&b);
+    if (i + planes == job->planes) break;
+    move_rows(job, planes);
+    b.weights += planes * conv->kernel_height * conv->kernel_width;
+    if (bias) b.bias += planes * job->bias_step;
+    b.to += planes * job->out_plane;
   }
 }

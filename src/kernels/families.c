@@ -23,6 +23,7 @@ const kernel_table NAME(kernel_table) = {
     .winograd_gradient = NAME(winograd_gradient),
     .depthwise_rows = NAME(depthwise_rows),
     .depthwise_sums = NAME(depthwise_sums),
+    .depthwise_near = {[3] = DEPTHWISE_NEAR_3, [5] = DEPTHWISE_NEAR_57, [7] = DEPTHWISE_NEAR_57},
     .depthwise_deals = DEPTHWISE_DEALS,
     .depthwise_pixels = NAME(depthwise_pixels),
     .depthwise_pairs = NAME(depthwise_pairs),

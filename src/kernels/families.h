@@ -51,6 +51,19 @@
 #define DEPTHWISE_DEALS false
 #endif
 
+/* The rows that a block of a depthwise kernel of 3, or 5 and 7, rows and columns needs to read the image in place; 0:
+ * it is copied. */
+#if defined(KERNEL_ISA_avx512)
+#define DEPTHWISE_NEAR_3 7
+#define DEPTHWISE_NEAR_57 4
+#elif defined(KERNEL_ISA_avx2)
+#define DEPTHWISE_NEAR_3 4
+#define DEPTHWISE_NEAR_57 0
+#else
+#define DEPTHWISE_NEAR_3 0
+#define DEPTHWISE_NEAR_57 0
+#endif
+
 /* gemm.c */
 extern const kernel_tile NAME(tiles)[TILE_ROWS * TILE_VECTORS];
 #if defined(KERNEL_ISA_avx512)

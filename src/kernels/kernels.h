@@ -142,15 +142,20 @@ static inline kernel_winograd_range kernel_winograd_parts(const kernel_winograd_
 /* Some rows of one output plane, for depthwise convolution. */
 typedef struct kernel_depthwise {
   int64_t row, rows; /* of the output */
+  /* Of the padded input rows that the block needs, `inside` from the `first` on are not zeros. */
+  int64_t first, inside;
   /* Elements of a row of the buffer, where the rows of the input that the block needs are padded, and dealt out with a
    * stride; from one phase of it to the next. 0: no buffer, the stride is 1 and no tap touches the padding of columns,
-   * or see depthwise_deals. */
+   * or see depthwise_near and depthwise_deals. */
   int64_t pitch, phase;
   void *buffer;         /* [input row][pitch]; zero where padding is, in the mode that pads with zeros */
   const void *zeros;    /* in place of rows of zeros */
   const void **rows_at; /* room for a pointer to each input row */
   int64_t room;         /* elements of the output, from the block's first on, that may be written now as later writes
                            will put them right; for blocks narrower than a vector */
+  /* The same block of so many planes, where depthwise_near allows it: elements from one to the next, of the output, of
+   * the biases; how much less room there is. Else 1. */
+  int64_t planes, in_plane, out_plane, bias_step, room_step;
 } kernel_depthwise;
 
 /* Rows of an input gradient whose even and odd columns have other taps; taps of a kernel row read columns `dilation`
@@ -296,6 +301,9 @@ typedef struct kernel_table {
   void (*depthwise_rows)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane);
   void (*depthwise_sums)(const kernel_conv *conv, const kernel_depthwise *job, const void *weights, const void *bias,
                          void *output);
+  /* A kernel of so many rows and columns, with no stride, no dilation and zeros around the image, needs no buffer where
+   * a block has so many rows; 0: it always does. */
+  int64_t depthwise_near[8];
   bool
       depthwise_deals; /* without a buffer also kernels of 3 x 3 with a stride of 2, padded by one column at the left */
   /* One output row of channels_last: for each kernel row a pointer for each padded column, at the channels of its

@@ -4,6 +4,10 @@
  *   real, LANES, vec             the element, how many a vector holds, the vector
  *   NAME(x)                      x with the dtype and the instruction set behind it: x__f32_avx2
  *   vec_load, vec_store          any address; ..._part: the first n lanes only, touching no memory beyond them
+ *   vec_load_lanes(p, lanes)     those lanes only, touching no other memory; the others are zero
+ *   vec_join_lanes(a, b, lanes)  the same for each half of a vec_join
+ *   vec_lanes_at(w, at)          a vector's lanes that begin at element `at` of w = vec_window_of(from, end), which are
+ *                                elements [from, end) of 32, and lie within it
  *   vec_stream                   stores past the caches, at an aligned address; after all of them vec_stream_end
  *   vec_set                      all lanes the same
  *   vec_keep                     the same vector, in a register: gcc would load what serves several multiply-adds anew
@@ -134,6 +138,37 @@ INLINE vec vec_join(const real *a, const real *b) {
 #else
   return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 #endif
+}
+#endif
+
+/* Without masks: lane by lane. */
+#if !defined(VEC_MASKS)
+typedef struct vec_lanes {
+  int64_t from, end;
+} vec_lanes;
+
+typedef vec_lanes vec_window;
+
+INLINE vec_window vec_window_of(int64_t from, int64_t end) {
+  return (vec_window){from, end};
+}
+
+INLINE vec_lanes vec_lanes_at(vec_window w, int64_t at) {
+  return (vec_lanes){clamp(w.from - at, 0, LANES), clamp(w.end - at, 0, LANES)};
+}
+
+INLINE vec vec_load_lanes(const real *p, vec_lanes lanes) {
+  vec v = vec_zero();
+  for (int64_t i = lanes.from; i < lanes.end; i++)
+    v[i] = p[i];
+  return v;
+}
+
+INLINE vec vec_join_lanes(const real *a, const real *b, vec_lanes lanes) {
+  vec v = vec_zero();
+  for (int64_t i = lanes.from; i < lanes.end && i < LANES / 2; i++)
+    v[i] = a[i], v[LANES / 2 + i] = b[i];
+  return v;
 }
 #endif
 

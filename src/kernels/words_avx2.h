@@ -48,6 +48,41 @@ INLINE vec vec_load_part(const real *p, int64_t n) {
 }
 #endif
 
+#define VEC_MASKS
+typedef __m256i vec_lanes;
+
+/* Where in ones and zeros the elements before `from` and those before `end` begin. */
+typedef struct vec_window {
+  const real_bits *from, *end;
+} vec_window;
+
+INLINE vec_window vec_window_of(int64_t from, int64_t end) {
+#define EIGHT_ONES -1, -1, -1, -1, -1, -1, -1, -1
+  static const real_bits mask[64] = {EIGHT_ONES, EIGHT_ONES, EIGHT_ONES, EIGHT_ONES};
+  return (vec_window){mask + 32 - from, mask + 32 - end};
+}
+INLINE vec_lanes vec_lanes_at(vec_window w, int64_t at) {
+  return _mm256_andnot_si256(_mm256_loadu_si256((const __m256i *)(const void *)(w.from + at)),
+                             _mm256_loadu_si256((const __m256i *)(const void *)(w.end + at)));
+}
+
+INLINE vec vec_load_lanes(const real *p, vec_lanes lanes) {
+#if defined(KERNEL_DTYPE_f32)
+  return (vec)_mm256_maskload_ps(p, lanes);
+#else
+  return (vec)_mm256_maskload_pd(p, lanes);
+#endif
+}
+
+INLINE vec vec_join_lanes(const real *a, const real *b, vec_lanes lanes) {
+  __m128i half = _mm256_castsi256_si128(lanes);
+#if defined(KERNEL_DTYPE_f32)
+  return (vec)_mm256_set_m128(_mm_maskload_ps(b, half), _mm_maskload_ps(a, half));
+#else
+  return (vec)_mm256_set_m128d(_mm_maskload_pd(b, half), _mm_maskload_pd(a, half));
+#endif
+}
+
 /* In pieces: masked stores are slow on some processors. */
 #if defined(KERNEL_DTYPE_f32)
 INLINE void vec_store_part(real *p, vec v, int64_t n) {

@@ -58,7 +58,21 @@ INLINE void vec_store_part(real *p, vec v, int64_t n) {
   memcpy(p, &v, (size_t)n * sizeof(real));
 }
 
-#elif defined(KERNEL_DTYPE_f32)
+#else
+
+#define VEC_MASKS
+typedef uint16_t vec_lanes;
+
+typedef uint64_t vec_window;
+
+INLINE vec_window vec_window_of(int64_t from, int64_t end) {
+  return (((vec_window)1 << end) - 1) & ~(((vec_window)1 << from) - 1);
+}
+INLINE vec_lanes vec_lanes_at(vec_window w, int64_t at) {
+  return (vec_lanes)(w >> at);
+}
+
+#if defined(KERNEL_DTYPE_f32)
 
 INLINE vec vec_set(real x) {
   return (vec)_mm512_set1_ps(x);
@@ -71,6 +85,13 @@ INLINE vec vec_load_part(const real *p, int64_t n) {
 }
 INLINE void vec_store_part(real *p, vec v, int64_t n) {
   _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+}
+INLINE vec vec_load_lanes(const real *p, vec_lanes lanes) {
+  return (vec)_mm512_maskz_loadu_ps((__mmask16)lanes, p);
+}
+INLINE vec vec_join_lanes(const real *a, const real *b, vec_lanes lanes) {
+  __m512 low = _mm512_castps256_ps512(_mm256_maskz_loadu_ps((__mmask8)lanes, a));
+  return (vec)_mm512_insertf32x8(low, _mm256_maskz_loadu_ps((__mmask8)lanes, b), 1);
 }
 
 #else
@@ -87,5 +108,13 @@ INLINE vec vec_load_part(const real *p, int64_t n) {
 INLINE void vec_store_part(real *p, vec v, int64_t n) {
   _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v);
 }
+INLINE vec vec_load_lanes(const real *p, vec_lanes lanes) {
+  return (vec)_mm512_maskz_loadu_pd((__mmask8)lanes, p);
+}
+INLINE vec vec_join_lanes(const real *a, const real *b, vec_lanes lanes) {
+  __m512d low = _mm512_castpd256_pd512(_mm256_maskz_loadu_pd((__mmask8)lanes, a));
+  return (vec)_mm512_insertf64x4(low, _mm256_maskz_loadu_pd((__mmask8)lanes, b), 1);
+}
 
+#endif
 #endif
