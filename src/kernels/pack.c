@@ -299,6 +299,61 @@ static int64_t pack_run(const weight_run *run, const real *w, int64_t exist, rea
 }
 #endif
 
+#if LANES == 16
+/* Where the elements of a vector that begins at an output channel's first weight go; -1: nowhere. */
+typedef struct near_taps {
+  int64_t first, elements; /* the first weight, seen from tap 0; up to the last one */
+  int64_t to[LANES];
+} near_taps;
+
+/* False where a vector does not hold all taps, or an element serves several. */
+static bool find_taps(const kernel_conv *conv, int64_t width, near_taps *taps) {
+  int64_t down = conv->weight_strides[2], across = conv->weight_strides[3];
+  int64_t rows = (conv->kernel_height - 1) * down, columns = (conv->kernel_width - 1) * across;
+  taps->first = least(rows, 0) + least(columns, 0);
+  taps->elements = most(rows, 0) + most(columns, 0) - taps->first + 1;
+  if (taps->elements > LANES) return false;
+  for (int i = 0; i < LANES; i++)
+    taps->to[i] = -1;
+  for (int64_t r = 0; r < conv->kernel_height; r++)
+    for (int64_t s = 0; s < conv->kernel_width; s++) {
+      int64_t *to = &taps->to[r * down + s * across - taps->first];
+      if (*to >= 0) return false;
+      *to = (r * conv->kernel_width + s) * conv->in_channels * width;
+    }
+  return true;
+}
+
+/* All taps of a vector of output channels whose weights lie near each other, as in turned weights. Returns for how many
+ * output channels. */
+static int64_t pack_near(const kernel_conv *conv, const real *w, int64_t channels, int64_t exist, int64_t width,
+                         real *out) {
+  int64_t m = 0, stride = conv->weight_strides[0];
+  near_taps taps;
+  if (conv->kernel_height * conv->kernel_width == 1 || !find_taps(conv, width, &taps)) return 0;
+  for (; m + LANES <= exist; m += LANES)
+    for (int64_t c = 0; c < channels; c++) {
+      const real *from = w + m * stride + c * conv->weight_strides[1] + taps.first;
+      vec square[LANES];
+#pragma GCC unroll 16
+      for (int i = 0; i < LANES; i++)
+        square[i] = vec_load_part(from + i * stride, taps.elements);
+      TRANSPOSE_STEP(square, 8)
+      transpose_halves(square);
+#pragma GCC unroll 16
+      for (int i = 0; i < LANES; i++)
+        if (i < taps.elements && taps.to[i] >= 0) vec_store(out + taps.to[i] + c * width + m, square[i]);
+    }
+  return m;
+}
+#else
+static int64_t pack_near(const kernel_conv *conv, const real *w, int64_t channels, int64_t exist, int64_t width,
+                         real *out) {
+  (void)conv, (void)w, (void)channels, (void)exist, (void)width, (void)out;
+  return 0;
+}
+#endif
+
 /* One output channel, or zeros in its place. */
 INLINE void pack_channel(const real *w, int64_t stride, int64_t channels, int64_t width, bool exists, real *out) {
   for (int64_t c = 0; c < channels; c++)
@@ -355,7 +410,8 @@ static real pack_block(const kernel_conv *conv, const real *weight, int64_t firs
   weight += first * strides[0] + channel * strides[1];
   out += channel * width;
   weight_run run = {conv->kernel_height * conv->kernel_width, channels, strides[0], conv->in_channels * width, width};
-  int64_t done = is_run(conv) ? pack_run(&run, weight, exist, out) : 0;
+  int64_t done =
+      is_run(conv) ? pack_run(&run, weight, exist, out) : pack_near(conv, weight, channels, exist, width, out);
   for (int64_t r = 0; r < conv->kernel_height; r++)
     for (int64_t s = 0; s < conv->kernel_width; s++) {
       real *to = out + (r * conv->kernel_width + s) * run.tap;

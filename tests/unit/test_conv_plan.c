@@ -93,9 +93,7 @@ static void compare(const char *algorithm, const char *problem, const char *expe
     fail_msg("%s is off by %g of %g: %s", algorithm, error, largest, problem);
 }
 
-static void check_problem(const char *text) {
-  fonio_conv_problem p;
-  if (fonio_conv_problem_parse(&p, text) != FONIO_OK) fail_msg("%s: %s", text, fonio_last_error());
+static void check_parsed(fonio_conv_problem p, const char *text) {
   int64_t outputs = p.batch * p.out_channels * p.out_height * p.out_width;
   void *x = random_array(p.batch * p.in_channels * p.in_height * p.in_width, p.dtype);
   void *w = random_array(p.out_channels * (p.in_channels / p.groups) * p.kernel_height * p.kernel_width, p.dtype);
@@ -111,6 +109,12 @@ static void check_problem(const char *text) {
     free(got);
   }
   free(expected), free(x), free(w), free(bias);
+}
+
+static void check_problem(const char *text) {
+  fonio_conv_problem p;
+  if (fonio_conv_problem_parse(&p, text) != FONIO_OK) fail_msg("%s: %s", text, fonio_last_error());
+  check_parsed(p, text);
 }
 
 /* In the class `strict` all algorithms have the same bits; `columns` is not in it. */
@@ -165,6 +169,21 @@ static void sums_may_shrink_to_nothing(void **state) {
     if (i % 4 == 0) check_input_gradient(text);
   }
   random_scale = 1e-6;
+}
+
+/* Output channels near each other, with all taps of one in a vector; taps that share a number, as expanded weights have
+ * them. */
+static void weights_may_lie_in_any_order(void **state) {
+  (void)state;
+  static const int64_t strides[][4] = {{9, 297, 3, 1}, {9, 297, 1, 3}, {1, 33, 528, 1584}, {2, 66, 0, 1},
+                                       {9, 297, 1, 1}, {1, 0, 0, 0},   {144, 9, 3, 1},     {144, 9, 1, 3}};
+  for (size_t i = 0; i < sizeof strides / sizeof *strides; i++) {
+    const char *text = "n1c16h6w7k33r3s3p1";
+    fonio_conv_problem p;
+    assert_int_equal(fonio_conv_problem_parse(&p, text), FONIO_OK);
+    memcpy(p.weight_strides, strides[i], sizeof p.weight_strides);
+    check_parsed(p, text);
+  }
 }
 
 /* Sizes around every block boundary, which small random problems seldom reach. */
@@ -469,6 +488,7 @@ int main(void) {
       cmocka_unit_test(algorithms_agree_with_the_plain_loops),
       cmocka_unit_test(sums_may_shrink_to_nothing),
       cmocka_unit_test(large_sums_are_cut_and_joined),
+      cmocka_unit_test(weights_may_lie_in_any_order),
       cmocka_unit_test(the_input_gradient_is_the_transpose),
       cmocka_unit_test(padding_is_never_multiplied),
       cmocka_unit_test(no_zeros_are_multiplied_in_a_gradient),
