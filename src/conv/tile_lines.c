@@ -18,8 +18,9 @@ tile_line conv_tile_line(const tile_axis *axis, int64_t line) {
     phase += tile / tiles;
     tile %= tiles;
   }
-  int64_t begin = tile * axis->m;
-  int count = (int)conv_min(axis->m, outputs - begin), cut = (int)conv_min(axis->m - count, 2);
+  bool early = tiles * axis->m - outputs == 3 && tiles > 2;
+  int64_t begin = tile * axis->m - (early && tile > 0);
+  int count = (int)conv_min(axis->m - (early && tile == 0), outputs - begin), cut = (int)conv_min(axis->m - count, 2);
   int64_t alike = cut ? 1 : tiles - tile - (tiles * axis->m > outputs);
   return (tile_line){phase, begin - (cut == 2), cut == 2, count, cut, alike};
 }

@@ -3,7 +3,8 @@
  *
  * The first output of a tile alone needs the products at the point 0, the last one alone those at infinity. So a line
  * that has an output less than a tile leaves out infinity, and one that has fewer still begins one earlier and leaves
- * out both. What is computed there is anything. */
+ * out both. What is computed there is anything. Where the last line would have but one output, the first one has one
+ * less. */
 #ifndef CONV_TILE_LINES_H
 #define CONV_TILE_LINES_H
 

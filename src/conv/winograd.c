@@ -123,12 +123,6 @@ static kernel_winograd_axis axis_of(const fonio_conv_problem *p, int axis, int a
   return (kernel_winograd_axis){alpha, alpha + 1 - (int)taps, parts, full > 0 ? full : parts, p->stride[axis]};
 }
 
-/* Terms of the sum of an element. */
-static int64_t terms_of(const winograd *w, int64_t in_channels, int element) {
-  kernel_winograd_range parts = kernel_winograd_parts(w->axes, element / w->axes[1].alpha, element % w->axes[1].alpha);
-  return (parts.to - parts.from) * in_channels;
-}
-
 /* The kernel's parts, and the terms that come of them. */
 static void find_terms(const fonio_conv_plan *plan, winograd *w) {
   int64_t in_channels = plan->geometry.in_channels;
@@ -144,8 +138,10 @@ static void find_terms(const fonio_conv_plan *plan, winograd *w) {
   w->joined = phases && w->parts > 1 && in_channels <= 4 && w->terms <= 64;
   for (int i = 0; w->joined && i < 2; i++)
     w->axes[i].full = w->axes[i].parts;
-  for (int e = 0; e < w->elements; e++)
-    w->products += terms_of(w, in_channels, e);
+  /* At infinity the short ones have none. */
+  w->products = in_channels;
+  for (int i = 0; i < 2; i++)
+    w->products *= w->axes[i].parts * (w->axes[i].alpha - 1) + w->axes[i].full;
 }
 
 /* Runs of tiles in a row and the strips under them. */
@@ -204,12 +200,15 @@ static int64_t images_of(const fonio_conv_plan *plan) {
   return plan->problem.batch * plan->problem.groups;
 }
 
-/* Time with blocks of so many; runs of tiles in a row, which share strips, end where a row or a block does. */
+/* Time with blocks of so many; runs of tiles in a row, which share strips, end where a row or a block does. Cycles that
+ * either takes whatever its length: the fewer the channels, the more that is beside the products. */
 static int64_t time_of_blocks(const kernel_table *k, const winograd *w, int64_t block) {
   int64_t tiles = w->rows * w->columns, blocks = conv_ceil_div(tiles, block), runs = w->rows + blocks;
   if (block % w->columns == 0) runs -= blocks;
   if (w->columns % block == 0) runs -= w->rows;
-  return tiles / block * time_of_block(k, block) + time_of_block(k, tiles % block) + runs;
+  int64_t cycles = blocks * 6000 + runs * (400 + 500 * (w->terms + w->out_channels) / k->lanes);
+  int64_t half_tile = conv_max(1, w->products * w->out_channels / (2 * k->lanes));
+  return tiles / block * time_of_block(k, block) + time_of_block(k, tiles % block) + cycles / half_tile;
 }
 
 static int64_t best_block(const kernel_table *k, const winograd *w, int64_t most) {
@@ -232,6 +231,13 @@ static bool are_far(int64_t weights) {
  * one as fast as it is needed; to store the sums and to read them again would take longer. */
 #define MOST_TERMS 512
 
+/* Tiles of a block at the most, so that there is work for several threads: a third of them. A few are cut in two, or
+ * not at all where the channels can be cut instead: each block makes the weights pass. */
+static int64_t tiles_to_share(const kernel_table *k, int64_t tiles, bool can_cut) {
+  if (tiles > 3 * k->rows_tile_rows) return conv_ceil_div(tiles, 3);
+  return can_cut ? tiles : conv_max(conv_ceil_div(tiles, 2), k->rows_tile_rows);
+}
+
 /* Blocks: so many tiles that the transformed weights, which pass once for each block, are worth their way, yet V and M
  * stay near. Far weights pass as seldom as possible; then only the sums of a few channels stay near. */
 static void block_tiles(fonio_conv_plan *plan, int alpha) {
@@ -249,21 +255,22 @@ static void block_tiles(fonio_conv_plan *plan, int alpha) {
   int64_t most_bytes = conv_min(8192 * (w.terms + w.out_channels), (1 << 19) + 8192 * channels);
   int64_t most = conv_max(8, most_bytes / a_tile);
   int64_t near = conv_max(caches->l2_bytes * 3 / 4 / a_tile, k->lanes * bytes * 3 / 4);
-  near = conv_min(near, conv_max(conv_ceil_div(tiles, 3), k->rows_tile_rows));
+  near = conv_min(near, tiles_to_share(k, tiles, w.out_channels >= 4 * panel));
   int64_t block = far ? conv_even_pairs(tiles, most) : best_block(k, &w, conv_min(conv_min(most, near), tiles));
   /* Of one image, as all that the choice looks at. Two threads would share three or five blocks unevenly: one more, of
    * whole tiles of the product if that will do. */
   int64_t blocks = conv_ceil_div(tiles, block) * images;
   if (blocks == 3 || blocks == 5) {
     int64_t even = conv_even_pairs(tiles, block), whole = conv_round_up(even, k->rows_tile_rows);
-    block = whole * blocks < tiles ? whole : even;
+    bool better = whole * blocks < tiles && time_of_blocks(k, &w, whole) < time_of_blocks(k, &w, even);
+    block = better ? whole : even;
   }
   /* Whole rows share strips of all interleaved images. */
   if (plan->problem.dilation[1] > 1 && block > w.columns) block -= block % w.columns;
   plan->blocks.pixels = block;
   /* Few tiles and many channels: cut the output channels, too, so that there is work for several threads. */
   int64_t parts = 1;
-  while (parts < 8 && blocks * parts < 3 && w.out_channels / (parts * 2) >= 2 * panel)
+  while (parts < 8 && blocks * parts < 3 && w.out_channels / (parts * 2) >= (blocks == 1 ? panel : 2 * panel))
     parts *= 2;
   plan->blocks.channels = conv_round_up(conv_ceil_div(w.out_channels, parts), panel);
   plan->blocks.sums = conv_min(conv_round_up(sums, panel), plan->blocks.channels);
@@ -344,7 +351,8 @@ static bool pack(const fonio_conv_plan *plan, const void *weight, void *packed) 
 /* Tiles of a block, in parts for the tiles of the product: nearly equal ones, the first `more` of which have one more
  * than `least`. */
 typedef struct tile_range {
-  int64_t from, to, parts, least, more;
+  int64_t from, to;
+  int parts, least, more;
 } tile_range;
 
 /* An element that tiles need, and which: those of ranges[rows][columns], with perhaps a few others. */
@@ -428,9 +436,10 @@ static tile_range range_of(const winograd_work *w, int rows, int columns) {
       range.to = conv_max(range.to, group[1]);
     }
   if (range.to == 0) return range;
-  range.parts = conv_ceil_div(range.to - range.from, w->plan->kernels->rows_tile_rows);
-  range.least = (range.to - range.from) / range.parts;
-  range.more = (range.to - range.from) % range.parts;
+  int tiles = (int)(range.to - range.from), most = w->plan->kernels->rows_tile_rows;
+  range.parts = (tiles + most - 1) / most;
+  range.least = tiles / range.parts;
+  range.more = tiles % range.parts;
   return range;
 }
 
@@ -440,15 +449,17 @@ static void find_elements(winograd_work *w) {
   w->elements_needed = 0;
   for (int i = 0; i < 9; i++)
     w->ranges[i / 3][i % 3] = range_of(w, i / 3, i % 3);
-  for (int e = 0; e < n->elements; e++) {
-    int i = e / n->axes[1].alpha, j = e % n->axes[1].alpha;
-    int rows = most_cut(n->axes[0].alpha, i), columns = most_cut(n->axes[1].alpha, j);
-    kernel_winograd_range parts = kernel_winograd_parts(n->axes, i, j);
-    int64_t terms = (parts.to - parts.from) * in_channels;
-    if (w->ranges[rows][columns].parts > 0)
-      w->elements[w->elements_needed++] = (tile_element){e, rows, columns, parts.from * in_channels, terms, weights};
-    weights += terms * n->out_channels;
-  }
+  const int height = n->axes[0].alpha, width = n->axes[1].alpha;
+  for (int i = 0; i < height; i++)
+    for (int j = 0; j < width; j++) {
+      int rows = most_cut(height, i), columns = most_cut(width, j);
+      kernel_winograd_range parts = kernel_winograd_parts(n->axes, i, j);
+      int64_t terms = (parts.to - parts.from) * in_channels;
+      if (w->ranges[rows][columns].parts > 0)
+        w->elements[w->elements_needed++] =
+            (tile_element){i * width + j, rows, columns, parts.from * in_channels, terms, weights};
+      weights += terms * n->out_channels;
+    }
 }
 
 /* The places of the groups: a run through all tiles counts them. */
@@ -636,7 +647,7 @@ static void multiply_panel(const winograd_work *w, const tile_range *range, cons
   kernel_rows job = {1, terms, rows, u, w->numbers.out_pitch, k->lanes, NULL, first > 0, ahead};
   v += w->bytes * first + range->from * pitch;
   m += w->bytes * range->from * w->numbers.out_pitch;
-  for (int64_t part = 0; part < range->parts; part++, job.ahead = 0) {
+  for (int part = 0; part < range->parts; part++, job.ahead = 0) {
     int64_t count = range->least + (part < range->more);
     for (int64_t i = 0; i < count; i++, v += pitch)
       rows[i] = v;
