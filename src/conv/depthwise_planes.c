@@ -26,10 +26,16 @@ static bool deals_image(const fonio_conv_plan *plan) {
          g->input_strides[2] == 1 && p->padding_mode == FONIO_ZEROS && p->out_height >= 4;
 }
 
+/* The kernels to take: where half a vector is enough, those of half vectors. */
+static const kernel_table *kernels_of(const fonio_conv_plan *plan) {
+  bool half = plan->problem.out_width * 2 <= plan->kernels->lanes && cpu_isa_in_use() == ISA_AVX512;
+  return half ? kernel_table_for(plan->problem.dtype, ISA_AVX2) : plan->kernels;
+}
+
 /* Whether the kernel masks out what lies beside the image. */
 static bool reads_near(const fonio_conv_plan *plan) {
   const kernel_conv *g = &plan->geometry;
-  int64_t size = g->kernel_height, rows = size < 8 ? plan->kernels->depthwise_near[size] : 0;
+  int64_t size = g->kernel_height, rows = size < 8 ? kernels_of(plan)->depthwise_near[size] : 0;
   return rows && g->out_height >= rows && g->kernel_width == size && g->stride[0] == 1 && g->stride[1] == 1 &&
          g->dilation[0] == 1 && g->dilation[1] == 1 && g->input_strides[2] == 1 &&
          plan->problem.padding_mode == FONIO_ZEROS;
@@ -74,18 +80,11 @@ static planes_layout lay_out(const fonio_conv_plan *plan) {
   return l;
 }
 
-/* Lanes of the kernels that prepare() takes. */
-static int64_t lanes_of(const fonio_conv_plan *plan) {
-  int64_t lanes = plan->kernels->lanes;
-  bool half = plan->problem.out_width * 2 <= lanes && cpu_isa_in_use() == ISA_AVX512;
-  return half ? lanes / 2 : lanes;
-}
-
 /* Copying and starting a row takes its time; so does moving single elements, for large strides and columns that do not
  * lie side by side. */
 static double planes_cost(const fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
-  int64_t lanes = lanes_of(plan);
+  int64_t lanes = kernels_of(plan)->lanes;
   double vectors =
       conv_depthwise_products(plan) / (double)conv_max(1, p->out_width) * (double)conv_ceil_div(p->out_width, lanes);
   double vector = lanes * (int64_t)fonio_dtype_bytes(p->dtype) == 64 ? 1.1 : p->stride[1] == 1 ? 0.8 : 1.1;
@@ -109,7 +108,7 @@ static int64_t rows_of_block(const fonio_conv_plan *plan) {
 static void planes_prepare(fonio_conv_plan *plan) {
   int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), height = plan->problem.out_height;
   conv_blocks *b = &plan->blocks;
-  if (lanes_of(plan) < plan->kernels->lanes) plan->kernels = kernel_table_for(plan->problem.dtype, ISA_AVX2);
+  plan->kernels = kernels_of(plan);
   b->terms = rows_of_block(plan);
   int64_t per_plane = conv_max(1, height * plan->problem.out_width * conv_depthwise_taps(plan));
   b->channels = conv_min(plan->problem.out_channels, conv_max(1, PIECE_PRODUCTS / per_plane));
