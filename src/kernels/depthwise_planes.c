@@ -416,7 +416,12 @@ static __attribute__((noinline)) void narrow_planes(band b, const kernel_depthwi
   }
 BLOCK(small3, SMALL, SMALL_ROWS, 1, 3, 1)
 BLOCK(small3_2, SMALL, BAND_ROWS, 1, 3, 2)
-#if defined(KERNEL_ISA_avx512) || defined(KERNEL_ISA_neon)
+#if REAL_BYTES == 8
+/* For doubles, which few need, the library is kept small. */
+#define block_5 block_tall
+#define block_5_2 block_any
+#define block_7 block_tall
+#elif defined(KERNEL_ISA_avx512) || defined(KERNEL_ISA_neon)
 BLOCK(5, WIDE, MOST_ROWS, 1, 5, 1)
 BLOCK(5_2, WIDE, MOST_ROWS, 2, 5, 2)
 BLOCK(7, WIDE, MOST_ROWS, 1, 7, 1)
@@ -429,20 +434,13 @@ BLOCK(tall, TALL, BAND_ROWS, 2, 0, 1)
 BLOCK(any, ANY, BAND_ROWS, 2, 0, 0)
 BLOCK(row, ANY, 1, 2, 0, 0)
 
-#if defined(KERNEL_ISA_avx512)
+#if defined(KERNEL_ISA_avx512) && REAL_BYTES == 4
 /* Even and odd elements in an order of their own, for which nothing crosses a quarter of a vector; odd ones moved on by
  * one in that order, the first of them the last of another vector; that order put right. */
-#if REAL_BYTES == 4
 #define EVEN(a, b) __builtin_shufflevector(a, b, 0, 2, 16, 18, 4, 6, 20, 22, 8, 10, 24, 26, 12, 14, 28, 30)
 #define ODD(a, b) __builtin_shufflevector(a, b, 1, 3, 17, 19, 5, 7, 21, 23, 9, 11, 25, 27, 13, 15, 29, 31)
 #define FOLLOW(a, b) __builtin_shufflevector(a, b, 15, 16, 29, 18, 17, 20, 19, 22, 21, 24, 23, 26, 25, 28, 27, 30)
 #define SETTLE(a) __builtin_shufflevector(a, a, 0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15)
-#else
-#define EVEN(a, b) __builtin_shufflevector(a, b, 0, 8, 2, 10, 4, 12, 6, 14)
-#define ODD(a, b) __builtin_shufflevector(a, b, 1, 9, 3, 11, 5, 13, 7, 15)
-#define FOLLOW(a, b) __builtin_shufflevector(a, b, 7, 14, 8, 9, 10, 11, 12, 13)
-#define SETTLE(a) __builtin_shufflevector(a, a, 0, 2, 4, 6, 1, 3, 5, 7)
-#endif
 
 /* Kernels of 3 x 3 with a stride of 2 and one column of padding at the left, over the image as it is. `before`: the odd
  * columns of the vector before, row by row. Inlined with `whole`, that neither image nor output end here. */

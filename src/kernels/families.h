@@ -45,7 +45,7 @@
 #endif
 
 /* Whether a depthwise kernel with a stride deals out the image's columns in registers. */
-#if defined(KERNEL_ISA_avx512)
+#if defined(KERNEL_ISA_avx512) && defined(KERNEL_DTYPE_f32)
 #define DEPTHWISE_DEALS true
 #else
 #define DEPTHWISE_DEALS false
@@ -53,10 +53,10 @@
 
 /* The rows that a block of a depthwise kernel of 3, or 5 and 7, rows and columns needs to read the image in place; 0:
  * it is copied. */
-#if defined(KERNEL_ISA_avx512)
+#if defined(KERNEL_ISA_avx512) && defined(KERNEL_DTYPE_f32)
 #define DEPTHWISE_NEAR_3 7
 #define DEPTHWISE_NEAR_57 4
-#elif defined(KERNEL_ISA_avx2)
+#elif defined(KERNEL_ISA_avx2) && defined(KERNEL_DTYPE_f32)
 #define DEPTHWISE_NEAR_3 4
 #define DEPTHWISE_NEAR_57 0
 #else
