@@ -153,18 +153,20 @@ static void line_inputs(const kernel_winograd *job, const real *strip, real *to)
     }
 }
 
-INLINE void line_outputs(int m, const kernel_winograd *job, const real *from, const real *bias, real *strip) {
+/* One code for all m: infinity is added to the last output. */
+static void line_outputs(const kernel_winograd *job, const real *from, const real *bias, real *strip) {
   int64_t step = job->step, element_stride = job->element_stride;
   for (int64_t tile = 0; tile < job->tiles; tile++, strip += next_line(job), from += job->tile_stride)
     for (int64_t v = 0; v < job->vectors * LANES; v += LANES) {
-      vec d[6], y[MAX_M];
-#pragma GCC unroll 6
-      for (int i = 0; i < 6; i++)
-        d[i] = vec_load(from + v + i * element_stride);
-      output_6(m, d, y, 1, 1);
+      vec d[6], y[MAX_M], last = vec_load(from + v + 5 * element_stride);
 #pragma GCC unroll 5
-      for (int i = 0; i < m; i++)
-        vec_store(strip + v + i * step, y[i] + vec_load(bias + v));
+      for (int i = 0; i < 5; i++)
+        d[i] = vec_load(from + v + i * element_stride);
+      d[5] = vec_zero();
+      output_6(MAX_M, d, y, 1, 1);
+#pragma GCC unroll 5
+      for (int i = 0; i < MAX_M; i++)
+        if (i < job->m) vec_store(strip + v + i * step, (i + 1 < job->m ? y[i] : y[i] + last) + vec_load(bias + v));
     }
 }
 
@@ -178,10 +180,8 @@ void NAME(winograd_input)(const kernel_winograd *job, const void *strip, void *t
 }
 
 void NAME(winograd_output)(const kernel_winograd *job, const void *from, const void *bias, void *strip) {
-  switch (job->step ? job->m : job->alpha * 10 + job->m) {
-  case 3: line_outputs(3, job, from, bias, strip); break;
-  case 4: line_outputs(4, job, from, bias, strip); break;
-  case 5: line_outputs(5, job, from, bias, strip); break;
+  switch (job->step ? 0 : job->alpha * 10 + job->m) {
+  case 0: line_outputs(job, from, bias, strip); break;
   case 42: transform_outputs(4, 2, job, from, bias, strip); break;
   case 43: transform_outputs(4, 3, job, from, bias, strip); break;
   case 62: transform_outputs(6, 2, job, from, bias, strip); break;
