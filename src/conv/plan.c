@@ -46,7 +46,11 @@ double conv_packing_cost(const fonio_conv_plan *plan) {
   double wide = plan->kernels->lanes * (double)fonio_dtype_bytes(plan->problem.dtype) > 32 ? 2 : 1;
   /* What the third-level cache does not hold goes to memory and comes back. */
   double way = plan->packed_bytes > conv_min(cpu_cache_sizes()->l3_bytes * 3 / 8, 12 << 20) ? 2 : 1;
-  return plan->packings * plan->algorithm->packing * way / wide * (double)plan->packed_bytes;
+  /* An input gradient's output channels lie side by side where there is one tap, vectors are dealt out of those that
+   * lie four apart, and others are picked one by one. */
+  int64_t apart = plan->problem.weight_strides[0];
+  double turned = !plan->part || apart == 4 ? 1 : apart == 1 ? 0.8 : 1.3;
+  return plan->packings * plan->algorithm->packing * turned * way / wide * (double)plan->packed_bytes;
 }
 
 static double cost_of_packing(const fonio_conv_plan *plan, const conv_algorithm *algorithm) {

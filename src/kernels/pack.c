@@ -235,6 +235,9 @@ INLINE void pack_vectors(const real *w, const int64_t strides[4], int64_t channe
       vec_store(out + c * width, vec_load(w));
       __builtin_prefetch(w + 256 / REAL_BYTES);
     }
+  else if (strides[0] == 4 && LANES > 4)
+    for (int64_t c = 0; c < channels; c++)
+      copy_step4(out + c * width, w + c * strides[1], LANES);
   else
     for (int64_t c = 0; c < channels; c++)
       vec_store(out + c * width, across_channels(w + c * strides[1], strides[0]));

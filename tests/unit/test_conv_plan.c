@@ -203,6 +203,7 @@ static void large_sums_are_cut_and_joined(void **state) {
   check_problem("n2c2h30w300k9r5s7u3,4p3");
   check_input_gradient("n1c70h5w7k300r3s3p1");
   check_input_gradient("n1c300h9w9k530r1s1u2");
+  check_input_gradient("n1c150h12w13k70r2s2u2");
   check_input_gradient("n2c33h14w15k128r3s3p1u2lnhwc");
   check_input_gradient("n1c3h50w49k64r4s4u2p1");
   check_input_gradient("n2c3h219w224k16r7s7u2p3");
