@@ -16,11 +16,24 @@ INLINE vec load_step(const real *p, int64_t step, int64_t n) {
   return vec_load(lanes);
 }
 
+#if defined(KERNEL_ISA_avx512) && defined(VEC_MASKS)
+/* To every second place; what lies between may be another thread's. */
+INLINE void store_step2(real *p, vec v, int64_t n) {
+  uint64_t places = (((uint64_t)1 << (2 * n)) - 1) & 0x55555555;
+  vec_store_lanes(p, vec_zip_low(v, v), (vec_lanes)places);
+  vec_store_lanes(p + LANES, vec_zip_high(v, v), (vec_lanes)(places >> LANES));
+}
+#endif
+
 INLINE void store_step(real *p, vec v, int64_t step, int64_t n) {
   if (step == 1 && n == LANES)
     vec_store(p, v);
   else if (step == 1)
     vec_store_part(p, v, n);
+#if defined(KERNEL_ISA_avx512) && defined(VEC_MASKS)
+  else if (step == 2)
+    store_step2(p, v, n);
+#endif
   else {
     real lanes[LANES];
     vec_store(lanes, v);

@@ -5,6 +5,7 @@
  *   NAME(x)                      x with the dtype and the instruction set behind it: x__f32_avx2
  *   vec_load, vec_store          any address; ..._part: the first n lanes only, touching no memory beyond them
  *   vec_load_lanes(p, lanes)     those lanes only, touching no other memory; the others are zero
+ *   vec_store_lanes(p, v, lanes) stores those lanes only, with AVX-512
  *   vec_join_lanes(a, b, lanes)  the same for each half of a vec_join
  *   vec_lanes_at(w, at)          a vector's lanes that begin at element `at` of w = vec_window_of(from, end), which are
  *                                elements [from, end) of 32, and lie within it

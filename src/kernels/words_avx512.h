@@ -93,6 +93,9 @@ INLINE vec vec_join_lanes(const real *a, const real *b, vec_lanes lanes) {
   __m512 low = _mm512_castps256_ps512(_mm256_maskz_loadu_ps((__mmask8)lanes, a));
   return (vec)_mm512_insertf32x8(low, _mm256_maskz_loadu_ps((__mmask8)lanes, b), 1);
 }
+INLINE void vec_store_lanes(real *p, vec v, vec_lanes lanes) {
+  _mm512_mask_storeu_ps(p, (__mmask16)lanes, (__m512)v);
+}
 
 #else
 
@@ -114,6 +117,9 @@ INLINE vec vec_load_lanes(const real *p, vec_lanes lanes) {
 INLINE vec vec_join_lanes(const real *a, const real *b, vec_lanes lanes) {
   __m512d low = _mm512_castpd256_pd512(_mm256_maskz_loadu_pd((__mmask8)lanes, a));
   return (vec)_mm512_insertf64x4(low, _mm256_maskz_loadu_pd((__mmask8)lanes, b), 1);
+}
+INLINE void vec_store_lanes(real *p, vec v, vec_lanes lanes) {
+  _mm512_mask_storeu_pd(p, (__mmask8)lanes, (__m512d)v);
 }
 
 #endif
