@@ -100,6 +100,10 @@ int64_t conv_bias_offset(const fonio_conv_plan *plan, int64_t group) {
 
 void conv_copy_biases(const fonio_conv_plan *plan, const void *bias, int64_t channel, int64_t count, void *to) {
   size_t bytes = fonio_dtype_bytes(plan->problem.dtype);
+  if (bias && plan->problem.bias_stride == 1) {
+    memcpy(to, conv_at(bias, channel * (int64_t)bytes), (size_t)count * bytes);
+    return;
+  }
   for (int64_t i = 0; bias && i < count; i++)
     memcpy((char *)to + (size_t)i * bytes, conv_at(bias, (channel + i) * plan->problem.bias_stride * (int64_t)bytes),
            bytes);

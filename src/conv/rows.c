@@ -106,18 +106,19 @@ static double cost(const fonio_conv_plan *plan) {
   double pixels = (double)(p->out_height * p->out_width), vectors = (double)n.out_channels / plan->kernels->lanes;
   double tiles =
       pixels / (double)(b.rows * b.columns) * (double)conv_ceil_div(b.rows * b.columns, plan->kernels->rows_tile_rows);
+  bool join = conv_rows_join_taps(plan, &n);
+  double segments = (double)(join ? p->kernel_height : n.taps); /* a pixel has a pointer to each */
   double sum = pixels * vectors * (double)n.terms / (plan->kernels->lanes > 8 ? 1.95 : 1.88) +
-               tiles * (20 * vectors + 6 * (double)n.taps * (vectors / plan->kernels->rows_tile_vectors + 1));
-  /* Taps of few channels are short loops, and where those of a group lie apart, each has its pointers. */
-  if (p->groups > 1 && n.in_channels < 32)
-    sum += tiles * (double)n.taps * (15.0 * plan->kernels->rows_tile_rows + 40 * vectors);
+               tiles * (20 * vectors + 6 * segments * (vectors / plan->kernels->rows_tile_vectors + 1));
+  /* Taps of few channels are short loops. */
+  if (!join && n.in_channels < 32) sum += tiles * segments * (1.5 * plan->kernels->rows_tile_rows + 4 * vectors);
   /* Where taps are taken one at a time, those of a tile that lies in the padding are left out. */
   if (most_terms(plan, &n) < 2 * n.in_channels) sum *= conv_share_inside(plan, 0);
   double turn_in = (double)turned_input(plan, &n, b.rows, b.columns) / (double)(b.rows * b.columns) * pixels;
   double turn_out = n.turn_output ? pixels * (double)n.out_channels : 0;
   /* Elements that are turned and pointers that are looked up: half of it with vectors as long as a cache line, where
    * more is turned at a time and the sums take two cycles for one. */
-  double beside = 1.2 * (turn_in + turn_out) + 10 * pixels * (double)n.taps;
+  double beside = 1.2 * (turn_in + turn_out) + 2.5 * pixels * segments;
   return (double)p->groups * (sum + beside / (plan->kernels->lanes > 8 ? 2 : 1)) + 300;
 }
 
@@ -133,14 +134,22 @@ static int64_t pointer_bytes(const fonio_conv_plan *plan) {
   return conv_round_up(rows * segments * (int64_t)sizeof(void *), 64);
 }
 
+/* Some channels of a tap, some taps, or some rows of the kernel where their taps are joined. */
+static int64_t terms_at_once(const fonio_conv_plan *plan, const rows_numbers *n) {
+  const kernel_conv *g = &plan->geometry;
+  int64_t most = most_terms(plan, n), row = g->kernel_width * g->in_channels;
+  if (most < g->in_channels) return conv_even(g->in_channels, most);
+  if (most >= row && conv_rows_join_taps(plan, n)) return conv_even(g->kernel_height, most / row) * row;
+  return conv_even(n->taps, most / g->in_channels) * g->in_channels;
+}
+
 static void prepare(fonio_conv_plan *plan) {
   rows_numbers n = numbers_of(plan);
   block_size size = size_of_block(plan, &n);
   conv_blocks *b = &plan->blocks;
-  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), channels = plan->geometry.in_channels;
-  int64_t terms = most_terms(plan, &n);
+  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
   b->panel = n.panel;
-  b->terms = terms < channels ? conv_even(channels, terms) : conv_even(n.taps, terms / channels) * channels;
+  b->terms = terms_at_once(plan, &n);
   b->rows = size.rows;
   b->pixels = size.rows * size.columns;
   /* Few blocks and many channels: cut the output channels, too, so that there is work for several threads. */
@@ -236,7 +245,7 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
       .column = across * columns,
       .first_output = part * b->channels,
       .turned_pitch = turned_pitch(plan, &n),
-      .join = conv_rows_join_taps(plan, &n),
+      .join = b->terms % (g->kernel_width * g->in_channels) == 0 && conv_rows_join_taps(plan, &n),
   };
   w.outputs = conv_min(b->channels, g->out_channels - w.first_output);
   w.turned_input = w.turned_output + conv_round_up(b->pixels * w.turned_pitch * bytes, 64);

@@ -28,7 +28,8 @@ typedef struct rows_work {
   const char *zeros;
   const void **pointers;                            /* [tile][segment][rows_tile_rows] */
   int64_t row, rows, column, columns;               /* the block of output pixels */
-  int64_t tiles;                                    /* that it is cut into */
+  int64_t tiles, tile_pixels, longer_tiles;         /* that it is cut into: the first ones have a pixel more */
+  int64_t inside[2];                                /* columns of the block that no padding of columns touches */
   int64_t first_output, outputs;                    /* the output channels */
   int64_t first_tap, taps, first_channel, channels; /* the part of the sum */
   bool join;                                        /* the taps of a kernel row are taken together */

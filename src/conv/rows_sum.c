@@ -1,79 +1,113 @@
 /* The sum of "rows" for one block of pixels, whose channels lie side by side. */
 #include "base/cpu.h"
+#include "base/memory.h"
 #include "conv/rows.h"
 
 /* Few channels: the taps of a row of the kernel lie side by side in the image, too, so that a pixel away from the edges
- * offers all of them behind one pointer. Worth it where a tap alone is too short a loop, and simple where the sum is
- * not cut. */
+ * offers all of them behind one pointer. Worth it where a tap alone is too short a loop. */
 bool conv_rows_join_taps(const fonio_conv_plan *plan, const rows_numbers *n) {
   const kernel_conv *g = &plan->geometry;
   bool dense = n->turn_input ? n->in_channels == g->in_channels : g->input_strides[2] == g->in_channels;
-  return g->kernel_width > 1 && g->dilation[1] == 1 && dense && g->in_channels < 32 && n->terms <= plan->blocks.terms;
+  return g->kernel_width > 1 && g->dilation[1] == 1 && dense && g->in_channels < 32;
 }
 
-static int64_t pixels_of(const rows_work *w) {
-  return w->rows * w->columns;
+/* A tile: some pixels of the block, one after the other. */
+typedef struct rows_tile {
+  int64_t number, first, count;
+  int64_t row, column; /* of the first one */
+  bool inside;         /* no column of a window lies in the padding, and all pixels are of one row */
+  bool join;           /* the taps of a kernel row are taken together */
+} rows_tile;
+
+/* The tile's other fields. Joined are the taps of pixels whose windows no padding of columns touches; turned blocks
+ * hold the padding, too. A tile that goes on in the next row is asked for whole rows. */
+static inline void look_at_tile(const rows_work *w, rows_tile *t) {
+  t->count = w->tile_pixels + (t->number < w->longer_tiles);
+  bool one_row = t->column + t->count <= w->columns;
+  bool inside = one_row ? t->column >= w->inside[0] && t->column + t->count <= w->inside[1]
+                        : w->inside[0] <= 0 && w->inside[1] >= w->columns;
+  t->inside = inside && one_row;
+  t->join = w->join && (inside || w->n.turn_input);
 }
 
-/* Tiles of nearly the same size: where tile `i` begins. */
-static int64_t tile_start(const rows_work *w, int64_t i) {
-  return pixels_of(w) * i / w->tiles;
-}
-
-/* Where a pixel of the block finds its channels under a tap; NULL: in the padding. */
-static const char *address_of(const rows_work *w, int64_t pixel, int64_t tap) {
+/* Tiles of nearly the same size; and the columns of the block whose windows no padding of columns touches. */
+static void cut_tiles(rows_work *w) {
   const kernel_conv *g = &w->plan->geometry;
-  int64_t r = tap / g->kernel_width * g->dilation[0], s = tap % g->kernel_width * g->dilation[1];
-  int64_t i = pixel / w->columns, j = pixel % w->columns;
-  int64_t row = g->rows[(w->row + i) * g->stride[0] + r], column = g->columns[(w->column + j) * g->stride[1] + s];
-  if (row < 0 || column < 0) return NULL;
+  const int64_t *first = g->interior, *last = first + 2 * (g->kernel_width - 1);
+  w->tiles = conv_ceil_div(w->rows * w->columns, w->plan->kernels->rows_tile_rows);
+  w->tile_pixels = w->rows * w->columns / w->tiles;
+  w->longer_tiles = w->rows * w->columns % w->tiles;
+  w->inside[0] = conv_max(first[0], last[0]) - w->column;
+  w->inside[1] = conv_min(first[1], last[1]) - w->column;
+}
+
+static rows_tile first_tile(const rows_work *w) {
+  rows_tile t = {0};
+  look_at_tile(w, &t);
+  return t;
+}
+
+static inline void go_on(const rows_work *w, rows_tile *t) {
+  t->number++;
+  t->first += t->count;
+  for (t->column += t->count; t->column >= w->columns; t->column -= w->columns)
+    t->row++;
+  if (t->number < w->tiles) look_at_tile(w, t);
+}
+
+/* Where the row of the image begins that a row of the block reads under a kernel row; NULL: it is padding. */
+static inline const char *row_at(const rows_work *w, int64_t i, int64_t kernel_row) {
+  const kernel_conv *g = &w->plan->geometry;
+  int64_t r = kernel_row * g->dilation[0], row = g->rows[(w->row + i) * g->stride[0] + r];
+  if (row < 0) return NULL;
   if (!w->n.turn_input)
-    return w->input + w->bytes * (row * g->input_strides[1] + column * g->input_strides[2] +
-                                  w->first_channel * g->input_strides[0]);
+    return w->input + w->bytes * (row * g->input_strides[1] + w->first_channel * g->input_strides[0]);
   int64_t width = conv_rows_reach(w->plan, &w->n, 1, w->columns);
-  int64_t at = (i * w->n.stride[0] + r) * width + j * w->n.stride[1] + s;
-  return w->turned_input + w->bytes * (at * w->n.in_channels + w->first_channel);
+  return w->turned_input + w->bytes * ((i * w->n.stride[0] + r) * width * w->n.in_channels + w->first_channel);
 }
 
-/* Whether no column of the pixel's window lies in the padding; turned blocks hold the padding, too. */
-static bool undisturbed(const rows_work *w, int64_t pixel) {
+/* Where a pixel in that row finds its channels under a kernel column; NULL: in the padding. */
+static inline const char *pixel_at(const rows_work *w, const char *row, int64_t j, int64_t kernel_column, bool join) {
   const kernel_conv *g = &w->plan->geometry;
-  int64_t column = w->column + pixel % w->columns, last = g->kernel_width - 1;
-  return w->n.turn_input || (column >= g->interior[0] && column < g->interior[1] && column >= g->interior[2 * last] &&
-                             column < g->interior[2 * last + 1]);
+  int64_t s = kernel_column * g->dilation[1], column = g->columns[(w->column + j) * g->stride[1] + s];
+  if (w->n.turn_input && (join || column >= 0)) return row + w->bytes * (j * w->n.stride[1] + s) * w->n.in_channels;
+  return column < 0 ? NULL : row + w->bytes * column * g->input_strides[2];
 }
 
-static bool tile_joins(const rows_work *w, int64_t tile) {
-  if (!w->join) return false;
-  bool all = true;
-  for (int64_t i = tile_start(w, tile); all && i < tile_start(w, tile + 1); i++)
-    all = undisturbed(w, i);
-  return all;
+/* Of pixels away from the edges the first address tells the others. Returns whether all lie in the padding. */
+static bool look_up_row(const rows_work *w, const rows_tile *t, const char *row, int64_t s, const void **pointers) {
+  const kernel_conv *g = &w->plan->geometry;
+  const char *address = row ? pixel_at(w, row, t->column, s, t->join) : NULL;
+  int64_t step = w->n.turn_input ? w->n.stride[1] * w->n.in_channels : g->stride[1] * g->input_strides[2];
+  step *= address ? w->bytes : 0;
+  for (int64_t m = 0; m < t->count; m++)
+    pointers[m] = (address ? address : w->zeros) + m * step;
+  return !address;
 }
 
-/* The first tap of a kernel row that does not lie in the padding stands for the row where taps are joined: its pointer,
- * moved back. */
-static const char *address_of_row(const rows_work *w, int64_t pixel, int64_t tap) {
-  int64_t channels = w->plan->geometry.in_channels;
-  for (int64_t s = 0; s < w->plan->geometry.kernel_width; s++) {
-    const char *address = address_of(w, pixel, tap + s);
-    if (address) return address - w->bytes * s * channels;
+static bool look_up_any(const rows_work *w, const rows_tile *t, int64_t r, int64_t s, const void **pointers) {
+  int64_t i = t->row, j = t->column;
+  const char *row = row_at(w, i, r);
+  bool nothing = true;
+  for (int64_t m = 0; m < t->count; m++) {
+    const char *address = row ? pixel_at(w, row, j, s, t->join) : NULL;
+    nothing &= !address;
+    pointers[m] = address ? address : w->zeros;
+    if (++j == w->columns && m + 1 < t->count) j = 0, row = row_at(w, ++i, r);
   }
-  return NULL;
+  return nothing;
 }
 
 /* The pointers of one tile, tap by tap or, where taps are joined, kernel row by kernel row. Returns whether all lie in
  * the padding. */
-static bool look_up(const rows_work *w, int64_t tile, const void **pointers) {
-  int64_t from = tile_start(w, tile), count = tile_start(w, tile + 1) - from;
-  bool join = tile_joins(w, tile), nothing = true;
-  for (int64_t tap = w->first_tap; tap < w->first_tap + w->taps; tap += join ? w->plan->geometry.kernel_width : 1) {
-    for (int64_t i = 0; i < count; i++) {
-      const char *address = join ? address_of_row(w, from + i, tap) : address_of(w, from + i, tap);
-      nothing &= !address;
-      pointers[i] = address ? address : w->zeros;
-    }
-    pointers += w->plan->kernels->rows_tile_rows;
+static bool look_up(const rows_work *w, const rows_tile *t, const void **pointers) {
+  int64_t width = w->plan->geometry.kernel_width, count = t->join ? w->taps / width : w->taps;
+  int64_t r = w->first_tap / width, s = w->first_tap % width;
+  bool nothing = true;
+  for (; count > 0; count--, pointers += w->plan->kernels->rows_tile_rows) {
+    nothing &= t->inside ? look_up_row(w, t, row_at(w, t->row, r), s, pointers) : look_up_any(w, t, r, s, pointers);
+    s += t->join ? width : 1;
+    if (s >= width) s = 0, r++;
   }
   return nothing;
 }
@@ -81,6 +115,21 @@ static bool look_up(const rows_work *w, int64_t tile, const void **pointers) {
 /* Whether the weights are so many that a panel of them is worth fetching ahead. */
 static bool come_from_afar(const rows_work *w) {
   return w->n.terms * w->n.out_channels * w->bytes > 4 * cpu_cache_sizes()->l2_bytes;
+}
+
+/* Whether results go to memory: no cache would hold them until somebody reads them. */
+static bool go_afar(const rows_work *w, int64_t columns) {
+  const fonio_conv_problem *p = &w->plan->problem;
+  int64_t bytes = w->bytes * p->out_channels * p->out_height * p->out_width;
+  return !w->n.turn_output && columns * w->bytes > MEMORY_ALIGNMENT &&
+         bytes > conv_min(cpu_cache_sizes()->l3_bytes, 16 << 20);
+}
+
+/* Fetches what a tile will write while its sums take their time. */
+static void fetch(const rows_work *w, const char *c, int64_t rows, int64_t stride, int64_t columns) {
+  for (int64_t m = 0; m < rows; m++, c += w->bytes * stride)
+    for (int64_t i = 0; i < w->bytes * columns; i += MEMORY_ALIGNMENT)
+      __builtin_prefetch(c + i, 1);
 }
 
 /* All tiles of the block times one panel of output channels. */
@@ -103,24 +152,26 @@ static void run_panel(const rows_work *w, int64_t channel, int64_t columns, bool
       .accumulate = term > 0,
   };
   int64_t ahead = come_from_afar(w) ? columns * w->n.terms : 0; /* to the next panel */
-  for (int64_t tile = 0, from = 0, end; tile < w->tiles; tile++, from = end) {
-    end = tile_start(w, tile + 1);
-    job.rows = w->pointers + tile * w->taps * k->rows_tile_rows;
-    bool join = tile_joins(w, tile), nothing = w->taps == 1 && !job.rows[0];
-    job.segments = nothing ? 0 : join ? g->kernel_height : w->taps;
-    job.terms = join ? g->kernel_width * g->in_channels : w->channels;
+  bool afar = term == 0 && go_afar(w, columns);
+  for (rows_tile t = first_tile(w); t.number < w->tiles; go_on(w, &t)) {
+    job.rows = w->pointers + t.number * w->taps * k->rows_tile_rows;
+    bool nothing = w->taps == 1 && !job.rows[0];
+    job.segments = nothing ? 0 : t.join ? w->taps / g->kernel_width : w->taps;
+    job.terms = t.join ? g->kernel_width * g->in_channels : w->channels;
     if (nothing && job.accumulate && !job.bias) continue;
-    job.ahead = tile == 0 ? ahead : 0;
-    k->rows_tiles[(end - from - 1) * k->rows_tile_vectors + vectors - 1](&job, c + w->bytes * from * job.c_stride);
+    job.ahead = t.number == 0 ? ahead : 0;
+    char *to = c + w->bytes * t.first * job.c_stride;
+    if (afar) fetch(w, to, t.count, job.c_stride, columns);
+    k->rows_tiles[(t.count - 1) * k->rows_tile_vectors + vectors - 1](&job, to);
   }
 }
 
 /* One part of the sum for the whole block. */
 static void run_part(const rows_work *w, bool last) {
-  for (int64_t tile = 0; tile < w->tiles; tile++) {
-    const void **pointers = w->pointers + tile * w->taps * w->plan->kernels->rows_tile_rows;
+  for (rows_tile t = first_tile(w); t.number < w->tiles; go_on(w, &t)) {
+    const void **pointers = w->pointers + t.number * w->taps * w->plan->kernels->rows_tile_rows;
     /* A single tap that lies in the padding for all pixels of the tile is left out. */
-    if (look_up(w, tile, pointers) && w->taps == 1) pointers[0] = NULL;
+    if (look_up(w, &t, pointers) && w->taps == 1) pointers[0] = NULL;
   }
   int64_t end = conv_min(w->first_output + w->outputs, w->plan->geometry.out_channels);
   for (int64_t channel = w->first_output; channel < end; channel += w->plan->blocks.panel)
@@ -128,7 +179,7 @@ static void run_part(const rows_work *w, bool last) {
 }
 
 void conv_rows_sum(rows_work *w) {
-  w->tiles = conv_ceil_div(pixels_of(w), w->plan->kernels->rows_tile_rows);
+  cut_tiles(w);
   int64_t terms = w->n.terms, in_channels = w->plan->geometry.in_channels, most = w->plan->blocks.terms;
   for (int64_t term = 0, next; term < terms; term = next) {
     w->first_tap = term / in_channels;
