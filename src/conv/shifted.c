@@ -1,10 +1,10 @@
 /* Direct convolution of few input channels: the rows of the image that a block of output pixels needs are copied once,
  * padded, the columns of each phase of the stride apart, into a strip where all taps of a kernel row read one row, each
  * shifted. Where there is neither padding nor a stride across, the image itself is such a strip. Pixels are vectors,
- * output channels the rows of a tile. The loops, outermost first:
- *   some vectors of pixels: what they read stays in the first-level cache
- *     the output channels of a tile
- *       the vectors of a tile: sums in registers */
+ * output channels the rows of a tile. Channels that lie side by side, as in channels_last, are turned on their way in
+ * and out: worth it where output channels are too few to fill a vector. The loops, outermost first: some vectors of
+ * pixels: what they read stays in the first-level cache the output channels of a tile the vectors of a tile: sums in
+ * registers */
 #include <math.h>
 
 #include "base/cpu.h"
@@ -16,6 +16,7 @@ typedef struct shifted_numbers {
   int64_t terms;         /* of the sum */
   int64_t height, width; /* of the output; where all pixels of a channel lie side by side, of one row */
   bool direct;           /* the image itself is read */
+  bool turn_output;      /* output columns do not lie side by side */
   int64_t row_step;      /* between the rows of the strip: a kernel of one row skips what the stride skips */
   int64_t phases;        /* rows of the strip for each row of the image */
   int64_t tiles;         /* of output channels */
@@ -52,6 +53,7 @@ static shifted_numbers numbers_of(const fonio_conv_plan *plan) {
       .height = direct && one_row ? 1 : p->out_height,
       .width = direct ? width : p->out_width,
       .direct = direct,
+      .turn_output = p->output_strides[3] != 1,
       .row_step = g->kernel_height == 1 ? g->stride[0] : 1,
       .phases = g->kernel_width == 1 ? 1 : g->stride[1],
       .tiles = conv_ceil_div(g->out_channels, plan->kernels->shifted_rows),
@@ -119,13 +121,13 @@ static block_size size_of_block(const fonio_conv_plan *plan, const shifted_numbe
   return fit_block(plan, n, b);
 }
 
-/* The strip of one vector must not grow large; and pixels are written side by side. */
+/* The strip of one vector must not grow large. */
 static bool applicable(const fonio_conv_problem *p) {
   int64_t rows = (p->kernel_height - 1) * p->dilation[0] + 1;
   int64_t columns = (p->kernel_width - 1) * p->dilation[1] + 32 * p->stride[1];
   /* Depthwise has algorithms of its own, which know it better. */
   bool depthwise = p->groups > 1 && p->in_channels == p->groups;
-  return !depthwise && p->output_strides[3] == 1 && p->in_channels / p->groups * rows * columns < 1 << 15;
+  return !depthwise && p->in_channels / p->groups * rows * columns < 1 << 15;
 }
 
 /* What a vector of pixels reads. */
@@ -151,17 +153,40 @@ static double cost_of_vector(const fonio_conv_plan *plan, const shifted_numbers 
   return sum * (1 + (filled < 1 ? filled : 1) * slower) + 1.2 * channels;
 }
 
+/* Of an element that is copied to the strip. Channels side by side are turned, a vector of them at once or each alone.
+ */
+static double cost_of_copy(const fonio_conv_plan *plan, const kernel_shifted_strip *strip) {
+  const kernel_conv *g = &plan->geometry;
+  double lanes = plan->kernels->lanes;
+  if (g->input_strides[2] == 1 && (strip->step == 1 || strip->step == 2 || strip->step == 4))
+    return (1 + 0.5 * (double)strip->step) / lanes + 0.1;
+  bool squares = g->input_strides[0] == 1 && g->in_channels >= plan->kernels->lanes && strip->step == 1;
+  return (squares ? 0.6 : 2) / (lanes > 8 ? 2 : 1);
+}
+
+/* Of turning the sums of a pixel. */
+static double cost_of_turning(const fonio_conv_plan *plan) {
+  const kernel_conv *g = &plan->geometry;
+  int64_t squares = g->output_strides[0] == 1 ? g->out_channels / plan->kernels->lanes * plan->kernels->lanes : 0;
+  return (0.8 * (double)squares + 1.3 * (double)(g->out_channels - squares)) / (plan->kernels->lanes > 8 ? 2 : 1);
+}
+
 static double cost(const fonio_conv_plan *plan) {
   shifted_numbers n = numbers_of(plan);
   block_size b = size_of_block(plan, &n);
   kernel_shifted_strip strip = strip_of(plan, &n, b);
-  double lanes = plan->kernels->lanes, blocks = (double)n.height / (double)b.rows * (double)n.width / (double)b.columns;
+  double blocks = (double)n.height / (double)b.rows * (double)n.width / (double)b.columns;
   double vectors = (double)conv_ceil_div(b.columns, plan->kernels->lanes) * (double)b.rows * blocks;
-  bool quick = plan->geometry.input_strides[2] == 1 && (strip.step == 1 || strip.step == 2 || strip.step == 4);
-  double element = quick ? (1 + 0.5 * (double)strip.step) / lanes + 0.1 : 1.5;
   double elements =
       n.direct ? 0 : blocks * (double)(plan->geometry.in_channels * strip.rows * strip.phases * strip.columns);
-  return (double)plan->problem.groups * (vectors * cost_of_vector(plan, &n) + elements * element) + 200;
+  double turned = n.turn_output ? (double)(n.height * n.width) * cost_of_turning(plan) : 0;
+  double sums = vectors * cost_of_vector(plan, &n), copies = elements * cost_of_copy(plan, &strip);
+  return (double)plan->problem.groups * (sums + copies + turned) + 200;
+}
+
+/* Elements from one channel of the sums to the next, where they are turned: vectors that share a pass, and one. */
+static int64_t sums_pitch(const fonio_conv_plan *plan) {
+  return (plan->blocks.panel + 1) * plan->kernels->lanes;
 }
 
 static void prepare(fonio_conv_plan *plan) {
@@ -176,8 +201,9 @@ static void prepare(fonio_conv_plan *plan) {
   int64_t in_tile = plan->kernels->shifted_tiles[conv_ceil_div(g->out_channels, n.tiles) - 1].vectors;
   b->panel = conv_max(4 * in_tile, vectors / 12 * 12);
   plan->packed_bytes = plan->problem.groups * g->out_channels * n.terms * bytes;
+  int64_t sums = n.turn_output ? g->out_channels * sums_pitch(plan) * bytes : 0;
   plan->workspace_bytes =
-      conv_round_up(n.terms * (int64_t)sizeof(int64_t), MEMORY_ALIGNMENT) + strip_bytes(plan, &n, size);
+      conv_round_up(n.terms * (int64_t)sizeof(int64_t), MEMORY_ALIGNMENT) + strip_bytes(plan, &n, size) + sums;
 }
 
 static bool pack_group(const fonio_conv_plan *plan, const void *weight, void *packed) {
@@ -201,6 +227,7 @@ typedef struct shifted_work {
   int64_t row, rows, column, columns; /* the block of output pixels */
   kernel_shifted_strip strip;
   kernel_shifted job;
+  char *sums;         /* where they are turned */
   int64_t row_stride; /* in what is read, from one output row to the next */
   int64_t first;      /* and where the block begins in it */
 } shifted_work;
@@ -238,20 +265,22 @@ static void find_input(shifted_work *w, char *workspace) {
   w->first = 0;
 }
 
-/* Where vectors of pixels are read and written. */
+/* Where vectors of pixels are read and written; and where the latter are turned to. */
 typedef struct vector_list {
-  int64_t count, from[MOST_VECTORS + MOST_IN_TILE], to[MOST_VECTORS + MOST_IN_TILE];
+  int64_t count, from[MOST_VECTORS + MOST_IN_TILE], to[MOST_VECTORS + MOST_IN_TILE], turned[MOST_VECTORS];
 } vector_list;
 
 /* The next vectors of the block, row by row, from a row and a column on. The last one of a row overlaps the one before
  * where the row is not made of whole vectors. The very last is there as often as a tile may ask for it. */
 static void list_vectors(const shifted_work *w, int64_t *row, int64_t *column, vector_list *list) {
   int64_t lanes = w->plan->kernels->lanes, last = conv_max(0, w->columns - lanes), i = 0;
-  int64_t row_stride = w->plan->geometry.output_strides[1];
+  const int64_t *strides = w->plan->geometry.output_strides;
   for (; i < w->plan->blocks.panel && *row < w->rows; i++) {
     int64_t at = conv_min(*column, last);
     list->from[i] = w->first + *row * w->row_stride + at;
-    list->to[i] = (w->row + *row) * row_stride + w->column + at;
+    int64_t to = (w->row + *row) * strides[1] + (w->column + at) * strides[2];
+    list->to[i] = w->n.turn_output ? i * lanes : to;
+    list->turned[i] = to;
     *column += lanes;
     if (*column >= w->columns) *column = 0, ++*row;
   }
@@ -272,7 +301,7 @@ static void run_vectors(const shifted_work *w, const vector_list *list) {
     int64_t channel = g->out_channels * i / w->n.tiles, rows = g->out_channels * (i + 1) / w->n.tiles - channel;
     job.rows = rows;
     job.weights = w->weights + w->bytes * channel * w->n.terms;
-    job.output = w->output + w->bytes * channel * g->output_strides[0];
+    job.output = (w->n.turn_output ? w->sums : w->output) + w->bytes * channel * job.channel_stride;
     job.bias = conv_at(w->bias, w->bytes * channel * bias_stride);
     if (w->bias && bias_stride != 1) {
       conv_copy_biases(w->plan, w->bias, channel, rows, biases);
@@ -280,6 +309,15 @@ static void run_vectors(const shifted_work *w, const vector_list *list) {
     }
     w->plan->kernels->shifted_tiles[rows - 1].run(&job, list->count, list->from, list->to);
   }
+}
+
+static void turn_vectors(const shifted_work *w, const vector_list *list) {
+  const kernel_conv *g = &w->plan->geometry;
+  int64_t lanes = w->plan->kernels->lanes;
+  kernel_turn job = {g->out_channels, conv_min(w->columns, lanes), w->job.channel_stride, g->output_strides[0],
+                     g->output_strides[2]};
+  for (int64_t i = 0; i < list->count; i++)
+    w->plan->kernels->shifted_turn(&job, w->sums + w->bytes * i * lanes, w->output + w->bytes * list->turned[i]);
 }
 
 /* The block as a whole: its vectors overlap each other. */
@@ -329,13 +367,20 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   w.strip = strip_of(plan, &n, (block_size){w.rows, w.columns});
   w.strip.row = w.row * g->stride[0];
   w.strip.column = w.column * g->stride[1];
+  int64_t lanes = plan->kernels->lanes;
   w.job = (kernel_shifted){
-      .terms = n.terms, .channel_stride = g->output_strides[0], .lanes = conv_min(w.columns, plan->kernels->lanes)};
+      .terms = n.terms,
+      .channel_stride = n.turn_output ? sums_pitch(plan) : g->output_strides[0],
+      .lanes = n.turn_output ? lanes : conv_min(w.columns, lanes),
+  };
+  w.sums =
+      (char *)workspace + plan->workspace_bytes - (n.turn_output ? g->out_channels * sums_pitch(plan) * w.bytes : 0);
   find_input(&w, workspace);
   for (int64_t row = 0, column = 0; row < w.rows;) {
     vector_list list;
     list_vectors(&w, &row, &column, &list);
     run_vectors(&w, &list);
+    if (n.turn_output) turn_vectors(&w, &list);
   }
   finish(&w);
 }
@@ -345,8 +390,7 @@ const conv_algorithm conv_shifted_forward = {
     .direction = FONIO_CONV_FORWARD,
     .accuracy = FONIO_ACCURACY_STRICT,
     .applicable = applicable,
-    .needs =
-        "output columns side by side, few input channels, not depthwise, and a kernel that reaches over few pixels",
+    .needs = "few input channels, not depthwise, and a kernel that reaches over few pixels",
     .cost = cost,
     .prepare = prepare,
     .packing = 0.5,

@@ -34,6 +34,7 @@ const kernel_table NAME(kernel_table) = {
     .shifted_rows = SHIFTED_ROWS,
     .shifted_tiles = NAME(shifted_tiles),
     .shifted_strip = NAME(shifted_strip),
+    .shifted_turn = NAME(shifted_turn),
     .pack_even = NAME(pack_even),
     .gradient_vectors = GRADIENT_VECTORS,
     .gradient_sums = NAME(gradient_sums),

@@ -86,8 +86,11 @@ bool NAME(pack_even)(const kernel_conv *conv, int64_t blocks, const void *weight
 /* shifted.c */
 extern const kernel_shifted_tile NAME(shifted_tiles)[SHIFTED_ROWS];
 void NAME(shifted_strip)(const kernel_conv *conv, const kernel_shifted_strip *job, const void *input, void *strip);
+void NAME(shifted_turn)(const kernel_turn *job, const void *from, void *to);
 
 /* strip.c */
+/* Turns LANES x LANES elements, whose rows lie `stride` apart. */
+void NAME(turn_square)(real *to, int64_t to_stride, const real *from, int64_t from_stride);
 void NAME(gather_strip)(const kernel_conv *conv, const kernel_strip *strip, int64_t channel, const void *input,
                         void *to);
 void NAME(scatter_strip)(const kernel_conv *conv, const kernel_strip *strip, int64_t channel, const void *from,

@@ -218,6 +218,13 @@ typedef struct kernel_shifted {
   int64_t lanes;          /* that are stored: as many as a vector has, or fewer */
 } kernel_shifted;
 
+/* Pixels side by side, as many as a vector has or fewer, that are written somewhere else. */
+typedef struct kernel_turn {
+  int64_t channels, pixels;
+  int64_t from_channel;         /* from one channel to the next, where they are */
+  int64_t to_channel, to_pixel; /* and where they go */
+} kernel_turn;
+
 /* A few output channels times `count` vectors, `vectors` of them at a time: vector v reads at from[v] and writes at
  * to[v]. Fewer than `vectors` are followed by more, up to `vectors`, that may be computed as well. */
 typedef struct kernel_shifted_tile {
@@ -329,6 +336,7 @@ typedef struct kernel_table {
   int shifted_rows;                         /* of the largest tile */
   const kernel_shifted_tile *shifted_tiles; /* [rows - 1] */
   void (*shifted_strip)(const kernel_conv *conv, const kernel_shifted_strip *job, const void *input, void *strip);
+  void (*shifted_turn)(const kernel_turn *job, const void *from, void *to);
 
   /* Packs the weights of a group as [block of output channels][term][channel of the block], in `blocks` blocks of
    * nearly the same size. Returns whether all are finite. */

@@ -166,6 +166,15 @@ static void deal_any(const kernel_shifted_strip *job, const real *from, int64_t 
       strip[f * job->pitch + i] = from[(i * job->step + f) * stride];
 }
 
+/* A vector of channels that lie side by side in a pixel: squares are turned, the last one may overlap the one before.
+ */
+static void deal_turned(const real *from, int64_t pixel, int64_t count, int64_t channel_stride, real *strip) {
+  for (int64_t g = 0; g * LANES < count; g++) {
+    int64_t i = group_at(g, count);
+    NAME(turn_square)(strip + i, channel_stride, from + i * pixel, pixel);
+  }
+}
+
 /* Elements that lie in the image itself. */
 static void deal_inside(const kernel_conv *conv, const kernel_shifted_strip *job, const real *from, int64_t count,
                         real *strip) {
@@ -240,6 +249,10 @@ void NAME(shifted_strip)(const kernel_conv *conv, const kernel_shifted_strip *jo
                 to + c * job->rows * job->pitch);
     return;
   }
+  /* Of channels that are turned, the first one of a vector does it for all. */
+  int64_t count = inside.to - inside.from, channel_stride = job->rows * job->phases * job->pitch;
+  bool turn = conv->input_strides[0] == 1 && conv->input_strides[2] != 1 && job->step == 1 && count >= LANES;
+  int64_t turned = turn ? conv->in_channels / LANES * LANES : 0;
   for (int64_t c = 0; c < conv->in_channels; c++)
     for (int64_t i = 0; i < job->rows; i++, to += job->phases * job->pitch) {
       int64_t row = conv->rows[job->row + i * job->row_step];
@@ -249,7 +262,21 @@ void NAME(shifted_strip)(const kernel_conv *conv, const kernel_shifted_strip *jo
       }
       const real *at = (const real *)input + c * conv->input_strides[0] + row * conv->input_strides[1];
       deal_edge(conv, job, at, 0, inside.from, to);
-      deal_inside(conv, job, at + first, inside.to - inside.from, to + inside.from);
+      if (c >= turned)
+        deal_inside(conv, job, at + first, count, to + inside.from);
+      else if (c % LANES == 0)
+        deal_turned(at + first, conv->input_strides[2], count, channel_stride, to + inside.from);
       deal_edge(conv, job, at, inside.to, job->columns, to);
     }
+}
+
+void NAME(shifted_turn)(const kernel_turn *job, const void *from, void *to) {
+  const real *channel = from;
+  real *pixel = to;
+  int64_t turned = job->pixels == LANES && job->to_channel == 1 ? job->channels / LANES * LANES : 0;
+  for (int64_t c = 0; c < turned; c += LANES)
+    NAME(turn_square)(pixel + c, job->to_pixel, channel + c * job->from_channel, job->from_channel);
+  for (int64_t i = 0; i < job->pixels; i++, pixel += job->to_pixel, channel++)
+    for (int64_t c = turned; c < job->channels; c++)
+      pixel[c * job->to_channel] = channel[c * job->from_channel];
 }

@@ -3,6 +3,15 @@
  */
 #include "kernels/families.h"
 
+/* Not inlined: a square's own work is worth the call. */
+void __attribute__((noinline)) NAME(turn_square)(real *to, int64_t to_stride, const real *from, int64_t from_stride) {
+  vec square[LANES];
+  vec_load_transposed(square, from, from_stride);
+#pragma GCC unroll 16
+  for (int l = 0; l < LANES; l++)
+    vec_store(to + l * to_stride, square[l]);
+}
+
 /* Elements p[0], p[step], ..., n of them. */
 INLINE vec load_step(const real *p, int64_t step, int64_t n) {
   if (step == 1) return n == LANES ? vec_load(p) : vec_load_part(p, n);
@@ -42,22 +51,13 @@ INLINE void store_step(real *p, vec v, int64_t step, int64_t n) {
   }
 }
 
-/* Turns LANES x LANES elements. */
-INLINE void turn_square(real *to, int64_t to_stride, const real *from, int64_t from_stride) {
-  vec square[LANES];
-  vec_load_transposed(square, from, from_stride);
-#pragma GCC unroll 16
-  for (int l = 0; l < LANES; l++)
-    vec_store(to + l * to_stride, square[l]);
-}
-
 /* A square that is not whole, or whose elements lie `step` apart: through one that is. */
 static void gather_part(real *to, int64_t pixel, const real *from, int64_t channel_stride, int64_t step,
                         int64_t channels, int64_t n) {
   real in[LANES * LANES], out[LANES * LANES];
   for (int64_t l = 0; l < LANES; l++)
     vec_store(in + l * LANES, l < channels ? load_step(from + l * channel_stride, step, n) : vec_zero());
-  turn_square(out, LANES, in, LANES);
+  NAME(turn_square)(out, LANES, in, LANES);
   for (int64_t l = 0; l < n; l++)
     vec_store(to + l * pixel, vec_load(out + l * LANES));
 }
@@ -70,7 +70,7 @@ static void gather_planes(real *to, int64_t pixel, const real *from, int64_t cha
   for (int64_t j = 0; j < count; j += LANES) {
     int64_t at = whole && j + LANES > count ? count - LANES : j;
     if (whole)
-      turn_square(to + at * pixel, pixel, from + at, channel_stride);
+      NAME(turn_square)(to + at * pixel, pixel, from + at, channel_stride);
     else
       gather_part(to + at * pixel, pixel, from + at * step, channel_stride, step, channels,
                   clamp(count - at, 0, LANES));
@@ -142,7 +142,7 @@ static void scatter_part(real *to, const real *from, int64_t pixel, int64_t chan
   real in[LANES * LANES], out[LANES * LANES];
   for (int64_t l = 0; l < LANES; l++)
     vec_store(in + l * LANES, l < n ? vec_load(from + l * pixel) : vec_zero());
-  turn_square(out, LANES, in, LANES);
+  NAME(turn_square)(out, LANES, in, LANES);
   for (int64_t l = 0; l < channels; l++)
     store_step(to + l * channel_stride, vec_load(out + l * LANES), step, n);
 }
@@ -153,7 +153,7 @@ static void scatter_planes(real *to, const real *from, int64_t pixel, int64_t ch
   for (int64_t j = 0; j < count; j += LANES) {
     int64_t at = whole && j + LANES > count ? count - LANES : j;
     if (whole)
-      turn_square(to + at, channel_stride, from + at * pixel, pixel);
+      NAME(turn_square)(to + at, channel_stride, from + at * pixel, pixel);
     else
       scatter_part(to + at * step, from + at * pixel, pixel, channel_stride, step, channels,
                    clamp(count - at, 0, LANES));
