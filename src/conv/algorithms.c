@@ -7,6 +7,7 @@ const conv_algorithm *const conv_algorithms[] = {
     &conv_packed_forward,
     &conv_shifted_forward,
     &conv_rows_forward,
+    &conv_rows_groups_forward,
     &conv_depthwise_planes_forward,
     &conv_depthwise_pixels_forward,
     &conv_depthwise_turned_forward,

@@ -113,7 +113,7 @@ static double cost(const fonio_conv_plan *plan) {
   /* Taps of few channels are short loops. */
   if (!join && n.in_channels < 32) sum += tiles * segments * (1.5 * plan->kernels->rows_tile_rows + 4 * vectors);
   /* The last vector is not whole. */
-  if (!n.turn_output && n.out_channels > plan->geometry.out_channels) sum += 30 * tiles;
+  if (!n.turn_output && n.out_channels > plan->geometry.out_channels) sum += 60 * tiles;
   /* Where taps are taken one at a time, those of a tile that lies in the padding are left out. */
   if (most_terms(plan, &n) < 2 * n.in_channels) sum *= conv_share_inside(plan, 0);
   double turn_in = (double)turned_input(plan, &n, b.rows, b.columns) / (double)(b.rows * b.columns) * pixels;

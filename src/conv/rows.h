@@ -1,5 +1,5 @@
 /* What the files of the algorithm "rows" share: rows.c cuts a convolution into blocks and turns them, rows_sum.c does
- * the sum of one block. */
+ * the sum of one block; and "rows_groups". */
 #ifndef CONV_ROWS_H
 #define CONV_ROWS_H
 
@@ -34,6 +34,23 @@ typedef struct rows_work {
   int64_t first_tap, taps, first_channel, channels; /* the part of the sum */
   bool join;                                        /* the taps of a kernel row are taken together */
 } rows_work;
+
+/* A tile: some pixels of the block, one after the other. */
+typedef struct rows_tile {
+  int64_t number, first, count;
+  int64_t row, column; /* of the first one */
+  bool inside;         /* no column of a window lies in the padding, and all pixels are of one row */
+  bool join;           /* the taps of a kernel row are taken together */
+} rows_tile;
+
+/* Cuts the block into tiles, and goes through them: as long as `number` is below w->tiles. */
+void conv_rows_cut(rows_work *w);
+rows_tile conv_rows_first_tile(const rows_work *w);
+void conv_rows_next_tile(const rows_work *w, rows_tile *tile);
+
+/* The pointers of one tile, tap by tap or, where taps are joined, kernel row by kernel row. Returns whether all lie in
+ * the padding. */
+bool conv_rows_look_up(const rows_work *w, const rows_tile *tile, const void **pointers);
 
 /* Input rows or columns, as they are turned, under `outputs` rows or columns of output. */
 int64_t conv_rows_reach(const fonio_conv_plan *plan, const rows_numbers *n, int axis, int64_t outputs);

@@ -11,14 +11,6 @@ bool conv_rows_join_taps(const fonio_conv_plan *plan, const rows_numbers *n) {
   return g->kernel_width > 1 && g->dilation[1] == 1 && dense && g->in_channels < 32;
 }
 
-/* A tile: some pixels of the block, one after the other. */
-typedef struct rows_tile {
-  int64_t number, first, count;
-  int64_t row, column; /* of the first one */
-  bool inside;         /* no column of a window lies in the padding, and all pixels are of one row */
-  bool join;           /* the taps of a kernel row are taken together */
-} rows_tile;
-
 /* The tile's other fields. Joined are the taps of pixels whose windows no padding of columns touches; turned blocks
  * hold the padding, too. A tile that goes on in the next row is asked for whole rows. */
 static inline void look_at_tile(const rows_work *w, rows_tile *t) {
@@ -31,7 +23,7 @@ static inline void look_at_tile(const rows_work *w, rows_tile *t) {
 }
 
 /* Tiles of nearly the same size; and the columns of the block whose windows no padding of columns touches. */
-static void cut_tiles(rows_work *w) {
+void conv_rows_cut(rows_work *w) {
   const kernel_conv *g = &w->plan->geometry;
   const int64_t *first = g->interior, *last = first + 2 * (g->kernel_width - 1);
   w->tiles = conv_ceil_div(w->rows * w->columns, w->plan->kernels->rows_tile_rows);
@@ -41,13 +33,13 @@ static void cut_tiles(rows_work *w) {
   w->inside[1] = conv_min(first[1], last[1]) - w->column;
 }
 
-static rows_tile first_tile(const rows_work *w) {
+rows_tile conv_rows_first_tile(const rows_work *w) {
   rows_tile t = {0};
   look_at_tile(w, &t);
   return t;
 }
 
-static inline void go_on(const rows_work *w, rows_tile *t) {
+void conv_rows_next_tile(const rows_work *w, rows_tile *t) {
   t->number++;
   t->first += t->count;
   for (t->column += t->count; t->column >= w->columns; t->column -= w->columns)
@@ -98,9 +90,7 @@ static bool look_up_any(const rows_work *w, const rows_tile *t, int64_t r, int64
   return nothing;
 }
 
-/* The pointers of one tile, tap by tap or, where taps are joined, kernel row by kernel row. Returns whether all lie in
- * the padding. */
-static bool look_up(const rows_work *w, const rows_tile *t, const void **pointers) {
+bool conv_rows_look_up(const rows_work *w, const rows_tile *t, const void **pointers) {
   int64_t width = w->plan->geometry.kernel_width, count = t->join ? w->taps / width : w->taps;
   int64_t r = w->first_tap / width, s = w->first_tap % width;
   bool nothing = true;
@@ -153,7 +143,7 @@ static void run_panel(const rows_work *w, int64_t channel, int64_t columns, bool
   };
   int64_t ahead = come_from_afar(w) ? columns * w->n.terms : 0; /* to the next panel */
   bool afar = term == 0 && go_afar(w, columns);
-  for (rows_tile t = first_tile(w); t.number < w->tiles; go_on(w, &t)) {
+  for (rows_tile t = conv_rows_first_tile(w); t.number < w->tiles; conv_rows_next_tile(w, &t)) {
     job.rows = w->pointers + t.number * w->taps * k->rows_tile_rows;
     bool nothing = w->taps == 1 && !job.rows[0];
     job.segments = nothing ? 0 : t.join ? w->taps / g->kernel_width : w->taps;
@@ -168,10 +158,10 @@ static void run_panel(const rows_work *w, int64_t channel, int64_t columns, bool
 
 /* One part of the sum for the whole block. */
 static void run_part(const rows_work *w, bool last) {
-  for (rows_tile t = first_tile(w); t.number < w->tiles; go_on(w, &t)) {
+  for (rows_tile t = conv_rows_first_tile(w); t.number < w->tiles; conv_rows_next_tile(w, &t)) {
     const void **pointers = w->pointers + t.number * w->taps * w->plan->kernels->rows_tile_rows;
     /* A single tap that lies in the padding for all pixels of the tile is left out. */
-    if (look_up(w, &t, pointers) && w->taps == 1) pointers[0] = NULL;
+    if (conv_rows_look_up(w, &t, pointers) && w->taps == 1) pointers[0] = NULL;
   }
   int64_t end = conv_min(w->first_output + w->outputs, w->plan->geometry.out_channels);
   for (int64_t channel = w->first_output; channel < end; channel += w->plan->blocks.panel)
@@ -179,7 +169,7 @@ static void run_part(const rows_work *w, bool last) {
 }
 
 void conv_rows_sum(rows_work *w) {
-  cut_tiles(w);
+  conv_rows_cut(w);
   int64_t terms = w->n.terms, in_channels = w->plan->geometry.in_channels, most = w->plan->blocks.terms;
   for (int64_t term = 0, next; term < terms; term = next) {
     w->first_tap = term / in_channels;

@@ -14,6 +14,7 @@ const kernel_table NAME(kernel_table) = {
     .rows_tile_rows = ROWS_TILE_ROWS,
     .rows_tile_vectors = ROWS_TILE_VECTORS,
     .rows_tiles = NAME(rows_tiles),
+    .rows_groups = NAME(rows_groups),
     .pack_columns = NAME(pack_columns),
     .gather_strip = NAME(gather_strip),
     .scatter_strip = NAME(scatter_strip),

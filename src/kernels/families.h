@@ -83,6 +83,9 @@ bool NAME(pack_columns)(const kernel_conv *conv, const void *weight, void *packe
 
 bool NAME(pack_even)(const kernel_conv *conv, int64_t blocks, const void *weight, void *packed);
 
+/* rows_groups.c */
+void NAME(rows_groups)(const kernel_rows_groups *job, void *output);
+
 /* shifted.c */
 extern const kernel_shifted_tile NAME(shifted_tiles)[SHIFTED_ROWS];
 void NAME(shifted_strip)(const kernel_conv *conv, const kernel_shifted_strip *job, const void *input, void *strip);

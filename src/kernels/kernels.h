@@ -66,6 +66,18 @@ typedef struct kernel_rows {
 } kernel_rows;
 typedef void (*kernel_rows_tile)(const kernel_rows *job, void *c);
 
+/* The same with one vector of output channels that are those of several groups, with as many input channels. */
+typedef struct kernel_rows_groups {
+  int64_t taps, channels;  /* of a group: they divide the lanes */
+  int64_t pixels;          /* rows_tile_rows, or fewer */
+  const void *const *rows; /* [tap][rows_tile_rows]: where the channels of each pixel begin, those of the last one as
+                              often as there are too few pixels ... */
+  int64_t channel;         /* ... and of these the first one of the vector */
+  const void *weights;     /* [tap][input channel of the group][lanes] */
+  const void *bias;        /* a vector; or NULL */
+  int64_t out_stride;      /* between the pixels of the output */
+} kernel_rows_groups;
+
 /* A strip of an image: rows x columns pixels of `lanes` channels each. Positions are padded ones
  * of the input, or the output's. */
 typedef struct kernel_strip {
@@ -281,6 +293,7 @@ typedef struct kernel_table {
 
   int rows_tile_rows, rows_tile_vectors; /* of the largest tile with rows behind pointers */
   const kernel_rows_tile *rows_tiles;    /* [(rows - 1) * rows_tile_vectors + vectors - 1] */
+  void (*rows_groups)(const kernel_rows_groups *job, void *output);
 
   /* Copies between an image and a strip of `lanes` channels from `channel` on; what lies outside is zero, or not
    * written. */

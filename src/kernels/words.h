@@ -15,6 +15,7 @@
  *                                for each of them
  *   vec_fma(a, b, c)             a * b + c, rounded once; the only way to multiply and add
  *   vec_select(mask, a, b)       a where a comparison holds, else b
+ *   vec_permute(v, from)         lane by lane the element of v with that number
  *   vec_even, vec_odd            every second of the 2 * LANES elements of two vectors
  *   vec_even_quick, ..._odd_...  the same in an order of their own, which vec_settle puts right
  *   vec_deal(p, &even, &odd)     2 * LANES elements, dealt out
@@ -114,6 +115,24 @@ INLINE vec vec_zero(void) {
 
 /* What comparisons give: all bits of a lane, or none. */
 typedef real_bits vec_mask __attribute__((vector_size(LANES * REAL_BYTES)));
+
+INLINE vec vec_permute(vec v, vec_mask from) {
+#if defined(__AVX512F__) && LANES == 16
+  return (vec)_mm512_permutexvar_ps((__m512i)from, (__m512)v);
+#elif defined(__AVX512F__) && LANES == 8
+  return (vec)_mm512_permutexvar_pd((__m512i)from, (__m512d)v);
+#elif defined(KERNEL_ISA_avx2) && REAL_BYTES == 4
+  return (vec)_mm256_permutevar8x32_ps((__m256)v, (__m256i)from);
+#elif defined(KERNEL_ISA_avx2)
+  vec_mask low = from * 2; /* in halves of elements */
+  return (vec)_mm256_permutevar8x32_ps((__m256)v, (__m256i)(low | ((low + 1) << 32)));
+#else
+  vec moved;
+  for (int i = 0; i < LANES; i++)
+    moved[i] = v[from[i]];
+  return moved;
+#endif
+}
 
 INLINE vec vec_select(vec_mask mask, vec a, vec b) {
   return (vec)((mask & (vec_mask)a) | (~mask & (vec_mask)b));

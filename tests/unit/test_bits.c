@@ -320,6 +320,7 @@ static const char *const strict[] = {
     "n1c20h15w17k24r2s4u3,2p1,0d2lnhwc",
     "n2c65h13w14k10r3s3p5d5",
     "n1c64h5w6k9r3s3p9d7",
+    "n2c32h9w10k32r3s3p1g8z1arelulnhwc",
 };
 
 static void print_hash(arrays *all, const char *text, fonio_conv_direction direction) {

@@ -201,6 +201,14 @@ static void large_sums_are_cut_and_joined(void **state) {
   check_problem("n2c5h23w81k7r3s9u4p2,0");
   check_problem("n1c70h9w36k9r2s4u4");
   check_problem("n2c2h30w300k9r5s7u3,4p3");
+  check_problem("n2c40h20w33k20r3s3p1lnhwc");
+  check_problem("n2c33h9w40k3r5s5p2mreflectlnhwc");
+  check_problem("n1c1h30w5k6r3s3tf64lnhwc");
+  check_problem("n1c3h70w70k40r32s32u32lnhwc");
+  check_problem("n1c1h265w265k64r1s1lnhwc");
+  check_problem("n2c32h13w14k32r3s3p1g8lnhwc");
+  check_problem("n1c64h9w70k64r3s5u2,1p1,2d2,1g8mreflectlnhwc");
+  check_problem("n1c32h5w151k32r3s3p1g16tf64lnhwc");
   check_input_gradient("n1c70h5w7k300r3s3p1");
   check_input_gradient("n1c300h9w9k530r1s1u2");
   check_input_gradient("n1c150h12w13k70r2s2u2");
@@ -402,10 +410,11 @@ static void packed_weights_serve_every_image(void **state) {
       {"c16h5w5k40r3s3p1b0", "c16h40w40k40r3s3p1b0"},     {"c70h2w2k30r1s1b0", "c70h40w64k30r1s1b0"},
       {"c9h9w9k33r5s5u2p2b0", "c9h60w60k33r5s5u2p2b0"},   {"c8h9w9k8r3s3p2d2b0", "c8h60w61k8r3s3p2d2b0"},
       {"c3h8w8k20r7s7u2p3b0", "c3h100w90k20r7s7u2p3b0"},  {"c12h7w7k24r3s3p1g3b0", "c12h40w30k24r3s3p1g3b0"},
-      {"c16h9w9k16r3s3p6d6b0", "c16h33w33k16r3s3p6d6b0"},
+      {"c16h9w9k16r3s3p6d6b0", "c16h33w33k16r3s3p6d6b0"}, {"c32h3w3k32r3s3p1g8b0lnhwc", "c32h31w40k32r3s3p1g8b0lnhwc"},
   };
-  static const char *const algorithms[] = {"packed",    "rows",      "shifted",          "depthwise_planes",
-                                           "winograd2", "winograd4", "depthwise_pixels", "depthwise_turned"};
+  static const char *const algorithms[] = {"packed",     "rows",      "shifted",          "depthwise_planes",
+                                           "winograd2",  "winograd4", "depthwise_pixels", "depthwise_turned",
+                                           "rows_groups"};
   int did = 0;
   for (size_t i = 0; i < sizeof images / sizeof images[0]; i++)
     for (size_t j = 0; j < sizeof algorithms / sizeof algorithms[0]; j++)
