@@ -317,7 +317,7 @@ static double cost_of(const fonio_conv_plan *plan, int alpha) {
   double products = there * (double)(w.products + 12 * w.elements) * (double)w.out_channels / (1.9 * lanes);
   double vectors = (double)(w.in_pitch + w.out_channels) / lanes;
   bool phases = w.parts > 1; /* many terms for few products, and strips of which each serves for less */
-  double transforms = tiles * vectors * (w.line ? 35 : alpha == 6 ? 170 : phases ? 100 : 80);
+  double transforms = tiles * vectors * (w.line ? 35 : alpha == 6 ? 170 : w.joined ? 55 : phases ? 100 : 80);
   int64_t weights = bytes_of_weights(plan, &w);
   /* Bytes in the time of two vectors' products, which wide vectors make longer. */
   double wide = lanes * (double)fonio_dtype_bytes(plan->problem.dtype) > 32 ? 2 : 1;
