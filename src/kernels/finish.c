@@ -122,14 +122,13 @@ void NAME(finish)(const kernel_finish *job, void *output, const void *residual) 
 
 /* ---- The way back ---- */
 
-/* What comes to the number that `y` was made of, in torch's order of operations. `kind` comes as a constant. NaN stays.
- */
+/* What comes to the number that `y` was made of, with torch's bits. `kind` comes as a constant. NaN stays. */
 INLINE vec derived(fonio_activation kind, vec y, vec g, vec slope) {
   switch (kind) {
   case FONIO_RELU: return vec_select(y <= vec_zero(), vec_zero(), g);
   case FONIO_RELU6: return vec_select(y >= vec_set(6), vec_zero(), vec_select(y <= vec_zero(), vec_zero(), g));
   case FONIO_SIGMOID: return g * (1 - y) * y;
-  case FONIO_TANH: return g * (1 - y * y);
+  case FONIO_TANH: return g * vec_fma(-y, y, vec_set(1));
   default: return vec_select(y > vec_zero(), g, g * slope);
   }
 }

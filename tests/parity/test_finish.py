@@ -6,7 +6,9 @@ The numbers are multiples of 1/8, so that every sum is exact and what is compare
 a 0 already. A gelu may be off by 32 units, as an exponent's rounding grows with it, and by 2**-52 |x| more, as torch takes
 a small number there from 1 minus one near 1."""
 
+import ctypes
 import dataclasses
+import itertools
 import math
 
 import pytest
@@ -35,8 +37,17 @@ ACTIVATIONS = (
     lambda x, slope, slopes: F.gelu(x),
     lambda x, slope, slopes: F.gelu(x, approximate="tanh"),
 )
+# by fonio_activation: from what comes to the output, and the output
+BACKWARD = {
+    0: lambda g, y, slope: g,
+    1: lambda g, y, slope: torch.ops.aten.threshold_backward(g, y, 0),
+    2: lambda g, y, slope: torch.ops.aten.hardtanh_backward(g, y, 0, 6),
+    3: lambda g, y, slope: torch.ops.aten.leaky_relu_backward(g, y, slope, False),
+    7: lambda g, y, slope: torch.ops.aten.sigmoid_backward(g, y),
+    8: lambda g, y, slope: torch.ops.aten.tanh_backward(g, y),
+}
 EXACT = range(0, 5)
-PRELU, GELU, GELU_TANH = 4, 9, 10
+RELU6, PRELU, GELU, GELU_TANH = 2, 4, 9, 10
 
 
 @dataclasses.dataclass
@@ -156,3 +167,44 @@ def test_problem_strings_say_what_follows():
         problem = fonio_c.Problem()
         fonio_c.check(fonio_c.lib.conv_problem_parse(problem, text.encode()))
         expect(fonio_c.problem_string(problem) == text, text)
+
+
+def test_way_back():
+    """torch's bits, from the output alone. Where a relu6 is NaN, torch's own answer depends on the array's length."""
+    generator = torch.Generator().manual_seed(0)
+    odd = [0.0, -0.0, 1.0, -1.0, 6.0, math.inf, -math.inf, math.nan, 1e-40, -1e-40]
+    for dtype, (kind, backward), size in itertools.product(EPSILON, BACKWARD.items(), (1, 7, 1000)):
+        y = torch.randn(size, generator=generator, dtype=dtype) * (4 if kind == RELU6 else 1)
+        g = torch.randn(size, generator=generator, dtype=dtype)
+        for array in (y, g):
+            places = torch.randint(0, size, [size // 3], generator=generator)
+            array[places] = torch.tensor([odd[i % len(odd)] for i in range(size // 3)], dtype=dtype)
+        if kind == RELU6:
+            y.nan_to_num_(nan=3)
+        image = torch.empty(1, 1, 1, size, dtype=dtype)
+        problem = fonio_c.problem_init(image, torch.empty(1, 1, 1, 1, dtype=dtype))
+        problem.activation, problem.slope = kind, 0.3
+        expected = backward(g, y, 0.3)
+        made, in_place = torch.empty_like(g), g.clone()
+        for to in (made, in_place):
+            arrays = y.data_ptr(), (g if to is made else to).data_ptr(), to.data_ptr()
+            fonio_c.check(fonio_c.lib.conv_activation_gradient(ctypes.byref(problem), *arrays))
+            same = (to == expected) & (to.signbit() == expected.signbit()) | to.isnan() & expected.isnan()
+            expect(bool(same.all()), f"activation {kind}, {dtype}, {size} elements")
+
+
+def test_way_back_refuses():
+    problem = fonio_c.problem_init(torch.empty(1, 1, 2, 2), torch.empty(1, 1, 1, 1))
+    array = torch.full((4,), 7.0)
+    wrong = [("activation", 99, ValueError), ("out_height", 7, ValueError), ("dtype", 2, NotImplementedError)]
+    for field, value, error in wrong:
+        bad = fonio_c.Problem.from_buffer_copy(problem)
+        setattr(bad, field, value)
+        with pytest.raises(error):
+            fonio_c.check(fonio_c.lib.conv_activation_gradient(ctypes.byref(bad), *[array.data_ptr()] * 3))
+    fonio_c.lib.clear_error()
+    for missing in range(3):
+        arrays = [None if i == missing else array.data_ptr() for i in range(3)]
+        with pytest.raises(TypeError, match="NULL"):
+            fonio_c.check(fonio_c.lib.conv_activation_gradient(ctypes.byref(problem), *arrays))
+    expect(bool((array == 7).all()), "written to")
