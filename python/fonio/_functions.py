@@ -6,7 +6,7 @@ import contextlib
 
 from fonio import _core, _dtypes
 from fonio._dtypes import dtype as _dtype
-from fonio._tensor import Tensor
+from fonio._tensor import Tensor, _is_operand
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -147,13 +147,14 @@ def tensor(data: Any, *, dtype: _dtype | None = None, requires_grad: bool = Fals
     elif _core.is_array(data):
         made = from_dlpack(data).clone()
     else:
-        made = _from_lists(data)
+        made = _from_lists(data, wide=dtype is not None)
     if dtype is not None:
         made = made.to(dtype)
     return _made(made, requires_grad)
 
 
-def _from_lists(data: Any) -> Tensor:
+def _from_lists(data: Any, wide: bool) -> Tensor:
+    """`wide`: as exact as Python's own numbers, for another dtype to be made of them."""
     import numpy
 
     _check_lengths(data)
@@ -163,6 +164,8 @@ def _from_lists(data: Any) -> Tensor:
     if isinstance(_first(data), numpy.generic) or array.dtype.kind in "b":
         return _core.wrap(array)[0].clone()
     kinds = {"f": numpy.float32, "c": numpy.complex64, "i": numpy.int64, "u": numpy.int64}
+    if wide:
+        kinds |= {"f": numpy.float64, "c": numpy.complex128}
     return _core.wrap(array.astype(kinds[array.dtype.kind]))[0]
 
 
@@ -298,7 +301,13 @@ def div(input: Tensor, other: Any) -> Tensor:
 
 
 def pow(input: Any, exponent: Any) -> Tensor:
-    """input ** exponent"""
+    """input ** exponent: two tensors, or a tensor and a number on either side."""
+    given = {"input": input, "exponent": exponent}
+    tensors = [isinstance(one, Tensor) for one in given.values()]
+    if not any(tensors) or not all(map(_is_operand, given.values())):
+        from fonio._texts import combination
+
+        raise TypeError(combination("pow", given))
     return input**exponent
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 
 from fonio import _core, _dtypes
 from fonio._dtypes import DTYPES, Size
@@ -309,6 +310,8 @@ class Tensor(_core.Tensor):
 
     # ---- Arithmetic ----
 
+    __array_priority__ = 1000  # NumPy leaves it to us what its numbers and our tensors make
+
     def sum(self, dim: Any = None, keepdim: bool = False, *, dtype: _dtypes.dtype | None = None) -> Tensor:
         """The sum of all elements, or over one dimension or some."""
         made = self if dtype is None else self.to(dtype)
@@ -323,9 +326,7 @@ class Tensor(_core.Tensor):
         """Another tensor, or a number as a tensor without dimensions."""
         if isinstance(other, Tensor):
             return other
-        if isinstance(other, (int, float)):
-            return _core.full(self._dtype, (), other)
-        return None
+        return _core.full(self._dtype, (), other) if _is_operand(other) else None
 
     def __add__(self, other: Any) -> Tensor:
         operand = self._operand(other)
@@ -349,27 +350,45 @@ class Tensor(_core.Tensor):
 
     def __rtruediv__(self, other: Any) -> Tensor:
         operand = self._operand(other)
-        return NotImplemented if operand is None else operand._div(self)
+        if operand is None:
+            return NotImplemented
+        reciprocal = _core.full(self._dtype, (), 1)._div(self)  # two roundings, as in torch
+        return reciprocal._mul(operand)
 
     def __pow__(self, exponent: Any) -> Tensor:
         if isinstance(exponent, Tensor):
             return self._pow_tensor(exponent)
-        return self._pow(exponent) if isinstance(exponent, (int, float)) else NotImplemented
+        return self._pow(exponent) if _is_operand(exponent) else NotImplemented
 
     def __rpow__(self, base: Any) -> Tensor:
-        return self._rpow(base) if isinstance(base, (int, float)) else NotImplemented
+        return self._rpow(base) if _is_operand(base) else NotImplemented
 
     def __neg__(self) -> Tensor:
         return self._neg()
 
     __radd__ = __add__
     __rmul__ = __mul__
-    add = __add__
-    sub = __sub__
-    mul = __mul__
-    div = __truediv__
-    pow = __pow__
     neg = __neg__
+
+    def add(self, other: Any) -> Tensor:
+        """self + other"""
+        return self + other
+
+    def sub(self, other: Any) -> Tensor:
+        """self - other"""
+        return self - other
+
+    def mul(self, other: Any) -> Tensor:
+        """self * other"""
+        return self * other
+
+    def div(self, other: Any) -> Tensor:
+        """self / other"""
+        return self / other
+
+    def pow(self, exponent: Any) -> Tensor:
+        """self ** exponent"""
+        return self**exponent
 
     # In place: what torch would note in the history of the tensor is refused by copy_.
 
@@ -389,17 +408,22 @@ class Tensor(_core.Tensor):
         """Divides by a tensor or number."""
         return self.copy_(self.detach() / other)
 
+    def pow_(self, exponent: Any) -> Tensor:
+        """Raises to the power of a tensor or number."""
+        return self.copy_(self.detach() ** exponent)
+
     __iadd__ = add_
     __isub__ = sub_
     __imul__ = mul_
     __itruediv__ = div_
+    __ipow__ = pow_
 
     # ---- Comparing, element by element ----
 
     def _compare(self, other: Any, operation: str) -> Any:
         import numpy
 
-        if not isinstance(other, (Tensor, int, float)):
+        if not _is_operand(other):
             return NotImplemented
         right = other.detach()._as_numpy() if isinstance(other, Tensor) else other
         made = getattr(self.detach()._as_numpy(), operation)(right)
@@ -534,6 +558,13 @@ def _sizes(given: tuple[Any, ...]) -> tuple[int, ...]:
 def _dims(dim: Any) -> tuple[int, ...]:
     """One dimension, or some."""
     return tuple(dim) if isinstance(dim, (tuple, list)) else (dim,)
+
+
+def _is_operand(value: Any) -> bool:
+    """Whether arithmetic takes it: a tensor, a number of Python's or a real one of NumPy's."""
+    if isinstance(value, (Tensor, int, float)):
+        return True
+    return isinstance(value, numbers.Real) and hasattr(value, "dtype")
 
 
 def _detached(value: Any) -> Any:

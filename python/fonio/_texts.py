@@ -7,6 +7,11 @@ _SIGNATURES = {
         '(Tensor input, Tensor weight, Tensor bias = None, tuple of ints stride = 1, str padding = "valid", '
         "tuple of ints dilation = 1, int groups = 1)",
     ),
+    "pow": (
+        "(Tensor input, Tensor exponent, *, Tensor out = None)",
+        "(Number self, Tensor exponent, *, Tensor out = None)",
+        "(Tensor input, Number exponent, *, Tensor out = None)",
+    ),
     "conv2d_input": (
         "(tuple of ints input_size, Tensor weight, Tensor grad_output, tuple of ints stride = 1, "
         "tuple of ints padding = 0, tuple of ints dilation = 1, int groups = 1)",

@@ -42,6 +42,10 @@ def test_new_tensors():
         torch.tensor(1+2j)
         torch.tensor(3)
         torch.tensor(2.5, dtype=torch.float64)
+        torch.tensor([0.1, 1e300, 16777217.], dtype=torch.float64).tolist()
+        torch.tensor([[0.1 + 1e-30j]], dtype=torch.complex128).tolist()
+        torch.tensor([16777217., -2.9], dtype=torch.int64)
+        torch.tensor([1 + 2**-8 + 2**-40, 65519.], dtype=torch.bfloat16), torch.tensor([1 + 2**-11 + 2**-40, 65519.], dtype=torch.float16)
         torch.tensor([])
         torch.tensor([1., 2.], requires_grad=True)
         torch.tensor(torch.ones(2))
@@ -222,6 +226,51 @@ def test_arithmetic_and_comparison():
         print(x, x.fill_(3), x.copy_(torch.tensor(1.)), hash(x) == hash(x), x in {x: 1})
         """
     )
+
+
+def test_numbers_of_numpy():
+    for number in ("numpy.float32(1.5)", "numpy.float64(2)", "numpy.float16(0.5)", "numpy.int64(3)", "numpy.uint8(2)"):
+        both(
+            f"""
+            n, x = {number}, torch.tensor([2., 3.], requires_grad=True)
+            print(x + n, n + x, x - n, (n - x).detach(), x * n, n * x, x / n, n / x, x ** n, n ** x, x < n, n < x, x == n, n == x)
+            print(x.mul(n), x.pow(n), torch.pow(n, x), torch.pow(x, n))
+            numpy.ones(2) * x
+            """,
+            numpy=numpy,
+        )
+
+
+def test_quotients_of_a_number():
+    theirs, ours = (7 / library.arange(1.0, 1000.0) for library in (torch, fonio))
+    assert ours.tolist() == theirs.tolist()
+
+
+def test_powers():
+    both(
+        """
+        x = y = torch.tensor([2., 3.])
+        x **= 2
+        print(x, y, x.pow_(torch.tensor([0.5, 1.])), x is y)
+        x.requires_grad_()
+        print(x ** y.detach(), 2 ** x, x ** 2)
+        x **= 2
+        """
+    )
+    for arguments in ((2, 3), (fonio.ones(1), "a"), ("a", fonio.ones(1)), (None, 2.0)):
+        theirs = [torch.ones(1) if isinstance(one, fonio.Tensor) else one for one in arguments]
+        with pytest.raises(TypeError) as expected:
+            torch.pow(*theirs)
+        with pytest.raises(TypeError) as found:
+            fonio.pow(*arguments)
+        assert str(found.value) == str(expected.value)
+
+
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "pow"])
+def test_methods_refuse_what_is_no_number(name):
+    for library in (torch, fonio):
+        with pytest.raises(TypeError):
+            getattr(library.ones(1), name)("a")
 
 
 def test_more_arithmetic():
