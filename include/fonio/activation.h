@@ -13,7 +13,7 @@ typedef enum fonio_activation {
   FONIO_LEAKY_RELU = 3, /* x where x > 0, else x times a slope */
   FONIO_PRELU = 4,      /* the same with slopes from an array: one for each channel, or one for all */
   FONIO_SILU = 5,       /* x / (1 + exp(-x)) */
-  FONIO_HARDSWISH = 6,  /* x * min(max(x + 3, 0), 6) / 6 */
+  FONIO_HARDSWISH = 6,  /* x * min(max(x + 3, 0), 6) / 6; as in PyTorch infinite where x * 6 is */
   FONIO_SIGMOID = 7,    /* 1 / (1 + exp(-x)) */
   FONIO_TANH = 8,
   FONIO_GELU = 9,      /* x times the normal distribution function at x */

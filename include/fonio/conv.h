@@ -229,10 +229,13 @@ FONIO_API fonio_status fonio_conv_plan_run(const fonio_conv_plan *plan, const fo
 
 /* What comes to conv2d(input, weight) + bias + residual, grad_sum, of what comes to the activation of that,
  * grad_output: the grad_output of the plans of both gradients, whose problem has neither residual nor activation, and
- * the gradient of the residual. All three arrays are like the output of `problem`, with its strides; `grad_sum` may be
- * one of the other two, then nothing is copied. The derivative follows from `output`, the result of the forward run, so
- * that the sum before need not be kept: for FONIO_RELU, RELU6, SIGMOID, TANH and LEAKY_RELU with a slope of at least 0.
- * FONIO_NOT_IMPLEMENTED for the others; `grad_sum` is then untouched. Takes no memory. */
+ * the gradient of the residual. As torch.ops.aten.threshold_backward(grad_output, output, 0) and the like, with their
+ * bits. All three arrays are like the output of `problem`, with its strides, and belong to the caller; `grad_sum` may
+ * be one of the other two. The derivative follows from `output`, the result of the forward run, so that the sum before
+ * need not be kept: for FONIO_RELU, RELU6, SIGMOID, TANH and LEAKY_RELU with a slope of at least 0; without an
+ * activation grad_output is copied. Takes no memory. Thread-safe. FONIO_NOT_IMPLEMENTED for the other activations,
+ * FONIO_VALUE_ERROR for a problem that fonio_conv_problem_init cannot have made, FONIO_TYPE_ERROR for NULL; `grad_sum`
+ * is then untouched. */
 FONIO_API fonio_status fonio_conv_activation_gradient(const fonio_conv_problem *problem, const void *output,
                                                       const void *grad_output, void *grad_sum);
 

@@ -29,7 +29,8 @@ FONIO_NEW fonio_tensor *fonio_tensor_conv2d_with(fonio_tensor *input, fonio_tens
     fonio_tensor_conv2d_with((input), (weight), (bias), &fonio_args_);                                                 \
   })
 
-/* The same with an activation over the result, in one run: of FONIO_LEAKY_RELU, `slope` is the negative_slope.
+/* The same with an activation over the result, in one run, as torch.relu(torch.conv2d(...)): `slope` is the
+ * negative_slope of FONIO_LEAKY_RELU. FONIO_VALUE_ERROR for FONIO_PRELU, whose slopes are an array: for plans (conv.h).
  * Gradients flow through FONIO_RELU, RELU6, LEAKY_RELU with a slope of at least 0, SIGMOID and TANH, whose derivatives
  * follow from the result, so that the sum before is never stored. FONIO_NOT_IMPLEMENTED for another one where a
  * gradient is required. */

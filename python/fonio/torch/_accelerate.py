@@ -70,8 +70,8 @@ def accelerate(
     statistic changes, so does what is folded. What follows what is found out by torch.fx, so models that it cannot
     trace keep their layers apart. Each layer that is joined is tried out with random numbers first.
 
-    Memory that tensors leave stays with the process, up to some 60 MB, for those that follow (with glibc, and unless the
-    environment sets its MALLOC_... variables).
+    Memory that tensors leave stays with the process for those that follow, up to some 60 MB at the end of each of
+    malloc's arenas (with glibc, and unless the environment sets a threshold, such as MALLOC_TRIM_THRESHOLD_).
 
     Returns a Report: print it, or call its undo().
     """
