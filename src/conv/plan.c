@@ -143,11 +143,12 @@ static fonio_conv_plan_options read_options(const fonio_conv_plan_options *optio
 }
 
 /* A stride that steps over all of the image may be so large that products with it do not fit: the least one that does
- * so serves as well. */
+ * so serves as well. One within the kernel stays, of which the order of packed weights may tell: they serve all images.
+ */
 static void shorten_stride(fonio_conv_problem *p, int axis) {
   int64_t size = axis ? p->in_width : p->in_height, kernel = axis ? p->kernel_width : p->kernel_height;
   int64_t steps = size + p->padding[2 * axis] + p->padding[2 * axis + 1] - p->dilation[axis] * (kernel - 1);
-  p->stride[axis] = conv_min(p->stride[axis], steps);
+  p->stride[axis] = conv_min(p->stride[axis], conv_max(steps, kernel));
 }
 
 /* A kernel of one tap sees no rows: where those of a small image follow each other without a gap, they are taken for

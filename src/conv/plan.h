@@ -63,6 +63,7 @@ struct fonio_conv_packed {
   const conv_algorithm *algorithm;
   const kernel_table *kernels;
   int64_t shape[5]; /* out_channels, in_channels, kernel height and width, groups */
+  int64_t stride[2];
   bool finite;      /* no weight is Inf or NaN: padding may be multiplied as a zero */
   void *plain;      /* the weights as they came, contiguous: where they are not finite, or to compare; or NULL */
   void *data;
@@ -91,6 +92,7 @@ struct conv_algorithm {
   void (*prepare)(fonio_conv_plan *plan);
   double packing;   /* cycles that a byte of packed weights takes */
   bool any_kernels; /* packed weights are the same whichever kernels a plan takes, which may depend on its image */
+  bool by_phases;   /* packed weights lie as the phases of the stride have them */
   /* Packs all weights; returns whether they are finite. NULL where packed_bytes is 0. */
   bool (*pack)(const fonio_conv_plan *plan, const void *weight, void *packed);
   int64_t (*pieces)(const fonio_conv_plan *plan);

@@ -62,9 +62,16 @@ static fonio_conv_packed *new_for(const fonio_conv_plan *plan) {
         .algorithm = plan->algorithm,
         .kernels = plan->kernels,
         .shape = {p->out_channels, p->in_channels, p->kernel_height, p->kernel_width, p->groups},
+        .stride = {p->stride[0], p->stride[1]},
         .plan = conv_parts_of(plan)->count ? conv_plan_retain(plan) : NULL,
     };
   return packed;
+}
+
+/* A stride beyond the kernel leaves as many phases as one of its size. */
+static bool same_phases(const fonio_conv_problem *p, const int64_t stride[2]) {
+  return conv_min(p->stride[0], p->kernel_height) == conv_min(stride[0], p->kernel_height) &&
+         conv_min(p->stride[1], p->kernel_width) == conv_min(stride[1], p->kernel_width);
 }
 
 bool conv_packed_fits(const fonio_conv_plan *plan, const fonio_conv_packed *packed) {
@@ -73,6 +80,7 @@ bool conv_packed_fits(const fonio_conv_plan *plan, const fonio_conv_packed *pack
   bool kernels = packed->kernels == plan->kernels || plan->algorithm->any_kernels;
   return packed->algorithm == plan->algorithm && kernels && shape[0] == p->out_channels && shape[1] == p->in_channels &&
          shape[2] == p->kernel_height && shape[3] == p->kernel_width && shape[4] == p->groups &&
+         (!plan->algorithm->by_phases || same_phases(p, packed->stride)) &&
          (!packed->plan || conv_parts_alike(plan, packed->plan));
 }
 

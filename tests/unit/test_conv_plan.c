@@ -411,6 +411,8 @@ static void packed_weights_serve_every_image(void **state) {
       {"c9h9w9k33r5s5u2p2b0", "c9h60w60k33r5s5u2p2b0"},   {"c8h9w9k8r3s3p2d2b0", "c8h60w61k8r3s3p2d2b0"},
       {"c3h8w8k20r7s7u2p3b0", "c3h100w90k20r7s7u2p3b0"},  {"c12h7w7k24r3s3p1g3b0", "c12h40w30k24r3s3p1g3b0"},
       {"c16h9w9k16r3s3p6d6b0", "c16h33w33k16r3s3p6d6b0"}, {"c32h3w3k32r3s3p1g8b0lnhwc", "c32h31w40k32r3s3p1g8b0lnhwc"},
+      {"c8h1w3k8r3s3u2p1b0", "c8h20w21k8r3s3u2p1b0"},
+      {"c8h3w9k8r3s9u5,3b0", "c8h20w21k8r3s9u5,3b0"},
   };
   static const char *const algorithms[] = {"packed",     "rows",      "shifted",          "depthwise_planes",
                                            "winograd2",  "winograd4", "depthwise_pixels", "depthwise_turned",
@@ -420,6 +422,24 @@ static void packed_weights_serve_every_image(void **state) {
     for (size_t j = 0; j < sizeof algorithms / sizeof algorithms[0]; j++)
       did += packed_for_both(algorithms[j], images[i][0], images[i][1]);
   assert_true(did > 30);
+}
+
+/* As the phases of a stride have them, where the algorithm asks for that. */
+static void packed_weights_of_another_stride_are_refused(void **state) {
+  (void)state;
+  fonio_conv_problem a, b;
+  assert_int_equal(fonio_conv_problem_parse(&a, "c8h9w9k8r3s3u1,2p1b0"), FONIO_OK);
+  assert_int_equal(fonio_conv_problem_parse(&b, "c8h9w9k8r3s3u2,1p1b0"), FONIO_OK);
+  fonio_conv_plan_options options = {.algorithm = "winograd2"};
+  fonio_conv_plan *one = fonio_conv_plan_new(&a, &options), *other = fonio_conv_plan_new(&b, &options);
+  float x[648] = {0}, w[576] = {0}, y[360];
+  fonio_conv_packed *packed = fonio_conv_plan_pack(one, w);
+  fonio_conv_buffers buffers = {.input = x, .packed = packed, .output = y};
+  assert_int_equal(fonio_conv_plan_run(one, &buffers), FONIO_OK);
+  assert_int_equal(fonio_conv_plan_run(other, &buffers), FONIO_VALUE_ERROR);
+  fonio_conv_packed_release(packed);
+  fonio_conv_plan_release(one);
+  fonio_conv_plan_release(other);
 }
 
 static void bad_calls_are_refused(void **state) {
@@ -505,6 +525,7 @@ int main(void) {
       cmocka_unit_test(packed_taps_are_told_apart),
       cmocka_unit_test(the_choice_looks_at_one_image),
       cmocka_unit_test(packed_weights_serve_every_image),
+      cmocka_unit_test(packed_weights_of_another_stride_are_refused),
       cmocka_unit_test(bad_calls_are_refused),
       cmocka_unit_test(impossible_problems_are_refused),
       cmocka_unit_test(a_plan_keeps_the_problem_as_asked),
