@@ -260,8 +260,10 @@ static void copy_phases(const fonio_conv_problem *p, const conv_part *part, cons
 /* ---- What the parts of a plan have in common ---- */
 
 const conv_parts *conv_parts_of(const fonio_conv_plan *plan) {
-  if (plan->algorithm == &conv_columns_input_gradient) return &plan->columns;
-  return plan->algorithm == &conv_shuffle_input_gradient ? &plan->shuffle : &plan->phases;
+  static const conv_parts none;
+  if (plan->algorithm == &conv_phases_input_gradient) return &plan->phases;
+  if (plan->algorithm == &conv_shuffle_input_gradient) return &plan->shuffle;
+  return plan->algorithm == &conv_columns_input_gradient ? &plan->columns : &none;
 }
 
 static int64_t next_packed(const conv_parts *parts, int64_t i) {

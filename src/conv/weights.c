@@ -81,7 +81,7 @@ bool conv_packed_fits(const fonio_conv_plan *plan, const fonio_conv_packed *pack
   return packed->algorithm == plan->algorithm && kernels && shape[0] == p->out_channels && shape[1] == p->in_channels &&
          shape[2] == p->kernel_height && shape[3] == p->kernel_width && shape[4] == p->groups &&
          (!plan->algorithm->by_phases || same_phases(p, packed->stride)) &&
-         (!packed->plan || conv_parts_alike(plan, packed->plan));
+         (!conv_parts_of(plan)->count || (packed->plan && conv_parts_alike(plan, packed->plan)));
 }
 
 bool conv_pack_groups(const fonio_conv_plan *plan, const void *weight, void *packed,

@@ -252,8 +252,9 @@ static void block_tiles(fonio_conv_plan *plan, int alpha) {
   int64_t sums = conv_min(far ? 64 : INT64_MAX, w.out_channels), a_tile = w.elements * (w.terms + sums) * bytes;
   /* The phases of a stride are many terms, but the workspace grows with the channels only. */
   int64_t channels = plan->geometry.in_channels + plan->geometry.out_channels;
-  int64_t most_bytes = conv_min(8192 * (w.terms + w.out_channels), (1 << 19) + 8192 * channels);
-  int64_t most = conv_max(8, most_bytes / a_tile);
+  int64_t a_padded_tile = w.elements * (w.in_pitch + conv_round_up(sums, w.pass)) * bytes;
+  int64_t most = conv_max(8, 8192 * (w.terms + w.out_channels) / a_tile);
+  most = conv_min(most, conv_max(1, ((1 << 19) + 8192 * channels) / a_padded_tile));
   int64_t near = conv_max(caches->l2_bytes * 3 / 4 / a_tile, k->lanes * bytes * 3 / 4);
   near = conv_min(near, tiles_to_share(k, tiles, w.out_channels >= 4 * panel));
   int64_t block = far ? conv_even_pairs(tiles, most) : best_block(k, &w, conv_min(conv_min(most, near), tiles));

@@ -62,3 +62,18 @@ def test_small_weight_gradients_too():
         most = 2**20 + 8 * 2**10 * (problem.in_channels + problem.out_channels)
         for direction in (fonio_c.FORWARD, fonio_c.INPUT_GRADIENT, fonio_c.WEIGHT_GRADIENT):
             assert workspace(text, direction, 1) <= most, (text, direction)
+
+
+def test_kernels_in_many_parts_too():
+    """Those of Winograd's tiles, each of which reads all input channels anew."""
+    for text in (
+        "n1c288h174w15k1r9s9u3,3p6,0,8,4tf64",
+        "n2c701h175w137k532r9s9u3p1,6,8,1tf64",
+        "n1c41h208w20k1179r3s7p0,0,5,1lnhwc",
+        "n1c1408h98w77k1r8s12u3p6,1,9,10lnhwc",
+        "n1c9h167w171k1363r6s6p2,5,0,1tf64lnhwc",
+    ):
+        problem = parse(text)
+        most = 2**20 + 8 * 2**10 * (problem.in_channels + problem.out_channels)
+        for direction in (fonio_c.FORWARD, fonio_c.INPUT_GRADIENT):
+            assert workspace(text, direction, 1) <= most, (text, direction)

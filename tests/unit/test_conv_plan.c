@@ -334,6 +334,24 @@ static void packed_taps_are_told_apart(void **state) {
   fonio_conv_packed_release(packed);
 }
 
+/* Where no tap meets a pixel of the image, nothing is packed: for no other image either. */
+static void nothing_packed_serves_nothing_else(void **state) {
+  (void)state;
+  fonio_conv_problem none, some;
+  fonio_conv_plan_options options = {.direction = FONIO_CONV_INPUT_GRADIENT, .algorithm = "phases"};
+  assert_int_equal(fonio_conv_problem_parse(&none, "n1c4h1w9k8r1s1u2p1"), FONIO_OK);
+  assert_int_equal(fonio_conv_problem_parse(&some, "n1c4h9w9k8r1s1u2p1"), FONIO_OK);
+  fonio_conv_plan *without = fonio_conv_plan_new(&none, &options), *with = fonio_conv_plan_new(&some, &options);
+  float w[32] = {0}, g[288] = {0}, x[324];
+  fonio_conv_packed *packed = fonio_conv_plan_pack(without, w);
+  fonio_conv_buffers b = {.packed = packed, .grad_output = g, .grad_input = x};
+  assert_int_equal(fonio_conv_plan_run(without, &b), FONIO_OK);
+  assert_int_equal(fonio_conv_plan_run(with, &b), FONIO_VALUE_ERROR);
+  fonio_conv_packed_release(packed);
+  fonio_conv_plan_release(without);
+  fonio_conv_plan_release(with);
+}
+
 /* The algorithm that a direction of the problem is planned with, for a batch. */
 static const char *chosen(const char *text, int batch, fonio_conv_direction direction) {
   char with_batch[256];
@@ -523,6 +541,7 @@ int main(void) {
       cmocka_unit_test(padding_is_never_multiplied),
       cmocka_unit_test(no_zeros_are_multiplied_in_a_gradient),
       cmocka_unit_test(packed_taps_are_told_apart),
+      cmocka_unit_test(nothing_packed_serves_nothing_else),
       cmocka_unit_test(the_choice_looks_at_one_image),
       cmocka_unit_test(packed_weights_serve_every_image),
       cmocka_unit_test(packed_weights_of_another_stride_are_refused),
