@@ -213,9 +213,9 @@ FONIO_API const char *fonio_conv_plan_explain(const fonio_conv_plan *plan);
 /* The bytes of workspace that a run by at most `threads` threads needs beyond packed weights. */
 FONIO_API int64_t fonio_conv_plan_workspace_bytes(const fonio_conv_plan *plan, int threads);
 
-/* Packs a weight for this plan and all others of the same algorithm, weight shape and stride. The caller releases it. The
- * weight may be changed or freed afterwards; the packed copy then still holds the old values. NULL on FONIO_NO_MEMORY.
- */
+/* Packs a weight for this plan and all others of the same algorithm, weight shape, stride, padding and dilation,
+ * whatever the image. The caller releases it. The weight may be changed or freed afterwards; the packed copy then still
+ * holds the old values. NULL on FONIO_NO_MEMORY. */
 FONIO_NEW fonio_conv_packed *fonio_conv_plan_pack(const fonio_conv_plan *plan, const void *weight);
 
 /* Releases a packed weight; NULL is ignored. */

@@ -103,6 +103,16 @@ static void prepare(fonio_conv_plan *plan) {
   plan->workspace_bytes = copy_at(plan) + copy_bytes(p, steps);
 }
 
+/* Which taps a pixel of the image has follows from where the padding begins, which "same" makes different from image to
+ * image. */
+static bool packs_alike(const fonio_conv_problem *a, const fonio_conv_problem *b) {
+  bool alike = true;
+  for (int axis = 0; axis < 2; axis++)
+    alike = alike && a->stride[axis] == b->stride[axis] && a->dilation[axis] == b->dilation[axis] &&
+            (a->padding[2 * axis] - b->padding[2 * axis]) % a->stride[axis] == 0;
+  return alike;
+}
+
 /* From the last tap back, as all sums of turned weights go. */
 static bool pack(const fonio_conv_plan *plan, const void *weight, void *packed) {
   const fonio_conv_problem *p = &plan->problem;
@@ -192,6 +202,7 @@ const conv_algorithm conv_depthwise_pairs_input_gradient = {
     .prepare = prepare,
     .packing = 0.5,
     .any_kernels = true,
+    .packs_alike = packs_alike,
     .pack = pack,
     .pieces = pieces,
     .run_piece = run_piece,

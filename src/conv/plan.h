@@ -62,10 +62,9 @@ struct fonio_conv_packed {
   _Atomic int64_t references;
   const conv_algorithm *algorithm;
   const kernel_table *kernels;
-  int64_t shape[5]; /* out_channels, in_channels, kernel height and width, groups */
-  int64_t stride[2];
-  bool finite;      /* no weight is Inf or NaN: padding may be multiplied as a zero */
-  void *plain;      /* the weights as they came, contiguous: where they are not finite, or to compare; or NULL */
+  fonio_conv_problem problem; /* as the plan computed it */
+  bool finite;                /* no weight is Inf or NaN: padding may be multiplied as a zero */
+  void *plain; /* the weights as they came, contiguous: where they are not finite, or to compare; or NULL */
   void *data;
   fonio_conv_plan *plan; /* whose parts it was packed for; NULL where the plan has none */
 };
@@ -92,7 +91,8 @@ struct conv_algorithm {
   void (*prepare)(fonio_conv_plan *plan);
   double packing;   /* cycles that a byte of packed weights takes */
   bool any_kernels; /* packed weights are the same whichever kernels a plan takes, which may depend on its image */
-  bool by_phases;   /* packed weights lie as the phases of the stride have them */
+  /* Whether packed weights of the one problem serve the other, whose weights have the same shape; NULL: they do. */
+  bool (*packs_alike)(const fonio_conv_problem *a, const fonio_conv_problem *b);
   /* Packs all weights; returns whether they are finite. NULL where packed_bytes is 0. */
   bool (*pack)(const fonio_conv_plan *plan, const void *weight, void *packed);
   int64_t (*pieces)(const fonio_conv_plan *plan);

@@ -44,7 +44,7 @@ static fonio_status check_buffers(const fonio_conv_plan *plan, const fonio_conv_
   }
   if (missing) return fail(FONIO_VALUE_ERROR, "the convolution needs its %s, which is NULL", missing);
   if (b->packed && !conv_packed_fits(plan, b->packed))
-    return fail(FONIO_VALUE_ERROR, "the packed weights were made for another algorithm, weight shape or stride");
+    return fail(FONIO_VALUE_ERROR, "the packed weights were made for another algorithm or another convolution");
   int64_t least = fonio_conv_plan_workspace_bytes(plan, 1);
   if (b->workspace && b->workspace_bytes < least)
     return fail(FONIO_VALUE_ERROR, "the convolution needs a workspace of %lld bytes, but got %lld", (long long)least,

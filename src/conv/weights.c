@@ -54,33 +54,29 @@ bool conv_packed_holds(const fonio_conv_packed *packed, const fonio_conv_plan *p
 /* ---- Packing ---- */
 
 static fonio_conv_packed *new_for(const fonio_conv_plan *plan) {
-  const fonio_conv_problem *p = &plan->problem;
   fonio_conv_packed *packed = memory_take(sizeof *packed);
   if (packed)
     *packed = (fonio_conv_packed){
         .references = 1,
         .algorithm = plan->algorithm,
         .kernels = plan->kernels,
-        .shape = {p->out_channels, p->in_channels, p->kernel_height, p->kernel_width, p->groups},
-        .stride = {p->stride[0], p->stride[1]},
+        .problem = plan->problem,
         .plan = conv_parts_of(plan)->count ? conv_plan_retain(plan) : NULL,
     };
   return packed;
 }
 
-/* A stride beyond the kernel leaves as many phases as one of its size. */
-static bool same_phases(const fonio_conv_problem *p, const int64_t stride[2]) {
-  return conv_min(p->stride[0], p->kernel_height) == conv_min(stride[0], p->kernel_height) &&
-         conv_min(p->stride[1], p->kernel_width) == conv_min(stride[1], p->kernel_width);
+static bool same_shape(const fonio_conv_problem *p, const fonio_conv_problem *q) {
+  return p->out_channels == q->out_channels && p->in_channels == q->in_channels &&
+         p->kernel_height == q->kernel_height && p->kernel_width == q->kernel_width && p->groups == q->groups;
 }
 
 bool conv_packed_fits(const fonio_conv_plan *plan, const fonio_conv_packed *packed) {
-  const fonio_conv_problem *p = &plan->problem;
-  const int64_t *shape = packed->shape;
-  bool kernels = packed->kernels == plan->kernels || plan->algorithm->any_kernels;
-  return packed->algorithm == plan->algorithm && kernels && shape[0] == p->out_channels && shape[1] == p->in_channels &&
-         shape[2] == p->kernel_height && shape[3] == p->kernel_width && shape[4] == p->groups &&
-         (!plan->algorithm->by_phases || same_phases(p, packed->stride)) &&
+  const fonio_conv_problem *p = &plan->problem, *q = &packed->problem;
+  const conv_algorithm *algorithm = plan->algorithm;
+  bool kernels = packed->kernels == plan->kernels || algorithm->any_kernels;
+  return packed->algorithm == algorithm && kernels && p->dtype == q->dtype && same_shape(p, q) &&
+         (!algorithm->packs_alike || algorithm->packs_alike(p, q)) &&
          (!conv_parts_of(plan)->count || (packed->plan && conv_parts_alike(plan, packed->plan)));
 }
 

@@ -337,6 +337,12 @@ static double cost2(const fonio_conv_plan *plan) {
   return cost_of(plan, 4);
 }
 
+/* As the phases of the stride are packed: one beyond the kernel leaves as many as one of its size. */
+static bool packs_alike(const fonio_conv_problem *a, const fonio_conv_problem *b) {
+  return conv_min(a->stride[0], a->kernel_height) == conv_min(b->stride[0], a->kernel_height) &&
+         conv_min(a->stride[1], a->kernel_width) == conv_min(b->stride[1], a->kernel_width);
+}
+
 static bool pack_group(const fonio_conv_plan *plan, const void *weight, void *packed) {
   winograd w = numbers_of(plan, alpha_of(plan));
   kernel_winograd_weights job = {{w.axes[0], w.axes[1]}, w.joined, are_far(bytes_of_weights(plan, &w))};
@@ -776,7 +782,7 @@ const conv_algorithm conv_winograd4_forward = {
     .cost = cost4,
     .prepare = prepare,
     .packing = 0.32,
-    .by_phases = true,
+    .packs_alike = packs_alike,
     .pack = pack,
     .pieces = pieces,
     .run_piece = run_piece,
@@ -793,7 +799,7 @@ const conv_algorithm conv_winograd2_forward = {
     .cost = cost2,
     .prepare = prepare,
     .packing = 0.32,
-    .by_phases = true,
+    .packs_alike = packs_alike,
     .pack = pack,
     .pieces = pieces,
     .run_piece = run_piece,
