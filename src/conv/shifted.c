@@ -2,9 +2,10 @@
  * padded, the columns of each phase of the stride apart, into a strip where all taps of a kernel row read one row, each
  * shifted. Where there is neither padding nor a stride across, the image itself is such a strip. Pixels are vectors,
  * output channels the rows of a tile. Channels that lie side by side, as in channels_last, are turned on their way in
- * and out: worth it where output channels are too few to fill a vector. The loops, outermost first: some vectors of
- * pixels: what they read stays in the first-level cache the output channels of a tile the vectors of a tile: sums in
- * registers */
+ * and out: worth it where output channels are too few to fill a vector. The loops, outermost first:
+ *   some vectors of pixels: what they read stays in the first-level cache
+ *     the output channels of a tile
+ *       the vectors of a tile: sums in registers */
 #include <math.h>
 
 #include "base/cpu.h"

@@ -1,5 +1,5 @@
-/* Winograd's algorithm (winograd.c): the parts that a kernel falls into, the numbers that follow, the blocks of work and
- * what they cost. */
+/* Winograd's algorithm (winograd.c): the parts that a kernel falls into, the numbers that follow, the blocks of work
+ * and what they cost. */
 #include "base/cpu.h"
 #include "conv/winograd.h"
 
@@ -245,7 +245,8 @@ int64_t conv_winograd_blocks_of_channels(const fonio_conv_plan *plan, const wino
 }
 
 bool conv_winograd_shares(const fonio_conv_plan *plan, const winograd *w) {
-  return !plan->part && images_of(plan) * conv_winograd_blocks_of_tiles(plan, w) == 1 && conv_winograd_blocks_of_channels(plan, w) > 1;
+  return !plan->part && images_of(plan) * conv_winograd_blocks_of_tiles(plan, w) == 1 &&
+         conv_winograd_blocks_of_channels(plan, w) > 1;
 }
 
 void conv_winograd_prepare(fonio_conv_plan *plan) {

@@ -7,7 +7,7 @@
 #define MAX_SIDE 5
 #define ROOT2 1.41421356237309504880
 
-/* One column of G g: `weight_columns` of winograd.c for `side` numbers, even and odd powers apart. */
+/* One column of G g: `weight_column` of winograd_weights.c for `side` numbers, even and odd powers apart. */
 INLINE void gradient_6(int side, const vec *g, vec *out, int stride, int out_stride) {
   vec third = vec_set((real)(1.0 / 3)), root = vec_set((real)(ROOT2 / 3)), half_root = vec_set((real)(ROOT2 / 6));
   vec minus_2 = vec_set((real)-2), half = vec_set((real)0.5), g0 = g[0], last = g[(side - 1) * stride];
