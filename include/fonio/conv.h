@@ -189,9 +189,10 @@ typedef struct fonio_conv_buffers {
   int64_t workspace_bytes; /* of `workspace`: as many threads take part as it holds, at least one must fit */
 } fonio_conv_buffers;
 
-/* Plans `problem`. The choice depends on the geometry of one image only, never on the batch or on the number of
- * threads. The caller releases the plan. NULL on FONIO_NO_MEMORY, FONIO_VALUE_ERROR (no such algorithm, or one that
- * cannot do this problem; no such activation), FONIO_NOT_IMPLEMENTED (a gradient with a residual or an activation). */
+/* Plans `problem`. The choice depends on the geometry of one image only, never on the batch (but for the weight's
+ * gradient, a sum over the batch) or on the number of threads. The caller releases the plan. NULL on FONIO_NO_MEMORY,
+ * FONIO_VALUE_ERROR (no such algorithm, or one that cannot do this problem; no such activation), FONIO_NOT_IMPLEMENTED
+ * (a gradient with a residual or an activation). */
 FONIO_NEW fonio_conv_plan *fonio_conv_plan_new(const fonio_conv_problem *problem,
                                                const fonio_conv_plan_options *options);
 

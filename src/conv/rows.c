@@ -207,20 +207,13 @@ static void turn_output(const rows_work *w) {
     w->plan->kernels->scatter_strip(&g, &strip, w->first_output + c, w->turned_output + w->bytes * c, w->output);
 }
 
-static int64_t blocks_across(const fonio_conv_plan *plan) {
-  return conv_ceil_div(plan->problem.out_width, plan->blocks.pixels / plan->blocks.rows);
-}
-
-static int64_t blocks_down(const fonio_conv_plan *plan) {
-  return conv_ceil_div(plan->problem.out_height, plan->blocks.rows);
-}
-
 static int64_t parts_of_channels(const fonio_conv_plan *plan) {
   return conv_ceil_div(plan->geometry.out_channels, plan->blocks.channels);
 }
 
 static int64_t pieces(const fonio_conv_plan *plan) {
-  return plan->problem.batch * plan->problem.groups * blocks_down(plan) * blocks_across(plan) * parts_of_channels(plan);
+  return plan->problem.batch * plan->problem.groups * conv_rows_blocks_down(plan) * conv_rows_blocks_across(plan) *
+         parts_of_channels(plan);
 }
 
 static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
@@ -229,8 +222,8 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   const conv_blocks *b = &plan->blocks;
   rows_numbers n = numbers_of(plan);
   int64_t columns = b->pixels / b->rows, bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
-  int64_t part = conv_take(&piece, parts_of_channels(plan)), across = conv_take(&piece, blocks_across(plan));
-  int64_t down = conv_take(&piece, blocks_down(plan)), group = conv_take(&piece, plan->problem.groups);
+  int64_t part = conv_take(&piece, parts_of_channels(plan)), across = conv_take(&piece, conv_rows_blocks_across(plan));
+  int64_t down = conv_take(&piece, conv_rows_blocks_down(plan)), group = conv_take(&piece, plan->problem.groups);
   int64_t zeros = conv_round_up(g->kernel_width * n.in_channels * bytes, 64);
   rows_work w = {
       .plan = plan,

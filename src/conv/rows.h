@@ -43,6 +43,15 @@ typedef struct rows_tile {
   bool join;           /* the taps of a kernel row are taken together */
 } rows_tile;
 
+/* Blocks of a row of them, and such rows. */
+static inline int64_t conv_rows_blocks_across(const fonio_conv_plan *plan) {
+  return conv_ceil_div(plan->problem.out_width, plan->blocks.pixels / plan->blocks.rows);
+}
+
+static inline int64_t conv_rows_blocks_down(const fonio_conv_plan *plan) {
+  return conv_ceil_div(plan->problem.out_height, plan->blocks.rows);
+}
+
 /* Cuts the block into tiles, and goes through them: as long as `number` is below w->tiles. */
 void conv_rows_cut(rows_work *w);
 rows_tile conv_rows_first_tile(const rows_work *w);

@@ -87,16 +87,8 @@ static bool pack(const fonio_conv_plan *plan, const void *weight, void *packed) 
 
 /* ---- One piece ---- */
 
-static int64_t blocks_across(const fonio_conv_plan *plan) {
-  return conv_ceil_div(plan->problem.out_width, plan->blocks.pixels / plan->blocks.rows);
-}
-
-static int64_t blocks_down(const fonio_conv_plan *plan) {
-  return conv_ceil_div(plan->problem.out_height, plan->blocks.rows);
-}
-
 static int64_t pieces(const fonio_conv_plan *plan) {
-  return plan->problem.batch * blocks_down(plan) * blocks_across(plan);
+  return plan->problem.batch * conv_rows_blocks_down(plan) * conv_rows_blocks_across(plan);
 }
 
 /* The last pixel stands for those that a whole tile has more. */
@@ -136,7 +128,8 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   const fonio_conv_plan *plan = run->plan;
   const conv_blocks *b = &plan->blocks;
   int64_t columns = b->pixels / b->rows;
-  int64_t across = conv_take(&piece, blocks_across(plan)), down = conv_take(&piece, blocks_down(plan));
+  int64_t across = conv_take(&piece, conv_rows_blocks_across(plan)),
+          down = conv_take(&piece, conv_rows_blocks_down(plan));
   rows_work w = {
       .plan = plan,
       .n = numbers_of(plan),

@@ -190,6 +190,11 @@ static int64_t sums_pitch(const fonio_conv_plan *plan) {
   return (plan->blocks.panel + 1) * plan->kernels->lanes;
 }
 
+/* What those take at the end of the workspace. */
+static int64_t sums_bytes(const fonio_conv_plan *plan, const shifted_numbers *n) {
+  return n->turn_output ? plan->geometry.out_channels * sums_pitch(plan) * bytes_of_element(plan) : 0;
+}
+
 static void prepare(fonio_conv_plan *plan) {
   shifted_numbers n = numbers_of(plan);
   block_size size = size_of_block(plan, &n);
@@ -202,9 +207,8 @@ static void prepare(fonio_conv_plan *plan) {
   int64_t in_tile = plan->kernels->shifted_tiles[conv_ceil_div(g->out_channels, n.tiles) - 1].vectors;
   b->panel = conv_max(4 * in_tile, vectors / 12 * 12);
   plan->packed_bytes = plan->problem.groups * g->out_channels * n.terms * bytes;
-  int64_t sums = n.turn_output ? g->out_channels * sums_pitch(plan) * bytes : 0;
-  plan->workspace_bytes =
-      conv_round_up(n.terms * (int64_t)sizeof(int64_t), MEMORY_ALIGNMENT) + strip_bytes(plan, &n, size) + sums;
+  plan->workspace_bytes = conv_round_up(n.terms * (int64_t)sizeof(int64_t), MEMORY_ALIGNMENT) +
+                          strip_bytes(plan, &n, size) + sums_bytes(plan, &n);
 }
 
 static bool pack_group(const fonio_conv_plan *plan, const void *weight, void *packed) {
@@ -341,6 +345,17 @@ static int64_t pieces(const fonio_conv_plan *plan) {
          blocks_across(plan, &n);
 }
 
+/* Sums that are turned are whole vectors, beside each other. */
+static void find_job(shifted_work *w) {
+  int64_t lanes = w->plan->kernels->lanes;
+  bool turn = w->n.turn_output;
+  w->job = (kernel_shifted){
+      .terms = w->n.terms,
+      .channel_stride = turn ? sums_pitch(w->plan) : w->plan->geometry.output_strides[0],
+      .lanes = turn ? lanes : conv_min(w->columns, lanes),
+  };
+}
+
 static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   const fonio_conv_plan *plan = run->plan;
   const kernel_conv *g = &plan->geometry;
@@ -368,14 +383,8 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   w.strip = strip_of(plan, &n, (block_size){w.rows, w.columns});
   w.strip.row = w.row * g->stride[0];
   w.strip.column = w.column * g->stride[1];
-  int64_t lanes = plan->kernels->lanes;
-  w.job = (kernel_shifted){
-      .terms = n.terms,
-      .channel_stride = n.turn_output ? sums_pitch(plan) : g->output_strides[0],
-      .lanes = n.turn_output ? lanes : conv_min(w.columns, lanes),
-  };
-  w.sums =
-      (char *)workspace + plan->workspace_bytes - (n.turn_output ? g->out_channels * sums_pitch(plan) * w.bytes : 0);
+  w.sums = (char *)workspace + plan->workspace_bytes - sums_bytes(plan, &n);
+  find_job(&w);
   find_input(&w, workspace);
   for (int64_t row = 0, column = 0; row < w.rows;) {
     vector_list list;
