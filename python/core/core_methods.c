@@ -182,30 +182,31 @@ static PyObject *div_(PyObject *self, PyObject *other) {
   return apply_two(self, other, fonio_tensor_div);
 }
 
-static PyObject *pow_(PyObject *self, PyObject *exponent) {
-  double number = PyFloat_AsDouble(exponent);
+static PyObject *apply_number(PyObject *self, PyObject *other, fonio_tensor *(*function)(fonio_tensor *, double)) {
+  double number = PyFloat_AsDouble(other);
   if (PyErr_Occurred()) return NULL;
   fonio_tensor *tensor = core_tensor_hold(self), *made;
   PyThreadState *state = PyEval_SaveThread();
-  made = fonio_tensor_pow(tensor, number);
+  made = function(tensor, number);
   PyEval_RestoreThread(state);
   fonio_tensor_release(tensor);
   return core_tensor_new(made);
+}
+
+static PyObject *pow_(PyObject *self, PyObject *exponent) {
+  return apply_number(self, exponent, fonio_tensor_pow);
 }
 
 static PyObject *pow_tensor(PyObject *self, PyObject *exponent) {
   return apply_two(self, exponent, fonio_tensor_pow_tensor);
 }
 
+static fonio_tensor *to_the_power(fonio_tensor *exponent, double base) {
+  return fonio_number_pow_tensor(base, exponent);
+}
+
 static PyObject *rpow(PyObject *self, PyObject *base) {
-  double number = PyFloat_AsDouble(base);
-  if (PyErr_Occurred()) return NULL;
-  fonio_tensor *exponent = core_tensor_hold(self), *made;
-  PyThreadState *state = PyEval_SaveThread();
-  made = fonio_number_pow_tensor(number, exponent);
-  PyEval_RestoreThread(state);
-  fonio_tensor_release(exponent);
-  return core_tensor_new(made);
+  return apply_number(self, base, to_the_power);
 }
 
 /* function(dims, keepdim) */

@@ -296,11 +296,6 @@ INLINE void sum_any(int height, int vectors, const band *b, int64_t column, int6
 /* Which of the sums. */
 typedef enum band_kind { SMALL, WIDE, JOINED, TALL, ANY } band_kind;
 
-INLINE void store_halves(real *low, real *high, vec v) {
-  memcpy(low, &v, sizeof v / 2);
-  memcpy(high, (char *)&v + sizeof v / 2, sizeof v / 2);
-}
-
 /* One tile: `height` rows, of a WIDE one as many as the band has, x `vectors` vectors; of a JOINED one half a vector of
  * them, and of as many rows below. */
 INLINE void tile(band_kind kind, bool edge, band_place place, int height, int vectors, int kernel, int stride,
@@ -321,7 +316,7 @@ INLINE void tile(band_kind kind, bool edge, band_place place, int height, int ve
   for (int j = 0; j < height; j++, to += b->pitch) {
     if ((kind == WIDE || kind == JOINED) && j >= b->count) break;
     if (kind == JOINED) {
-      store_halves(to, to + b->second * b->pitch, sum[j][0] + add);
+      vec_store_halves(to, to + b->second * b->pitch, sum[j][0] + add);
       continue;
     }
 #pragma GCC unroll 2

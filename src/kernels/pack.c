@@ -169,14 +169,11 @@ static void deal_span(const span *s, const real *from, int64_t width, int64_t ap
   for (int64_t i = 0; i < s->length; i += LANES) {
     int64_t count = least(LANES, s->length - i);
     bool room = s->to + i + LANES <= width;
-    vec p[4];
+    vec p[4], taps[4];
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++)
       p[j] = vec_load_part(from + 4 * i + j * LANES, clamp(4 * count - j * LANES, 0, LANES));
-    vec even_low = vec_even(p[0], p[1]), even_high = vec_even(p[2], p[3]);
-    vec odd_low = vec_odd(p[0], p[1]), odd_high = vec_odd(p[2], p[3]);
-    const vec taps[4] = {vec_even(even_low, even_high), vec_even(odd_low, odd_high), vec_odd(even_low, even_high),
-                         vec_odd(odd_low, odd_high)};
+    vec_deal_four(p, taps);
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++)
       vec_store_part(to + j * apart + i, taps[j], room ? LANES : count);
@@ -251,13 +248,6 @@ typedef struct weight_run {
 } weight_run;
 
 #if LANES > 1 && defined(KERNEL_DTYPE_f32)
-INLINE void store_halves(real *low, real *high, vec v) {
-  vec_half halves[2];
-  memcpy(halves, &v, sizeof v);
-  *(vec_half_unaligned *)low = halves[0];
-  *(vec_half_unaligned *)high = halves[1];
-}
-
 /* So many output channels: as many as a vector has lanes, or half of that. Squares are turned in registers, and lines
  * to come are asked for: of so many rows at once no processor does that by itself. `rows` comes as a constant. */
 INLINE void turn_squares(int rows, const weight_run *run, const real *w, real *out) {
@@ -280,7 +270,7 @@ INLINE void turn_squares(int rows, const weight_run *run, const real *w, real *o
       if (rows == LANES)
         vec_store(to[i], square[i]);
       else
-        store_halves(to[i], to[i + LANES / 2], square[i]);
+        vec_store_halves(to[i], to[i + LANES / 2], square[i]);
   }
 }
 

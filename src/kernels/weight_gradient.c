@@ -153,12 +153,14 @@ INLINE void deal(int64_t apart, const real *from, int64_t row_stride, real *to) 
     vec_store(to, vec_even(a, b));
     vec_store(to + row_stride, vec_odd(a, b));
   } else {
-    vec a = vec_load(from), b = vec_load(from + LANES), c = vec_load(from + 2 * LANES), d = vec_load(from + 3 * LANES);
-    vec even_low = vec_even(a, b), even_high = vec_even(c, d), odd_low = vec_odd(a, b), odd_high = vec_odd(c, d);
-    vec_store(to, vec_even(even_low, even_high));
-    vec_store(to + row_stride, vec_even(odd_low, odd_high));
-    vec_store(to + 2 * row_stride, vec_odd(even_low, even_high));
-    vec_store(to + 3 * row_stride, vec_odd(odd_low, odd_high));
+    vec four[4], dealt[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++)
+      four[i] = vec_load(from + i * LANES);
+    vec_deal_four(four, dealt);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++)
+      vec_store(to + i * row_stride, dealt[i]);
   }
 }
 

@@ -20,7 +20,9 @@
  *   vec_even_quick, ..._odd_...  the same in an order of their own, which vec_settle puts right
  *   vec_deal(p, &even, &odd)     2 * LANES elements, dealt out
  *   vec_zip_low, vec_zip_high    the elements of two vectors in turns: the first half of them, and the second
+ *   vec_deal_four(from, to)      4 * LANES elements of four vectors, every fourth to the same one
  *   vec_join(a, b)               half a vector from each of two addresses
+ *   vec_store_halves(a, b, v)    to each of them half of one
  *   vec_load_transposed          LANES x LANES elements; ..._halves: LANES / 2 x LANES
  *
  * and + - * / and comparisons on vectors, lane by lane. Contraction is off: `a * b + c` would round twice. */
@@ -143,6 +145,11 @@ INLINE vec vec_join(const real *a, const real *b) {
   (void)b;
   return vec_load(a);
 }
+
+INLINE void vec_store_halves(real *low, real *high, vec v) {
+  (void)high;
+  vec_store(low, v);
+}
 #else
 typedef real vec_half __attribute__((vector_size(LANES * REAL_BYTES / 2)));
 typedef vec_half vec_half_unaligned __attribute__((aligned(REAL_BYTES), may_alias));
@@ -158,6 +165,13 @@ INLINE vec vec_join(const real *a, const real *b) {
 #else
   return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 #endif
+}
+
+INLINE void vec_store_halves(real *low, real *high, vec v) {
+  vec_half halves[2];
+  memcpy(halves, &v, sizeof v);
+  *(vec_half_unaligned *)low = halves[0];
+  *(vec_half_unaligned *)high = halves[1];
 }
 #endif
 
@@ -266,6 +280,15 @@ INLINE void vec_deal(const real *p, vec *even, vec *odd) {
   *even = vec_even(a, b);
   *odd = vec_odd(a, b);
 #endif
+}
+
+INLINE void vec_deal_four(const vec from[4], vec to[4]) {
+  vec even_low = vec_even(from[0], from[1]), even_high = vec_even(from[2], from[3]);
+  vec odd_low = vec_odd(from[0], from[1]), odd_high = vec_odd(from[2], from[3]);
+  to[0] = vec_even(even_low, even_high);
+  to[1] = vec_even(odd_low, odd_high);
+  to[2] = vec_odd(even_low, even_high);
+  to[3] = vec_odd(odd_low, odd_high);
 }
 
 /* One step of the transposition of a square: blocks of `s` x `s` elements change places across the diagonal. Row i and

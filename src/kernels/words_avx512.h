@@ -80,12 +80,6 @@ INLINE vec vec_set(real x) {
 INLINE vec vec_fma(vec a, vec b, vec c) {
   return (vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 }
-INLINE vec vec_load_part(const real *p, int64_t n) {
-  return (vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
-}
-INLINE void vec_store_part(real *p, vec v, int64_t n) {
-  _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
-}
 INLINE vec vec_load_lanes(const real *p, vec_lanes lanes) {
   return (vec)_mm512_maskz_loadu_ps((__mmask16)lanes, p);
 }
@@ -105,12 +99,6 @@ INLINE vec vec_set(real x) {
 INLINE vec vec_fma(vec a, vec b, vec c) {
   return (vec)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
 }
-INLINE vec vec_load_part(const real *p, int64_t n) {
-  return (vec)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
-}
-INLINE void vec_store_part(real *p, vec v, int64_t n) {
-  _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v);
-}
 INLINE vec vec_load_lanes(const real *p, vec_lanes lanes) {
   return (vec)_mm512_maskz_loadu_pd((__mmask8)lanes, p);
 }
@@ -123,4 +111,11 @@ INLINE void vec_store_lanes(real *p, vec v, vec_lanes lanes) {
 }
 
 #endif
+
+INLINE vec vec_load_part(const real *p, int64_t n) {
+  return vec_load_lanes(p, (vec_lanes)((1u << n) - 1));
+}
+INLINE void vec_store_part(real *p, vec v, int64_t n) {
+  vec_store_lanes(p, v, (vec_lanes)((1u << n) - 1));
+}
 #endif

@@ -311,7 +311,8 @@ def convolution(program):
 
 
 STEPS = (
-    *(binary, binary, binary, unary, unary, power, power_of_tensors, power_of_number, reduction, channels_last, to, select, index, slicing),
+    *(binary, binary, binary, unary, unary, power, power_of_tensors, power_of_number, reduction),
+    *(channels_last, to, select, index, slicing),
     *(permute, expand, reshape, reshape, detach, convolution),
 )
 

@@ -31,6 +31,12 @@ def workspace(text, direction, threads):
     return fonio_c.lib.conv_plan_workspace_bytes(plan.handle, threads)
 
 
+def most_bytes(text):
+    """What a thread may need."""
+    problem = parse(text)
+    return 2**20 + 8 * 2**10 * (problem.in_channels + problem.out_channels)
+
+
 @pytest.mark.parametrize("direction", [fonio_c.FORWARD, fonio_c.INPUT_GRADIENT, fonio_c.WEIGHT_GRADIENT])
 def test_it_grows_with_the_channels_only(root, direction):
     beyond = []
@@ -39,9 +45,7 @@ def test_it_grows_with_the_channels_only(root, direction):
             for dtype in ("f32", "f64"):
                 for batch, factor in ((1, 1), (3, 4), (1, 8)):
                     text = enlarged(layer["problem"], batch, factor) + f"t{dtype}l{layout}"
-                    problem = parse(text)
-                    most = 2**20 + 8 * 2**10 * (problem.in_channels + problem.out_channels)
-                    needed = workspace(text, direction, 1)
+                    most, needed = most_bytes(text), workspace(text, direction, 1)
                     if needed > most or workspace(text, direction, 3) > 3 * most:
                         beyond.append(f"{layer['name']}: {text} needs {needed} bytes, more than {most}")
     assert not beyond, "\n".join(beyond)
@@ -58,10 +62,8 @@ def test_small_weight_gradients_too():
         "n4c130h40w40k5r3s3p1tf64",
         "n1c8h64w20000k8r7s7p3g8",
     ):
-        problem = parse(text)
-        most = 2**20 + 8 * 2**10 * (problem.in_channels + problem.out_channels)
         for direction in (fonio_c.FORWARD, fonio_c.INPUT_GRADIENT, fonio_c.WEIGHT_GRADIENT):
-            assert workspace(text, direction, 1) <= most, (text, direction)
+            assert workspace(text, direction, 1) <= most_bytes(text), (text, direction)
 
 
 def test_kernels_in_many_parts_too():
@@ -73,7 +75,5 @@ def test_kernels_in_many_parts_too():
         "n1c1408h98w77k1r8s12u3p6,1,9,10lnhwc",
         "n1c9h167w171k1363r6s6p2,5,0,1tf64lnhwc",
     ):
-        problem = parse(text)
-        most = 2**20 + 8 * 2**10 * (problem.in_channels + problem.out_channels)
         for direction in (fonio_c.FORWARD, fonio_c.INPUT_GRADIENT):
-            assert workspace(text, direction, 1) <= most, (text, direction)
+            assert workspace(text, direction, 1) <= most_bytes(text), (text, direction)
