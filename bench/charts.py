@@ -19,7 +19,9 @@ COLORS = ("#4063d8", "#7fa6ff", "#1b2a6b", "#b8860b", "#8e44ad", "#7f7f7f")
 def caption(results):
     settings, versions = results["settings"], results["versions"]
     threads = "1 thread" if settings["threads"] == 1 else f"{settings['threads']} threads"
-    return f"{results['machine']['processor']}, {versions['fonio_isa']}, {threads}, {settings['dtype']}, forward"
+    direction = settings.get("direction", "forward").replace("_", " ")
+    where = f"{results['machine']['processor']}, {versions['fonio_isa']}, {threads}, {settings['dtype']}"
+    return f"{where}, {settings['layout']}, {direction}"
 
 
 def plain(value, _position=None):

@@ -1,4 +1,6 @@
-"""Turns results.json into a table and charts: python -m bench.report out/bench/*/results.json [--into docs/performance.md]"""
+"""Turns results.json into a table and charts: python -m bench.report out/bench/*/results.json [--into docs/performance.md]
+
+In a document, runs of the same settings become one, of their medians."""
 
 import argparse
 import pathlib
@@ -26,6 +28,7 @@ def describe(results):
         f"Fonio {versions['fonio']} ({versions['fonio_commit']}), {peers}. {began['time']} to {ended['time']}, load"
         f" {began['load']} to {ended['load']}.",
         f"Bandwidth of one core, read / write in GB/s: {levels}." if levels else "",
+        f"Times are the medians of {results['runs']} runs." if "runs" in results else "",
     ]
     return "\n".join(line for line in lines if line) + "\n"
 
@@ -64,14 +67,15 @@ def write(results, folder, by, charts=True):
 
 
 def write_into(document, runs, by):
-    """Puts the sections of several runs between the two marks of a document, and their charts in a folder beside it."""
+    """Puts the sections of several runs between the two marks of a document, and their charts in a folder beside it. Runs of one
+    title are joined."""
     text = document.read_text()
     if BEGIN not in text or END not in text:
         raise ValueError(f"{document} lacks the lines {BEGIN} and {END}")
     folder = document.with_suffix("")
     folder.mkdir(exist_ok=True)
-    sections = []
-    for results in runs:
+    sections, titles = [], list(dict.fromkeys(map(title, runs)))
+    for results in (r.joined([run for run in runs if title(run) == one]) for one in titles):
         stem = re.sub(r"\W+", "-", title(results))
         draw(results, by, folder / stem)
         sections.append(section(results, by, f"{folder.name}/{stem}"))
@@ -82,7 +86,7 @@ def write_into(document, runs, by):
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="scripts/bench report", description="Turns results.json into a table and charts.")
     parser.add_argument("results", nargs="+", type=pathlib.Path, metavar="results.json")
-    parser.add_argument("--into", type=pathlib.Path, metavar="DOCUMENT", help="put them between the marks of this document")
+    parser.add_argument("--into", type=pathlib.Path, metavar="DOCUMENT", help="put them between the marks of this document; of several runs with the same settings, the medians")
     parser.add_argument("--by", choices=("min", "median"), default="min", help="what is shown (min)")
     options = parser.parse_args(arguments)
     try:

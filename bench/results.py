@@ -6,7 +6,7 @@
                                         "failure"}, ...}}]}
 
 Minima and medians have a number for each round. Errors are divided by the root mean square of the true output. `failure` is
-None, or why there is no figure."""
+None, or why there is no figure. `joined` makes one of several runs; "runs" then says of how many."""
 
 import json
 import math
@@ -21,6 +21,37 @@ def load(path):
     if results.get("format") != 1:
         raise ValueError(f"{path} is no result of this benchmark")
     return results
+
+
+def joined(runs):
+    """Several runs of the same settings and layers as one, whose times and peaks are the medians of theirs. Its errors and
+    failures are those of any run."""
+    if len(runs) == 1:
+        return runs[0]
+    names = [[layer["name"] for layer in run["layers"]] for run in runs]
+    if any(one != names[0] for one in names):
+        raise ValueError("runs that are to be joined need the same layers")
+    layers = [join_layers(same) for same in zip(*(run["layers"] for run in runs))]
+    loads = [moment for run in runs for moment in (run["began"], run["ended"])]
+    began, ended = (pick(loads, key=lambda moment: moment["time"]) for pick in (min, max))
+    return runs[-1] | {"layers": layers, "began": began, "ended": ended, "runs": len(runs)}
+
+
+def join_layers(same):
+    """One layer of several runs: see `joined`."""
+    subjects = {}
+    for name, last in same[-1]["subjects"].items():
+        found = [layer["subjects"][name] for layer in same]
+        failure = next((one["failure"] for one in found if one["failure"]), None)
+        subjects[name] = last | {"failure": failure}
+        for error in ("max_error", "rms_error"):
+            subjects[name][error] = max((one[error] for one in found if one[error] is not None), default=None)
+        if not failure:
+            subjects[name]["minima"] = [statistics.median(min(one["minima"]) for one in found)]
+            subjects[name]["medians"] = [statistics.median(statistics.median(one["medians"]) for one in found)]
+            subjects[name]["calls"] = [sum(sum(one["calls"]) for one in found)]
+    peak = {isa: statistics.median(layer["peak"][isa] for layer in same) for isa in same[-1]["peak"]}
+    return same[-1] | {"subjects": subjects, "peak": peak}
 
 
 def subjects(results):

@@ -1,5 +1,6 @@
 """The benchmark: what it says of good, wrong and failing subjects, and a short run of it with torch as the peer."""
 
+import copy
 import json
 import math
 import subprocess
@@ -89,6 +90,28 @@ def test_report_is_put_between_its_marks(results, tmp_path, monkeypatch):
     (tmp_path / "q.md").write_text("no marks\n")
     with pytest.raises(ValueError, match="lacks the lines"):
         report.write_into(tmp_path / "q.md", [results], "min")
+
+
+def test_runs_of_the_same_settings_are_joined(results, tmp_path, monkeypatch):
+    runs = [copy.deepcopy(results) for _ in range(3)]
+    runs[1]["layers"][0]["subjects"]["fonio"] |= {"minima": [4e-3, 5e-3], "medians": [6e-3, 7e-3], "rms_error": 2e-7}
+    runs[2]["layers"][0]["subjects"]["fonio"]["minima"] = [3e-3]
+    runs[0]["layers"][0]["subjects"]["b"]["failure"] = "OSError: once"
+    runs[2]["layers"][0]["peak"]["avx2"] = runs[1]["layers"][0]["peak"]["avx2"] = 1e11
+    one = r.joined(runs)
+    first, second = one["layers"]
+    assert r.seconds(first, "fonio") == 3e-3 and r.seconds(first, "fonio", "median") == pytest.approx(3e-3)
+    assert r.peak(first) == 1e11 and first["subjects"]["fonio"]["rms_error"] == 2e-7
+    assert r.seconds(first, "b") is None and ("l0", "B", "OSError: once") in r.failures(one)
+    assert r.ratio_to_best(second) == pytest.approx(0.5) and r.joined(runs[:1]) is runs[0]
+    monkeypatch.setattr(report, "draw", lambda results, by, stem: None)
+    document = tmp_path / "p.md"
+    document.write_text(f"{report.BEGIN}{report.END}")
+    report.write_into(document, runs, "min")
+    text = document.read_text()
+    assert text.count("| l0 |") == 1 and "Times are the medians of 3 runs." in text
+    with pytest.raises(ValueError, match="same layers"):
+        r.joined([results, results | {"layers": results["layers"][:1]}])
 
 
 # ---- How everyone is checked and timed ----
