@@ -60,8 +60,8 @@ static double cost(const fonio_conv_plan *plan) {
   return (double)plan->problem.groups * pixels * (sum + taps + store);
 }
 
-/* A piece should last long enough to be worth handing to a thread: some 50 microseconds. */
-#define PIECE_PRODUCTS (1 << 22)
+/* A piece should last long enough to be worth handing to a thread: some 20 microseconds. */
+#define PIECE_PRODUCTS (1 << 20)
 
 static void prepare(fonio_conv_plan *plan) {
   int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), terms = terms_of_sum(plan);
@@ -71,7 +71,7 @@ static void prepare(fonio_conv_plan *plan) {
   b->terms = conv_even(patches ? plan->geometry.in_channels : terms, most_terms(plan));
   int64_t per_panel = b->panel * terms * plan->geometry.out_channels;
   int64_t pixels = b->panel * conv_max(1, PIECE_PRODUCTS / per_panel);
-  int64_t even = conv_even(pixels_of_image(plan), pixels);
+  int64_t even = conv_even_pairs(pixels_of_image(plan), pixels);
   b->pixels = conv_round_up(even, plan->kernels->lanes);
   b->patch = patches ? conv_patch_pixels(plan) : 0;
   plan->packed_bytes = plan->problem.groups * plan->geometry.out_channels * terms * bytes;
