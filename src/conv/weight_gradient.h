@@ -90,6 +90,16 @@ typedef struct gradient_store {
   int64_t pixel, count, stride; /* between weights: of the sums, how many, of the weight */
 } gradient_store;
 
+/* Pixels that lie evenly spaced, turned: the channels of each side by side. */
+typedef struct gradient_turn {
+  const fonio_conv_plan *plan;
+  int64_t channels, channel_stride;
+  int64_t pixels, pixel_stride;
+  int64_t width; /* elements from one turned pixel to the next: whole vectors, zeros where there is no channel */
+} gradient_turn;
+
+void conv_gradient_turn(const gradient_turn *job, const void *from, char *to);
+
 void conv_gradient_store(const gradient_store *job, const char *sums, char *to);
 
 /* Multiply-adds that make a piece worth handing to a thread, and pieces that are enough. */

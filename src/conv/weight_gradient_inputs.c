@@ -56,9 +56,15 @@ static void find_blocks(const fonio_conv_plan *plan, numbers *n) {
   double products =
       (double)plan->problem.batch * (double)(g->out_height * g->out_width) * (double)(n->in_channels * n->taps);
   int64_t worth = products < GRADIENT_PIECE_PRODUCTS ? (int64_t)(GRADIENT_PIECE_PRODUCTS / products) + 1 : 1;
-  int64_t spread = conv_max(LEAST_CHANNELS, conv_ceil_div(g->out_channels * others, GRADIENT_PIECES_ENOUGH));
-  int64_t most = conv_max(1, conv_min(near / (n->taps * n->row), conv_max(worth, spread)));
-  n->out_channels = conv_even(g->out_channels, most);
+  if (n->direct) {
+    /* Nothing of them is kept: what counts is the copy, and that two threads end together. */
+    n->out_channels = conv_even_pairs(
+        g->out_channels, conv_max(worth, conv_min(2 * LEAST_CHANNELS, conv_ceil_div(g->out_channels * others, 2))));
+  } else {
+    int64_t spread = conv_max(LEAST_CHANNELS, conv_ceil_div(g->out_channels * others, GRADIENT_PIECES_ENOUGH));
+    int64_t most = conv_max(1, conv_min(near / (n->taps * n->row), conv_max(worth, spread)));
+    n->out_channels = conv_even(g->out_channels, most);
+  }
   n->out_blocks = conv_ceil_div(g->out_channels, n->out_channels);
   n->blocks = plan->problem.groups * n->in_blocks * n->out_blocks;
 }
@@ -74,9 +80,9 @@ static numbers numbers_of(const fonio_conv_plan *plan) {
   n.skip[1] = p->kernel_width == 1 ? p->stride[1] : 1;
   n.rows = ((n.order.rows - 1) * p->stride[0] + (p->kernel_height - 1) * p->dilation[0]) / n.skip[0] + 1;
   n.columns = n.order.columns + (p->kernel_width - 1) * p->dilation[1];
+  n.direct = n.order.blocks == 1 && n.taps == 1 && p->weight_strides[1] == 1 && plan->geometry.in_channels % lanes == 0;
   find_blocks(plan, &n);
   int64_t pixels = n.order.images * n.order.rows * n.order.columns;
-  n.direct = n.order.blocks == 1 && n.taps == 1 && p->weight_strides[1] == 1 && plan->geometry.in_channels % lanes == 0;
   n.sums = conv_round_up(conv_round_up(n.out_channels, lanes) * bytes, 64);
   n.result_bytes = n.sums + (n.direct ? 0 : conv_round_up(n.taps * n.out_channels * n.row * bytes, 64));
   n.pitch = conv_gradient_odd_lines(pixels, bytes);
@@ -123,10 +129,10 @@ static double cost(const fonio_conv_plan *plan) {
     cycles += conv_gradient_cycles(g->out_channels, vectors, false);
   }
   double tiles = taps * (double)(g->in_channels * g->out_channels) / (double)lanes / 12;
-  double sums = 1.16 * pixels * taps * cycles + tiles * pixels / per_block * 40;
+  double sums = (n.direct ? 1.04 : 1.16) * pixels * taps * cycles + tiles * pixels / per_block * 40;
   double copied = pixels / per_block * (double)(n.order.images * n.rows * n.columns * n.row) * 0.45;
   double stored = taps * (double)(g->in_channels * g->out_channels) / (double)conv_min(p->batch, 8);
-  stored *= p->weight_strides[1] != 1 ? 1.5 : stored * (double)bytes_of(plan) > 1 << 20 ? 1.25 : 0.5;
+  stored *= n.direct ? 0 : p->weight_strides[1] != 1 ? 1.5 : stored * (double)bytes_of(plan) > 1 << 20 ? 1.25 : 0.5;
   return (double)p->groups * (sums + stored + copied * (double)(n.in_blocks * n.out_blocks)) + 300;
 }
 
@@ -154,6 +160,32 @@ static int64_t width_of_panel(const work *w, int64_t channel) {
 /* Panels lie behind each other: [panel][image][row][column][lane]. */
 static char *panel_at(const work *w, int64_t channel) {
   return w->copy + channel * w->n->order.images * w->n->rows * w->n->columns * w->bytes;
+}
+
+static const void *input_at(const work *w, int64_t image, int64_t channel) {
+  return conv_at(w->run->buffers->input, conv_input_offset(w->plan, image, w->group) +
+                                             (w->in_channel + channel) * w->plan->problem.input_strides[1] * w->bytes);
+}
+
+/* Rows of the image that are read one behind the other, without a gap: short ones would not fill the squares that are
+ * turned. */
+static bool copies_flat(const work *w) {
+  const fonio_conv_problem *p = &w->plan->problem;
+  bool one_tap = w->n->taps * p->stride[0] * p->stride[1] == 1;
+  bool pads = (p->padding[0] | p->padding[1] | p->padding[2] | p->padding[3]) != 0;
+  return one_tap && !pads && w->pixels.columns == p->in_width &&
+         p->input_strides[2] == p->in_width * p->input_strides[3];
+}
+
+static void copy_flat(const work *w, int64_t channel, int64_t width) {
+  const int64_t *strides = w->plan->problem.input_strides;
+  const kernel_block *b = &w->pixels;
+  gradient_turn job = {w->plan,    conv_min(width, w->plan->geometry.in_channels - w->in_channel - channel),
+                       strides[1], b->rows * b->columns,
+                       strides[3], width};
+  for (int64_t i = 0; i < b->images; i++)
+    conv_gradient_turn(&job, conv_at(input_at(w, b->image + i, channel), b->row * strides[2] * w->bytes),
+                       panel_at(w, channel) + i * w->n->rows * w->n->columns * width * w->bytes);
 }
 
 static void copy_panel(const work *w, int64_t channel, int64_t width) {
@@ -241,32 +273,28 @@ static void add_tap(const work *w, int64_t kernel_row, int64_t kernel_column, in
       .offsets = (const int64_t *)(void *)w->memory,
       .sums = w->sums + ((kernel_row * g->kernel_width + kernel_column) * w->sum_tap + channel) * w->bytes,
       .sum_step = w->sum_row,
+      .begin = n->direct,
   };
   find_output(w, rows.first, columns.first, &job);
   if (job.segment_step == job.terms * job.term_step && job.panel_segment_gap == 0)
     job.terms *= job.segments, job.segments = 1;
-  if (job.terms > 0 && job.segments > 0) w->plan->kernels->gradient_sums(&job);
+  if (job.begin || (job.terms > 0 && job.segments > 0)) w->plan->kernels->gradient_sums(&job);
 }
 
 /* Adds to the biases' gradients; the output's gradient is turned for it, a vector of channels at a time. */
 static void add_biases(const work *w) {
-  static const int64_t first_row[1] = {0};
   const int64_t *strides = w->plan->problem.output_strides;
   const kernel_table *k = w->plan->kernels;
   const kernel_block *b = &w->pixels;
   bool flat = b->rows == 1 || strides[2] == b->columns * strides[3];
   int64_t rows = flat ? 1 : b->rows, columns = flat ? b->rows * b->columns : b->columns;
-  kernel_strip strip = {.rows = 1, .columns = columns, .step = {1, 1}, .pixel = k->lanes};
-  kernel_conv conv = {.in_channels = w->out_channels,
-                      .rows = first_row,
-                      .padded_height = 1,
-                      .in_width = columns,
-                      .input_strides = {strides[1], 0, strides[3]}};
+  gradient_turn job = {w->plan, 0, strides[1], columns, strides[3], k->lanes};
   for (int64_t lane = 0; lane < w->out_channels; lane += k->lanes) {
     char *to = w->memory + w->n->turned;
+    job.channels = conv_min(w->out_channels - lane, k->lanes);
     for (int64_t i = 0; i < b->images * rows; i++, to += columns * k->lanes * w->bytes)
-      k->gather_strip(&conv, &strip, lane,
-                      grad_output_at(w, b->image + i / rows, w->out_channel, b->row + i % rows, b->column), to);
+      conv_gradient_turn(
+          &job, grad_output_at(w, b->image + i / rows, w->out_channel + lane, b->row + i % rows, b->column), to);
     k->gradient_biases(b->images * rows * columns, 1, w->memory + w->n->turned, w->results + lane * w->bytes);
   }
 }
@@ -277,7 +305,10 @@ static void add_block(const work *w) {
   if (w->weight && copies_output(w)) copy_output(w);
   for (int64_t channel = 0, width; w->weight && channel < w->in_channels; channel += width) {
     width = width_of_panel(w, channel);
-    copy_panel(w, channel, width);
+    if (copies_flat(w))
+      copy_flat(w, channel, width);
+    else
+      copy_panel(w, channel, width);
     for (int64_t row = 0; row < g->kernel_height; row++)
       for (int64_t column = 0; column < g->kernel_width; column++)
         add_tap(w, row, column, channel, width);
@@ -320,8 +351,6 @@ static work work_on(const conv_run *run, const numbers *n, int64_t block, char *
 static void add_blocks(work *w, int64_t part) {
   const kernel_order *order = &w->n->order;
   memset(w->results, 0, (size_t)w->n->result_bytes);
-  for (int64_t i = 0; w->n->direct && w->weight && i < w->out_channels; i++)
-    memset(w->sums + i * w->sum_row * w->bytes, 0, (size_t)(w->in_channels * w->bytes));
   for (int64_t i = 0; i < w->out_channels; i++)
     ((int64_t *)(void *)w->memory)[i] = i * (copies_output(w) ? w->n->pitch : w->plan->problem.output_strides[1]);
   int64_t first = kernel_first_block(order, part);

@@ -228,26 +228,37 @@ static char *turned_panel(const gradient_work *w, int64_t panel) {
   return w->panel + panel % w->kept * pixels_of_block(w) * width * w->bytes;
 }
 
+void conv_gradient_turn(const gradient_turn *job, const void *from, char *to) {
+  static const int64_t first_row[1] = {0};
+  const kernel_table *k = job->plan->kernels;
+  kernel_strip strip = {.rows = 1, .columns = job->pixels, .step = {1, 1}, .pixel = job->width};
+  kernel_conv conv = {
+      .in_channels = job->channels,
+      .rows = first_row,
+      .padded_height = 1,
+      .in_width = job->pixels,
+      .input_strides = {job->channel_stride, 0, job->pixel_stride},
+  };
+  int64_t bytes = (int64_t)fonio_dtype_bytes(job->plan->problem.dtype);
+  for (int64_t lane = 0; lane < job->width; lane += k->lanes)
+    k->gather_strip(&conv, &strip, lane, from, to + lane * bytes);
+}
+
 /* Turns, or deals out, `count` pixels that lie side by side; to groups, all panels that are kept at once. */
 static void turn_pixels(const gradient_work *w, int64_t panel, const void *from, int64_t count, char *to) {
   static const int64_t first_row[1] = {0};
   const int64_t *strides = w->plan->problem.output_strides;
   int64_t width = width_of_panel(w, panel), lanes = lanes_of_panel(w, panel);
+  if (!w->n->deal_output) {
+    gradient_turn job = {w->plan, lanes, w->out_lane * strides[1], count, strides[3], width};
+    conv_gradient_turn(&job, from, to);
+    return;
+  }
   kernel_strip strip = {.rows = 1, .columns = count, .step = {1, 1}, .pixel = width};
   kernel_dealing job = {lanes, w->out_lane, width, 1, 0};
   if (w->n->lanes == LANES_OF_GROUPS) job.rows = w->kept, job.row_stride = pixels_of_block(w) * width;
-  kernel_conv conv = {
-      .in_channels = lanes,
-      .rows = first_row,
-      .padded_height = 1,
-      .in_width = count,
-      .input_strides = {w->out_lane * strides[1], 0, strides[3]},
-  };
-  if (w->n->deal_output)
-    w->plan->kernels->gradient_deal(&conv, &strip, &job, from, to);
-  else
-    for (int64_t lane = 0; lane < width; lane += w->plan->kernels->lanes)
-      w->plan->kernels->gather_strip(&conv, &strip, lane, from, to + lane * w->bytes);
+  kernel_conv conv = {.rows = first_row, .in_width = count, .input_strides = {w->out_lane * strides[1], 0, strides[3]}};
+  w->plan->kernels->gradient_deal(&conv, &strip, &job, from, to);
 }
 
 /* The next panels, for some pixels side by side. Where channels lie side by side, a few pixels at a time: so memory is

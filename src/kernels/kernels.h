@@ -259,6 +259,7 @@ typedef struct kernel_gradient {
   const int64_t *offsets; /* of each row, in the input */
   void *sums;             /* of each row vectors * lanes, `sum_step` apart */
   int64_t sum_step;
+  bool begin; /* the sums begin here: what lies at `sums` is overwritten */
 } kernel_gradient;
 
 /* How the channels of a pixel, which lie side by side, are dealt out: channel lane * apart + row is written to

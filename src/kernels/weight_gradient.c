@@ -9,9 +9,15 @@
  */
 #define MOST_ROWS 8
 
+/* Whether a tile leaves out what lies at its sums where they begin: of the widest panels; others find zeros there. */
+INLINE bool begins(bool by_lane, int64_t vectors) {
+  return !by_lane && vectors == GRADIENT_VECTORS;
+}
+
 /* Inlined with constants, so that sums and offsets live in registers. */
 INLINE void gradient_tile(bool by_lane, int rows, int vectors, const kernel_gradient *job, const int64_t *offsets,
-                          real *restrict sums) {
+                          real *sums) {
+  static const real zeros[GRADIENT_VECTORS * LANES];
   vec sum[MOST_ROWS][GRADIENT_VECTORS];
   int64_t offset[MOST_ROWS];
 #pragma GCC unroll 8
@@ -38,12 +44,14 @@ INLINE void gradient_tile(bool by_lane, int rows, int vectors, const kernel_grad
                 vec_fma(by_lane ? vec_load(x + offset[m] + v * LANES) : vec_set(x[offset[m]]), columns[v], sum[m][v]);
       }
     }
-  int64_t sum_step = job->sum_step;
+  bool begin = begins(by_lane, vectors) && job->begin;
+  int64_t sum_step = job->sum_step, before_step = begin ? 0 : sum_step;
+  const real *before = begin ? zeros : sums;
 #pragma GCC unroll 8
-  for (int m = 0; m < rows; m++, sums += sum_step)
+  for (int m = 0; m < rows; m++, sums += sum_step, before += before_step)
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++)
-      vec_store(sums + v * LANES, vec_load(sums + v * LANES) + sum[m][v]);
+      vec_store(sums + v * LANES, vec_load(before + v * LANES) + sum[m][v]);
 }
 
 typedef void (*tile_function)(const kernel_gradient *job, const int64_t *offsets, real *sums);
@@ -94,9 +102,13 @@ static const tile_function of_channels[][8] = {{NAMES_4(channels, 1)}};
 void NAME(gradient_sums)(const kernel_gradient *job) {
   const tile_function *tiles = job->by_lane ? of_groups[job->vectors - 1] : of_channels[job->vectors - 1];
   int64_t most = most_rows[job->vectors - 1], count = (job->rows + most - 1) / most;
+  bool clear = job->begin && !begins(job->by_lane, job->vectors);
   for (int64_t i = 0; i < count; i++) {
     int64_t first = job->rows * i / count, end = job->rows * (i + 1) / count;
-    tiles[end - first - 1](job, job->offsets + first, (real *)job->sums + first * job->sum_step);
+    real *sums = (real *)job->sums + first * job->sum_step;
+    for (int64_t m = 0; clear && m < end - first; m++)
+      memset(sums + m * job->sum_step, 0, (size_t)job->vectors * sizeof(vec));
+    tiles[end - first - 1](job, job->offsets + first, sums);
   }
 }
 

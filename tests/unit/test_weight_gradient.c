@@ -144,6 +144,12 @@ static void paths(void **unused) {
       "n1c40h70w20k4r3s2u2,1p1d2,3lnhwc",
       "n1c64h1w1k50r1s1",
       "n2c32h5w4k300r1s1tf64",
+      /* Sums that begin where the weight lies: of several blocks and images, and of pixels that are all padding. */
+      "n3c96h7w7k560r1s1",
+      "n1c32h1w1k20r1s1u2p1",
+      /* Rows of an image taken for one: lanes that are not whole, several blocks of pixels. */
+      "n2c35h7w7k20r1s1",
+      "n2c48h40w20k20r1s1",
   };
   for (size_t i = 0; i < sizeof channels / sizeof *channels; i++)
     check_problem(channels[i], 1);
