@@ -41,6 +41,9 @@ int64_t conv_winograd_blocks_of_channels(const fonio_conv_plan *plan, const wino
 /* Whether all blocks of channels share one V, which pieces of work make before: the last ones are then the products. */
 bool conv_winograd_shares(const fonio_conv_plan *plan, const winograd *w);
 
+/* The mean square of the errors of tiles of 6 inputs, to that of a plain sum. */
+double conv_winograd_error(const fonio_conv_problem *p, const kernel_winograd_axis axes[2]);
+
 /* What a conv_algorithm asks for, of tiles of 6 x 6 inputs and of 4 x 4. */
 bool conv_winograd4_applicable(const fonio_conv_problem *p);
 bool conv_winograd2_applicable(const fonio_conv_problem *p);

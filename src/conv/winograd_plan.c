@@ -38,14 +38,20 @@ static bool applicable(const fonio_conv_problem *p, int alpha, int64_t least_tap
   return plain && taps >= least_taps && taps <= most_taps;
 }
 
-/* Beyond 2.5 times the error of a plain sum: F(5x5, 2x2), and F(4x4, 3x3) where the kernel leaves many of the taps
- * empty, which is nearly the same. */
+/* A part has all of the taps, or one less. */
+static kernel_winograd_axis axis_of(const fonio_conv_problem *p, int axis, int alpha) {
+  int64_t taps = taps_of(p, alpha), parts = parts_along(p, axis, alpha);
+  if (is_single(p, axis)) return (kernel_winograd_axis){1, 1, parts, parts, p->stride[axis]};
+  int64_t full = kernel_along(p, axis) - parts * (taps - 1);
+  return (kernel_winograd_axis){alpha, alpha + 1 - (int)taps, parts, full > 0 ? full : parts, p->stride[axis]};
+}
+
+/* Within 2.5 times the error of a plain sum. */
 bool conv_winograd4_applicable(const fonio_conv_problem *p) {
-  if (is_single(p, 0) || is_single(p, 1)) return is_single(p, 0) != is_single(p, 1) && applicable(p, 6, 2, 4);
-  if (!applicable(p, 6, 3, 5)) return false;
-  int64_t taps = taps_of(p, 6), there = p->kernel_height * p->kernel_width;
-  int64_t all = taps * taps * parts_along(p, 0, 6) * parts_along(p, 1, 6);
-  return taps == 3 ? 5 * there >= 4 * all : 2 * there >= all;
+  bool line = is_single(p, 0) || is_single(p, 1);
+  if (line ? is_single(p, 0) == is_single(p, 1) || !applicable(p, 6, 2, 4) : !applicable(p, 6, 3, 5)) return false;
+  kernel_winograd_axis axes[2] = {axis_of(p, 0, 6), axis_of(p, 1, 6)};
+  return conv_winograd_error(p, axes) <= 2.5 * 2.5;
 }
 
 bool conv_winograd2_applicable(const fonio_conv_problem *p) {
@@ -66,14 +72,6 @@ static int64_t room_for_terms(const fonio_conv_plan *plan, const winograd *w) {
  * written and read together, do not fall into the same sets of a cache. */
 static int64_t element_stride(const winograd *w, int64_t tiles, int64_t pitch) {
   return (tiles * pitch / w->pass | 1) * w->pass;
-}
-
-/* A part has all of the taps, or one less. */
-static kernel_winograd_axis axis_of(const fonio_conv_problem *p, int axis, int alpha) {
-  int64_t taps = taps_of(p, alpha), parts = parts_along(p, axis, alpha);
-  if (is_single(p, axis)) return (kernel_winograd_axis){1, 1, parts, parts, p->stride[axis]};
-  int64_t full = kernel_along(p, axis) - parts * (taps - 1);
-  return (kernel_winograd_axis){alpha, alpha + 1 - (int)taps, parts, full > 0 ? full : parts, p->stride[axis]};
 }
 
 /* The kernel's parts, and the terms that come of them. */
