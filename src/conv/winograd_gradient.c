@@ -8,6 +8,7 @@
  * One piece of work: a block of output channels times a block of input channels, and a part of the tiles. Some tiles at
  * a time are transformed into V[element][tile][phase][input channel] and U[element][panel][tile][output channel], and
  * their products are added to the sums, [element][panel][phase][input channel][output channel]. */
+#include <math.h>
 #include <string.h>
 
 #include "conv/weight_gradient.h"
@@ -41,13 +42,16 @@ static int64_t tiles_along(const fonio_conv_problem *p, int axis, int64_t side) 
 }
 
 /* The error hardly grows with the sum, and that of a plain sum does: what a corner tap sees of the output's pixels,
- * where the padding is even, and how much of the tiles is there, tell where it is within 2.5 times. */
+ * where the padding is even, and how much of the tiles is there, tell where it is within 2.5 times. Of outputs beyond
+ * the size of the image, which see more padding, plain sums have nothing, and the tiles have as much as of others. */
 static bool exact_enough(const fonio_conv_problem *p, const tile_shape *shape) {
   double pixels = (double)p->batch, there = 1;
   for (int axis = 0; axis < 2; axis++) {
     double size = (double)(axis ? p->out_width : p->out_height);
     double hidden = (double)(p->dilation[axis] * (shape->taps - 1)) / 2;
-    pixels *= size > hidden ? size - hidden : 0;
+    double image = (double)(axis ? p->in_width : p->in_height) / (double)p->stride[axis];
+    double seen = fmax(0, fmin(size - hidden, image)), share = fmin(1, image / size);
+    pixels *= seen * share * share;
     there *= size / (double)(images_along(p, axis) * tiles_along(p, axis, shape->side) * shape->side);
   }
   return pixels * there >= shape->pixels;

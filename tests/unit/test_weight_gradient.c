@@ -311,6 +311,7 @@ static void errors_are_those_of_the_class(void **unused) {
       "n1c16h20w20k16r3s3p1",   "n2c16h14w14k16r3s3p1", "n8c16h7w7k16r3s3p1",   "n1c16h25w25k16r4s4p1",
       "n5c16h13w13k16r4s4p1",   "n1c16h26w26k16r5s5p2", "n2c16h20w20k16r5s5p2", "n1c16h36w36k16r4s4u2p1",
       "n25c16h10w8k16r4s4u2p1", "n1c16h14w14k16r3s3p1", "n1c16h7w7k16r3s3p1",   "n18c16h2w2k16r3s3p1",
+      "n8c16h6w6k16r3s3p2",     "n24c16h6w6k16r3s3p2",
   };
   draw_state = 7;
   for (size_t i = 0; i < 2 * sizeof problems / sizeof *problems; i++) {
