@@ -8,6 +8,7 @@ const conv_algorithm *const conv_algorithms[] = {
     &conv_shifted_forward,
     &conv_rows_forward,
     &conv_rows_groups_forward,
+    &conv_rows_few_forward,
     &conv_depthwise_planes_forward,
     &conv_depthwise_pixels_forward,
     &conv_depthwise_turned_forward,

@@ -15,6 +15,9 @@ const kernel_table NAME(kernel_table) = {
     .rows_tile_vectors = ROWS_TILE_VECTORS,
     .rows_tiles = NAME(rows_tiles),
     .rows_groups = NAME(rows_groups),
+#if ROWS_FEW
+    .rows_few = NAME(rows_few),
+#endif
     .pack_columns = NAME(pack_columns),
     .gather_strip = NAME(gather_strip),
     .scatter_strip = NAME(scatter_strip),

@@ -35,6 +35,13 @@
 #define SHIFTED_ROWS 6
 #endif
 
+/* Whether there is rows_few: the library is kept small. */
+#if defined(KERNEL_DTYPE_f32) && !defined(KERNEL_ISA_scalar)
+#define ROWS_FEW 1
+#else
+#define ROWS_FEW 0
+#endif
+
 /* The largest panel of a weight's gradient, in vectors: a power of two. */
 #if defined(KERNEL_ISA_avx512) || defined(KERNEL_ISA_neon)
 #define GRADIENT_VECTORS WIDEST_TILE
@@ -85,6 +92,11 @@ bool NAME(pack_even)(const kernel_conv *conv, int64_t blocks, const void *weight
 
 /* rows_groups.c */
 void NAME(rows_groups)(const kernel_rows_groups *job, void *output);
+
+/* rows_few.c */
+#if ROWS_FEW
+void NAME(rows_few)(const kernel_rows_few *job, const void *input, void *output);
+#endif
 
 /* shifted.c */
 extern const kernel_shifted_tile NAME(shifted_tiles)[SHIFTED_ROWS];

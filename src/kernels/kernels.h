@@ -78,6 +78,17 @@ typedef struct kernel_rows_groups {
   int64_t out_stride;      /* between the pixels of the output */
 } kernel_rows_groups;
 
+/* A row of pixels, at least rows_tile_rows of them, and two vectors of output channels. */
+typedef struct kernel_rows_few {
+  int64_t pixels;
+  int64_t step, out_step; /* between them, in the input and in the output */
+  int64_t terms;
+  const int64_t *offsets; /* where each term of the sum lies, seen from its pixel */
+  const void *weights;    /* two vectors for each term, `weight_step` apart */
+  int64_t weight_step;
+  const void *bias; /* two vectors; or NULL */
+} kernel_rows_few;
+
 /* A strip of an image: rows x columns pixels of `lanes` channels each. Positions are padded ones
  * of the input, or the output's. */
 typedef struct kernel_strip {
@@ -295,6 +306,7 @@ typedef struct kernel_table {
   int rows_tile_rows, rows_tile_vectors; /* of the largest tile with rows behind pointers */
   const kernel_rows_tile *rows_tiles;    /* [(rows - 1) * rows_tile_vectors + vectors - 1] */
   void (*rows_groups)(const kernel_rows_groups *job, void *output);
+  void (*rows_few)(const kernel_rows_few *job, const void *input, void *output); /* or NULL */
 
   /* Copies between an image and a strip of `lanes` channels from `channel` on; what lies outside is zero, or not
    * written. */

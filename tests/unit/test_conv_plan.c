@@ -209,6 +209,11 @@ static void large_sums_are_cut_and_joined(void **state) {
   check_problem("n2c32h13w14k32r3s3p1g8lnhwc");
   check_problem("n1c64h9w70k64r3s5u2,1p1,2d2,1g8mreflectlnhwc");
   check_problem("n1c32h5w151k32r3s3p1g16tf64lnhwc");
+  check_problem("n2c3h37w30k32r3s3u2p1lnhwc");
+  check_problem("n1c3h13w1100k96r5s3p2,1,3,0lnhwc");
+  check_problem("n1c7h40w33k64r3s4u1,2p3d2,3mreflectlnhwc");
+  check_problem("n2c2h9w15k64r2s2u2p0,1lnhwc");
+  check_problem("n1c20h9w70k32r1s1b0lnhwc");
   check_input_gradient("n1c70h5w7k300r3s3p1");
   check_input_gradient("n1c300h9w9k530r1s1u2");
   check_input_gradient("n1c150h12w13k70r2s2u2");
@@ -448,16 +453,23 @@ static bool packed_for_both(const char *algorithm, const char *small, const char
 static void packed_weights_serve_every_image(void **state) {
   (void)state;
   static const char *const images[][2] = {
-      {"c8h3w3k8r3s3p1g8b0", "c8h16w40k8r3s3p1g8b0"},     {"c20h5w4k20r3s3u2p1g20b0", "c20h33w70k20r3s3u2p1g20b0"},
-      {"c16h5w5k40r3s3p1b0", "c16h40w40k40r3s3p1b0"},     {"c70h2w2k30r1s1b0", "c70h40w64k30r1s1b0"},
-      {"c9h9w9k33r5s5u2p2b0", "c9h60w60k33r5s5u2p2b0"},   {"c8h9w9k8r3s3p2d2b0", "c8h60w61k8r3s3p2d2b0"},
-      {"c3h8w8k20r7s7u2p3b0", "c3h100w90k20r7s7u2p3b0"},  {"c12h7w7k24r3s3p1g3b0", "c12h40w30k24r3s3p1g3b0"},
-      {"c16h9w9k16r3s3p6d6b0", "c16h33w33k16r3s3p6d6b0"}, {"c32h3w3k32r3s3p1g8b0lnhwc", "c32h31w40k32r3s3p1g8b0lnhwc"},
-      {"c8h1w3k8r3s3u2p1b0", "c8h20w21k8r3s3u2p1b0"},     {"c8h3w9k8r3s9u5,3b0", "c8h20w21k8r3s9u5,3b0"},
+      {"c8h3w3k8r3s3p1g8b0", "c8h16w40k8r3s3p1g8b0"},
+      {"c20h5w4k20r3s3u2p1g20b0", "c20h33w70k20r3s3u2p1g20b0"},
+      {"c16h5w5k40r3s3p1b0", "c16h40w40k40r3s3p1b0"},
+      {"c70h2w2k30r1s1b0", "c70h40w64k30r1s1b0"},
+      {"c9h9w9k33r5s5u2p2b0", "c9h60w60k33r5s5u2p2b0"},
+      {"c8h9w9k8r3s3p2d2b0", "c8h60w61k8r3s3p2d2b0"},
+      {"c3h8w8k20r7s7u2p3b0", "c3h100w90k20r7s7u2p3b0"},
+      {"c12h7w7k24r3s3p1g3b0", "c12h40w30k24r3s3p1g3b0"},
+      {"c16h9w9k16r3s3p6d6b0", "c16h33w33k16r3s3p6d6b0"},
+      {"c32h3w3k32r3s3p1g8b0lnhwc", "c32h31w40k32r3s3p1g8b0lnhwc"},
+      {"c3h8w15k32r3s3u2p1b0lnhwc", "c3h64w61k32r3s3u2p1b0lnhwc"},
+      {"c8h1w3k8r3s3u2p1b0", "c8h20w21k8r3s3u2p1b0"},
+      {"c8h3w9k8r3s9u5,3b0", "c8h20w21k8r3s9u5,3b0"},
   };
-  static const char *const algorithms[] = {"packed",     "rows",      "shifted",          "depthwise_planes",
-                                           "winograd2",  "winograd4", "depthwise_pixels", "depthwise_turned",
-                                           "rows_groups"};
+  static const char *const algorithms[] = {"packed",      "rows",      "shifted",          "depthwise_planes",
+                                           "winograd2",   "winograd4", "depthwise_pixels", "depthwise_turned",
+                                           "rows_groups", "rows_few"};
   int did = 0;
   for (size_t i = 0; i < sizeof images / sizeof images[0]; i++)
     for (size_t j = 0; j < sizeof algorithms / sizeof algorithms[0]; j++)
