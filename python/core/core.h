@@ -30,6 +30,7 @@ typedef enum core_kind {
   CORE_NO_ARRAY,
   CORE_TENSOR,   /* fonio.Tensor */
   CORE_NUMPY,    /* numpy.ndarray, through the buffer protocol */
+  CORE_MASKED,   /* numpy.ma.MaskedArray, which is refused */
   CORE_BUFFER,   /* another object with a buffer */
   CORE_EXCHANGE, /* a type with DLPack's C interface: torch's */
   CORE_DLPACK    /* an object with __dlpack__ */
@@ -62,6 +63,9 @@ bool core_array_take(core_array *array, PyObject *object, const char *name);
 /* The same for callers that have taken care of gradients. */
 bool core_array_look(core_array *array, PyObject *object, const char *name);
 void core_array_drop(core_array *array);
+
+/* Whether an array of this shape has no elements. */
+bool core_is_empty(int ndim, const int64_t *shape);
 
 /* The library's view of it. */
 fonio_array core_array_view(const core_array *array);

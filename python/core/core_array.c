@@ -34,11 +34,11 @@ static const dlpack_exchange *exchange_of(PyTypeObject *type) {
   return known ? exchange : NULL;
 }
 
-/* numpy.ndarray and what inherits from it, without importing NumPy. */
-static bool is_numpy(PyTypeObject *type) {
+/* A class of NumPy's and what inherits from it, without importing NumPy. */
+static bool is_numpys(PyTypeObject *type, const char *module, const char *name) {
   PyObject *modules = PyImport_GetModuleDict(); /* borrowed */
-  PyObject *numpy = PyDict_GetItemString(modules, "numpy");
-  PyObject *array = numpy ? PyObject_GetAttrString(numpy, "ndarray") : NULL;
+  PyObject *numpy = PyDict_GetItemString(modules, module);
+  PyObject *array = numpy ? PyObject_GetAttrString(numpy, name) : NULL;
   int inherits = array ? PyObject_IsSubclass((PyObject *)type, array) : 0;
   Py_XDECREF(array);
   PyErr_Clear();
@@ -49,7 +49,9 @@ static kind_entry look_at_type(PyObject *object) {
   kind_entry entry = {.type = Py_TYPE(object)};
   if (PyObject_TypeCheck(object, core_tensor_type))
     entry.kind = CORE_TENSOR;
-  else if (is_numpy(entry.type))
+  else if (is_numpys(entry.type, "numpy.ma", "MaskedArray"))
+    entry.kind = CORE_MASKED;
+  else if (is_numpys(entry.type, "numpy", "ndarray"))
     entry.kind = CORE_NUMPY;
   else if ((entry.exchange = exchange_of(entry.type)))
     entry.kind = CORE_EXCHANGE;
@@ -82,11 +84,22 @@ static bool fail_ndim(const char *name, int ndim) {
   return false;
 }
 
+bool core_is_empty(int ndim, const int64_t *shape) {
+  for (int i = 0; i < ndim; i++)
+    if (shape[i] == 0) return true;
+  return false;
+}
+
+/* Whether elements lie anywhere: those of tensors that only stand for others (fake, functional, freed) do not. */
+static bool has_memory(const core_array *array, const char *name) {
+  if (array->data || core_is_empty(array->ndim, array->shape)) return true;
+  PyErr_Format(PyExc_RuntimeError, "%s: the array has no memory", name);
+  return false;
+}
+
 /* Strides in bytes as strides in elements. One that does not matter may be anything. */
 static bool count_elements(core_array *array, const char *name, Py_ssize_t item_bytes, const Py_ssize_t *byte_strides) {
-  bool empty = false;
-  for (int i = 0; i < array->ndim; i++)
-    empty |= array->shape[i] == 0;
+  bool empty = core_is_empty(array->ndim, array->shape);
   for (int i = 0; i < array->ndim; i++) {
     array->strides[i] = byte_strides[i] / item_bytes;
     if (byte_strides[i] % item_bytes == 0 || array->shape[i] < 2 || empty) continue;
@@ -110,6 +123,7 @@ static bool is_aligned(const core_array *array, const char *name) {
   return false;
 }
 
+/* Arrays of ctypes have no strides, which stands for those without gaps. */
 static bool take_buffer(core_array *array, PyObject *object, const char *name) {
   if (PyObject_GetBuffer(object, &array->buffer, PyBUF_STRIDES | PyBUF_FORMAT)) return false;
   const Py_buffer *buffer = &array->buffer;
@@ -117,10 +131,14 @@ static bool take_buffer(core_array *array, PyObject *object, const char *name) {
   array->read_only = buffer->readonly;
   array->ndim = buffer->ndim;
   array->data = buffer->buf;
-  for (int i = 0; i < buffer->ndim; i++)
+  Py_ssize_t strides[CORE_MAX_DIMS], next = buffer->itemsize;
+  for (int i = buffer->ndim - 1; i >= 0; i--) {
     array->shape[i] = buffer->shape[i];
+    strides[i] = buffer->strides ? buffer->strides[i] : next;
+    next *= buffer->shape[i];
+  }
   return core_dtype_of_format(name, buffer->format, buffer->itemsize, &array->dtype) &&
-         count_elements(array, name, buffer->itemsize, buffer->strides) && is_aligned(array, name);
+         count_elements(array, name, buffer->itemsize, strides) && is_aligned(array, name) && has_memory(array, name);
 }
 
 /* An array is read while the call lasts: its owner keeps it alive. */
@@ -143,7 +161,7 @@ bool core_read_dlpack(core_array *array, const dlpack_tensor *tensor, const char
     array->strides[i] = tensor->strides ? tensor->strides[i] : (int64_t)contiguous;
     contiguous *= tensor->shape[i] > 0 ? (uint64_t)tensor->shape[i] : 1;
   }
-  return is_aligned(array, name);
+  return is_aligned(array, name) && has_memory(array, name);
 }
 
 /* __dlpack__ of version 1, or for a library that does not know of versions without arguments. */
@@ -215,6 +233,8 @@ bool core_array_look(core_array *array, PyObject *object, const char *name) {
   case CORE_BUFFER: return take_buffer(array, object, name);
   case CORE_EXCHANGE: return core_take_exchange(array, object, name);
   case CORE_DLPACK: return take_dlpack(array, object, name);
+  case CORE_MASKED:
+    return PyErr_Format(PyExc_TypeError, "%s: masks are not looked at. Use numpy.ma.filled", name), false;
   case CORE_NO_ARRAY: break;
   }
   PyErr_Format(PyExc_TypeError, "%s is no array", name);

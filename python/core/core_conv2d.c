@@ -164,7 +164,6 @@ static bool check_out(const forward *call, const fonio_conv_problem *problem) {
   const core_array *out = &call->out;
   int64_t shape[4];
   int ndim = output_shape(problem, shape);
-  if (out->read_only) return PyErr_SetString(PyExc_ValueError, "output array is read-only"), false;
   if (out->dtype != problem->dtype)
     return PyErr_Format(PyExc_RuntimeError, "Expected out tensor to have dtype %s, but got %s instead",
                         fonio_dtype_cpp_name(problem->dtype), fonio_dtype_cpp_name(out->dtype)),
@@ -230,8 +229,10 @@ static bool run(const forward *call, const core_plan *plan, void *output) {
   return !core_failed(status);
 }
 
-static bool check_overlap(const forward *call) {
+/* What is no part of a plan's key. */
+static bool may_write_out(const forward *call) {
   const char *what = NULL;
+  if (call->out.read_only) return PyErr_SetString(PyExc_ValueError, "output array is read-only"), false;
   if (core_array_overlaps_itself(&call->out)) what = "more than one element of the written-to tensor refers";
   if (core_arrays_overlap(&call->out, &call->input) || core_arrays_overlap(&call->out, &call->weight) ||
       (call->has_bias && core_arrays_overlap(&call->out, &call->bias)) ||
@@ -247,7 +248,7 @@ static bool check_overlap(const forward *call) {
 }
 
 static PyObject *run_into_out(const forward *call, const core_plan *plan) {
-  if (!check_overlap(call) || !run(call, plan, core_address(call->out.data))) return NULL;
+  if (!may_write_out(call) || !run(call, plan, core_address(call->out.data))) return NULL;
   if (call->out.kind == CORE_EXCHANGE) core_note_write(call->out.object);
   Py_INCREF(call->out.object);
   return call->out.object;

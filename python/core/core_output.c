@@ -91,6 +91,11 @@ static PyObject *new_exchange(const dlpack_exchange *exchange, fonio_dtype dtype
   dlpack_versioned *made = NULL;
   if (exchange->allocate(&prototype, &made, NULL, set_error)) return NULL;
   *data = (char *)made->tensor.data + made->tensor.byte_offset;
+  if (!*data && !core_is_empty(ndim, ordered)) {
+    made->deleter(made);
+    return PyErr_SetString(PyExc_RuntimeError, "the other library gives no memory, but a tensor that stands for one"),
+           NULL;
+  }
   return give(exchange, made, channels_last);
 }
 
@@ -123,6 +128,7 @@ PyObject *core_array_new(const core_array *like, fonio_dtype dtype, int ndim, co
   case CORE_TENSOR:
   case CORE_DLPACK: return new_tensor(dtype, ndim, ordered, data);
   case CORE_NO_ARRAY:
+  case CORE_MASKED:
   case CORE_NUMPY:
   case CORE_BUFFER: break;
   }

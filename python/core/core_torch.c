@@ -25,14 +25,33 @@ static bool records_gradients(void) {
   return is_true(is_grad_enabled ? PyObject_CallNoArgs(is_grad_enabled) : NULL);
 }
 
+/* Whether forward-mode derivatives are going on and the tensor carries one. */
+static bool has_tangent(PyObject *object) {
+  static PyObject *forward_ad, *current_level;
+  if (!forward_ad && !(forward_ad = PyImport_ImportModule("torch.autograd.forward_ad"))) PyErr_Clear();
+  PyObject *level = forward_ad ? PyObject_GetAttr(forward_ad, name_of(&current_level, "_current_level")) : NULL;
+  bool is_on = level && PyLong_AsLong(level) >= 0;
+  Py_XDECREF(level);
+  PyObject *two = is_on ? PyObject_CallMethod(forward_ad, "unpack_dual", "O", object) : NULL;
+  bool has = two && PyTuple_Check(two) && PyTuple_GetItem(two, 1) != Py_None;
+  Py_XDECREF(two);
+  PyErr_Clear();
+  return has;
+}
+
 /* A tensor whose gradient would be lost is refused where torch would record one. */
 bool core_refuse_gradient(PyObject *object, const char *name) {
   static PyObject *requires_grad;
-  if (!is_true(PyObject_GetAttr(object, name_of(&requires_grad, "requires_grad"))) || !records_gradients()) return true;
+  const char *what = NULL;
+  if (has_tangent(object))
+    what = "has a tangent";
+  else if (is_true(PyObject_GetAttr(object, name_of(&requires_grad, "requires_grad"))) && records_gradients())
+    what = "requires grad";
+  if (!what) return true;
   PyErr_Format(PyExc_RuntimeError,
-               "%s: this function does not record gradients, and the tensor requires grad. Use tensor.detach(), or "
-               "torch.no_grad()",
-               name);
+               "%s: this function does not record gradients, and the tensor %s. Use fonio.torch.conv2d, "
+               "tensor.detach(), or torch.no_grad()",
+               name, what);
   return false;
 }
 
@@ -83,6 +102,7 @@ bool core_take_exchange(core_array *array, PyObject *object, const char *name) {
   dlpack_tensor seen;
   PyObject *resolved = resolve_negative(object);
   if (!resolved) return false;
+  array->read_only = resolved != object; /* a copy, in which nobody would look for a result */
   Py_DECREF(array->object);
   array->object = resolved;
   return array->exchange->look(resolved, &seen) == 0 && core_read_dlpack(array, &seen, name) &&

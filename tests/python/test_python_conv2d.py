@@ -1,5 +1,6 @@
 """fonio.conv2d and its gradients, on arrays of every kind, against torch in float64."""
 
+import ctypes
 import random
 import threading
 import time
@@ -107,6 +108,17 @@ def test_jax(rng):
     assert numpy.array_equal(made, fonio.conv2d(input, weight, padding=1))
 
 
+def test_an_array_of_ctypes():
+    """Its buffer has no strides."""
+    array = (ctypes.c_float * 5 * 6 * 3 * 2)()
+    input, weight = numpy.ctypeslib.as_array(array), numpy.ones((2, 3, 3, 3), "f")
+    input[...] = numpy.arange(180).reshape(input.shape)
+    assert numpy.array_equal(fonio.conv2d(array, weight), fonio.conv2d(input, weight))
+    out = (ctypes.c_float * 3 * 4 * 2 * 2)()
+    assert fonio.conv2d(input, weight, out=out) is out
+    assert numpy.array_equal(out, fonio.conv2d(input, weight))
+
+
 def test_a_tensor_that_waits_to_be_negated():
     imaginary = torch.view_as_complex(torch.randn(1, 3, 8, 8, 2)).conj().imag
     assert imaginary.is_neg()
@@ -196,6 +208,19 @@ def test_out_that_will_not_do():
     fails(RuntimeError, "some elements of the input tensor", moved, padding=1)
     with pytest.raises(TypeError, match="out"):
         fonio.conv2d(input, weight, out=[1])
+
+
+def test_nothing_is_written_to_what_is_read_only():
+    """Whether or not the plan is known, of which the sizes and strides are all that counts."""
+    input, weight = torch.ones(2, 3, 8, 8), torch.ones(3, 3, 3, 3)
+    fonio.conv2d(input, weight, out=numpy.zeros((2, 3, 6, 6), "f"))
+    frozen, constant, ours, theirs = (numpy.zeros((2, 3, 6, 6), "f") for _ in range(4))
+    frozen.flags.writeable = False
+    constant = memoryview(constant).toreadonly()
+    for out in (frozen, constant, fonio.from_numpy(ours), torch._neg_view(torch.from_numpy(theirs))):
+        with pytest.raises(ValueError, match="output array is read-only"):
+            fonio.conv2d(input, weight, out=out)
+    assert not any(numpy.array(array).any() for array in (frozen, constant, ours, theirs))
 
 
 # ---- Threads, memory, plans ----

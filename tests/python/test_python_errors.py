@@ -7,6 +7,7 @@ import numpy
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import fonio
 
@@ -114,11 +115,43 @@ def test_arrays_that_cannot_be_read():
         (torch.zeros(1, 4, 8, 8).requires_grad_(), RuntimeError, "does not record gradients"),
         (torch.zeros(1, 4, 8, 8, device="meta"), RuntimeError, "meta"),
         (bytes(9), TypeError, "invalid combination"),
+        (numpy.ma.masked_equal(input, 1), TypeError, "masks are not looked at"),
     ]:
         with pytest.raises(error, match=text):
             fonio.conv2d(bad, torch.zeros(6, 4, 3, 3).to(torch.float16).numpy() if text.startswith("conv2d of") else weight)
     with torch.no_grad():
         fonio.conv2d(torch.zeros(1, 4, 8, 8).requires_grad_(), weight)
+
+
+def freed(tensor):
+    tensor.untyped_storage().resize_(0)
+    return tensor
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer")
+def test_tensors_without_memory_of_their_own():
+    """torch's stand-ins: nothing is read through their address, and no result is written to one."""
+    weight, mode = torch.zeros(6, 4, 3, 3), FakeTensorMode()
+    for call in (
+        lambda: fonio.conv2d(freed(X.clone()), weight),
+        lambda: fonio.conv2d(mode.from_tensor(X), weight),
+        lambda: torch.func.functionalize(lambda image: fonio.conv2d(image, weight))(X),
+        lambda: torch.func.functionalize(lambda image: fonio.conv2d_weight(X.numpy(), (6, 4, 3, 3), image))(X),
+    ):
+        with pytest.raises(RuntimeError, match="the array has no memory"):
+            call()
+    with mode, pytest.raises(RuntimeError, match="gives no memory"):
+        fonio.conv2d(X, weight)
+    assert fonio.conv2d(X, weight).shape == (2, 6, 6, 6)
+
+
+def test_a_tangent_is_not_lost():
+    from torch.autograd import forward_ad
+
+    with forward_ad.dual_level():
+        fonio.conv2d(X, W)
+        with pytest.raises(RuntimeError, match="the tensor has a tangent"):
+            fonio.conv2d(forward_ad.make_dual(X, X), W)
 
 
 def test_calls_that_do_not_fit():

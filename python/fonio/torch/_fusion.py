@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx
+from torch.nn.modules import module as modules_of_torch
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from fonio import _core
@@ -46,7 +47,7 @@ class _Joined:
     """Passes on what the layer in front has done for it."""
 
     def forward(self, input: Tensor) -> Tensor:
-        done = getattr(input, _MARK, None)
+        done = getattr(input, _MARK, None) if isinstance(input, Tensor) else None  # torch.fx comes with a proxy
         if done is None or self not in done:
             return super().forward(input)  # type: ignore[misc]
         rest = done[done.index(self) + 1 :]
@@ -64,7 +65,9 @@ class _Joined:
 
 
 class JoinedBatchNorm2d(_Joined, torch.nn.BatchNorm2d):
-    pass
+    def _check_input_dim(self, input: Tensor) -> None:
+        if isinstance(input, Tensor):
+            super()._check_input_dim(input)
 
 
 class JoinedReLU(_Joined, torch.nn.ReLU):
@@ -123,9 +126,14 @@ class Fusion:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_sources": None, "_folded": None}
 
-    def applies(self) -> bool:
-        """Whether this call is one in eval mode that records nothing."""
-        return not torch.is_grad_enabled() and (self.norm is None or not self.norm.training)
+    def applies(self, layer: Conv2d | Linear) -> bool:
+        """Whether this call is one in eval mode that records nothing, and no hook is to see what lies between."""
+        return (
+            not torch.is_grad_enabled()
+            and (self.norm is None or not self.norm.training)
+            and not (modules_of_torch._global_forward_hooks or modules_of_torch._global_forward_pre_hooks)
+            and not any(_is_watched(module) for module in (layer, *self.done))
+        )
 
     def run(self, layer: Conv2d | Linear, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The output, with a mark that says what has been done."""
@@ -144,7 +152,9 @@ class Fusion:
 
     def _fold(self, norm: torch.nn.BatchNorm2d, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Any]:
         """The weight and the bias with the BatchNorm2d in them, made anew when what they are made of has changed."""
-        sources = (weight, bias, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        # torch does not count what training writes to the statistics, but the batches.
+        statistics = norm.running_mean, norm.running_var, norm.num_batches_tracked
+        sources = (weight, bias, *statistics, norm.weight, norm.bias)
         made_of = [source for source in sources if source is not None]
         if self._folded is None or not _unchanged(self._sources, made_of, norm.eps):
             mean: Any = norm.running_mean
@@ -153,6 +163,10 @@ class Fusion:
             self._sources = [Kept(source) for source in made_of], norm.eps
             self._folded = new[0].detach(), new[1].detach(), _core.keep()
         return self._folded
+
+
+def _is_watched(module: torch.nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def _unchanged(sources: Any, tensors: list[Tensor], eps: float) -> bool:
@@ -250,7 +264,7 @@ def _only_user(node: fx.Node) -> fx.Node | None:
 def _obstacle(layer: Conv2d | Linear, fusion: Fusion) -> str | None:
     """Why the layer is not to be joined to these modules; None if it is."""
     for module in (layer, *fusion.done):
-        if module._forward_hooks or module._forward_pre_hooks:
+        if _is_watched(module):
             return f"a hook on {module._get_name()} would see other values"
     try:
         return _trial(layer, fusion)

@@ -63,8 +63,12 @@ class _Keeps:
         return super().train(mode)  # type: ignore[misc]
 
     def _order_of(self, weight: Tensor) -> Any:
-        """What is kept of the weight; None where nothing is, as in training."""
-        if self.training and torch.is_grad_enabled() or weight.is_inference():
+        """What is kept of the weight; None where nothing is, as in training, whose steps torch may not count."""
+        if self.training and torch.is_grad_enabled():
+            if self._kept is not None:
+                self.repack()
+            return None
+        if weight.is_inference():
             return None
         kept = self._kept
         if kept is None or not kept.is_of(weight):
@@ -95,7 +99,7 @@ class Conv2d(_Keeps, torch.nn.Conv2d):
         if not torch.compiler.is_compiling() and direct(input, weight, bias):
             try:
                 order = self._order_of(weight)
-                if self._fusion is not None and self._fusion.applies():
+                if self._fusion is not None and self._fusion.applies(self):
                     return self._fusion.run(self, input, weight, bias)
                 if self.padding_mode == "zeros" and self.padding.__class__ is tuple:
                     arguments = self.stride, self.padding, self.dilation, self.groups, "zeros"
@@ -160,7 +164,7 @@ class Linear(_Keeps, torch.nn.Linear):
         weight, bias = self.weight, self.bias
         if not torch.compiler.is_compiling() and direct(input, weight, bias) and self._takes(input):
             order = self._order_of(weight)
-            if self._fusion is not None and self._fusion.applies():
+            if self._fusion is not None and self._fusion.applies(self):
                 return self._fusion.run(self, input, weight, bias)
             return _of_image(run(_image_of(input), weight[:, :, None, None], bias, _LINEAR, order), input)
         return super().forward(input)

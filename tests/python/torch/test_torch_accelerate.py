@@ -244,14 +244,70 @@ def test_a_frozen_norm_in_training():
 
 
 def test_memory_that_tensors_leave_is_kept():
-    """What is allocated a second time is not new from the system, page by page."""
+    """What is allocated a second time is not new from the system, page by page. It is smaller, so that it finds room in
+    what the first has left even where something little has come to lie there."""
     code = """
 import resource, torch, fonio.torch
 fonio.torch.accelerate(torch.nn.Conv2d(1, 1, 1))
-for _ in range(2):
+for size in (5 << 20, 4 << 20):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(5 << 20)
+    torch.ones(size)
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 assert faults < 1000, faults
 """
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def joined():
+    """A convolution, a BatchNorm2d and a ReLU, and the same joined."""
+    network = nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), nn.ReLU()).eval()
+    for tensor in (*network[1].parameters(), network[1].running_mean):
+        nn.init.normal_(tensor)
+    other = copy.deepcopy(network)
+    report = fonio.torch.accelerate(other, fold_batchnorm=True, fuse_activation=True)
+    assert report.folded and report.fused
+    return network, other
+
+
+@torch.no_grad()
+def test_statistics_that_are_measured_anew():
+    """By the BatchNorm2d alone in training, whose writes torch does not count."""
+    network, other = joined()
+    images = torch.randn(2, 4, 8, 8)
+    near(other(images), network(images))
+    for model in (network, other):
+        model[1].train()
+        model(images)
+        model[1].eval()
+    near(other(images), network(images))
+
+
+HOOKS = {
+    "behind a layer": lambda model, hook: model[0].register_forward_hook(lambda layer, arguments, output: hook(output)),
+    "before a norm": lambda model, hook: model[1].register_forward_pre_hook(lambda layer, arguments: hook(arguments[0])),
+    "behind a norm": lambda model, hook: model[1].register_forward_hook(lambda layer, arguments, output: hook(output)),
+    "before an activation": lambda model, hook: model[2].register_forward_pre_hook(lambda layer, arguments: hook(arguments[0])),
+    "behind all": lambda model, hook: nn.modules.module.register_module_forward_hook(lambda *call: hook(call[2])),
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("place", HOOKS)
+def test_hooks_that_come_later(place):
+    """They see, and change, what they did in the model as it was; without them the layers are joined again."""
+    network, other = joined()
+    images, seen = torch.randn(2, 4, 8, 8), ([], [])
+    near(other(images), network(images))
+    for model, values in zip((network, other), seen):
+        handle = HOOKS[place](model, lambda tensor, values=values: values.append(tensor.clone()) or 2 * tensor + 1)
+        values.append(model(images))
+        handle.remove()
+    for mine, theirs in zip(seen[1], seen[0], strict=True):
+        near(mine, theirs)
+    near(other(images), network(images))
+
+
+def test_joined_layers_can_be_traced():
+    network, other = joined()
+    images = torch.randn(2, 4, 8, 8)
+    near(torch.fx.symbolic_trace(other)(images), network(images))

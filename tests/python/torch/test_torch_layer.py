@@ -238,6 +238,18 @@ def test_kept_in_eval_and_without_gradients_only():
     assert "_kept" not in layer.state_dict() and list(layer.state_dict()) == ["weight", "bias"]
 
 
+def test_steps_through_data_between_evaluations():
+    """As loops of old do them, without train() and eval(): a call that records gradients drops what was kept."""
+    layer = fonio.torch.Conv2d(8, 16, 3)
+    image = torch.randn(1, 8, 12, 12)
+    for _ in range(3):
+        with torch.no_grad():
+            agree(layer, layer, image, rtol=1e-4, atol=1e-4)
+        layer(image).sum().backward()
+        for parameter in layer.parameters():
+            parameter.data.sub_(0.01 * parameter.grad)
+
+
 @torch.no_grad()
 def test_packed_once_for_all_calls():
     layer = fonio.torch.Conv2d(32, 32, 3, padding=1)
