@@ -97,16 +97,16 @@ from fonio._tensor import Tensor, channels_last, contiguous_format
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fonio import autograd, nn, optim
+    from fonio import autograd, nn, optim, torch
+else:
 
+    def __getattr__(name: str) -> object:
+        """fonio.autograd, fonio.nn, fonio.optim and fonio.torch, which are imported when they are first asked for."""
+        if name in ("autograd", "nn", "optim", "torch"):
+            import importlib
 
-def __getattr__(name: str) -> object:
-    """fonio.autograd, fonio.nn, fonio.optim and fonio.torch, which are imported when they are first asked for."""
-    if name in ("autograd", "nn", "optim", "torch"):
-        import importlib
-
-        return importlib.import_module(f"fonio.{name}")
-    raise AttributeError(f"module 'fonio' has no attribute '{name}'")
+            return importlib.import_module(f"fonio.{name}")
+        raise AttributeError(f"module 'fonio' has no attribute '{name}'")
 
 
 __all__ = [
