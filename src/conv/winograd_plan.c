@@ -271,17 +271,22 @@ static double cost_of(const fonio_conv_plan *plan, int alpha) {
       w.elements;
   /* Each sum is stored and read again, which takes as long as a dozen products. */
   double products = there * (double)(w.products + 12 * w.elements) * (double)w.out_channels / (1.9 * lanes);
-  double vectors = (double)(w.in_pitch + w.out_channels) / lanes;
-  bool phases = w.parts > 1; /* many terms for few products, and strips of which each serves for less */
-  double transforms = tiles * vectors * (w.line ? 35 : alpha == 6 ? 170 : w.joined ? 55 : phases ? 100 : 80);
-  int64_t weights = bytes_of_weights(plan, &w);
-  /* Bytes in the time of two vectors' products, which wide vectors make longer. */
+  /* Times count the products of two vectors, which take wide ones two cycles; of a transform, which waits for itself
+   * and for memory, they make less. */
   double wide = lanes * (double)fonio_dtype_bytes(plan->problem.dtype) > 32 ? 2 : 1;
+  bool phases = w.parts > 1; /* many terms for few products, and strips of which each serves for less */
+  double vectors = (double)(w.in_pitch + w.out_channels) / lanes;
+  double of_vector = w.line ? 35 : alpha == 6 ? 170 : w.joined ? 55 : phases ? 100 : 80;
+  double transforms = tiles * vectors * of_vector;
+  if (wide > 1 && !w.line && (w.joined || !phases)) transforms *= 0.6;
+  int64_t weights = bytes_of_weights(plan, &w);
+  /* Bytes in that time. */
   double rate = wide * (weights <= cpu_cache_sizes()->l2_bytes / 2 ? 20 : are_far(weights) ? 5 : 12);
   double streamed = (double)(weights * conv_ceil_div(w.rows * w.columns, probe.blocks.pixels)) / rate;
   double longer = products > streamed ? products : streamed, shorter = products + streamed - longer;
   double both = phases ? longer + shorter / 4 : longer;
-  return (double)plan->problem.groups * (both + transforms) + 2000;
+  /* Joined phases are many short rows to fetch. */
+  return (double)plan->problem.groups * (both + transforms) + 2000 + (w.joined ? 8000 / wide : 0);
 }
 
 double conv_winograd4_cost(const fonio_conv_plan *plan) {
