@@ -26,10 +26,21 @@ static bool deals_image(const fonio_conv_plan *plan) {
          g->input_strides[2] == 1 && p->padding_mode == FONIO_ZEROS && p->out_height >= 4;
 }
 
+/* Whether there is a kernel for planes as small. */
+static bool is_narrow(const fonio_conv_plan *plan) {
+  const kernel_conv *g = &plan->geometry;
+  int64_t size = g->kernel_height, stride = g->stride[0], rows = plan->kernels->depthwise_narrow_rows;
+  bool square = g->kernel_width == size && g->stride[1] == stride && g->dilation[0] * g->dilation[1] == 1;
+  return rows && square && (size == 3 || size == 5) && stride <= 2 && g->image_row == size / 2 &&
+         g->image_column == size / 2 && g->out_height == rows && g->in_height == rows * stride &&
+         g->out_width * 2 <= plan->kernels->lanes && g->in_width * 2 <= plan->kernels->lanes * stride &&
+         g->input_strides[2] == 1 && plan->problem.padding_mode == FONIO_ZEROS;
+}
+
 /* The kernels to take: where half a vector is enough, those of half vectors. */
 static const kernel_table *kernels_of(const fonio_conv_plan *plan) {
   bool half = plan->problem.out_width * 2 <= plan->kernels->lanes && cpu_isa_in_use() == ISA_AVX512;
-  return half ? kernel_table_for(plan->problem.dtype, ISA_AVX2) : plan->kernels;
+  return half && !is_narrow(plan) ? kernel_table_for(plan->problem.dtype, ISA_AVX2) : plan->kernels;
 }
 
 /* Whether the kernel masks out what lies beside the image. */
@@ -45,7 +56,7 @@ static bool reads_near(const fonio_conv_plan *plan) {
 static bool reads_image(const fonio_conv_plan *plan) {
   const kernel_conv *g = &plan->geometry;
   int64_t last = g->out_width - 1 + conv_depthwise_reach(g, 1);
-  if (deals_image(plan) || reads_near(plan)) return true;
+  if (deals_image(plan) || reads_near(plan) || is_narrow(plan)) return true;
   return g->stride[1] == 1 && g->input_strides[2] == 1 && g->image_column == 0 && last < g->in_width &&
          g->out_width >= plan->kernels->lanes && plan->problem.padding_mode == FONIO_ZEROS;
 }
@@ -85,6 +96,7 @@ static planes_layout lay_out(const fonio_conv_plan *plan) {
 static double planes_cost(const fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
   int64_t lanes = kernels_of(plan)->lanes;
+  if (is_narrow(plan)) return conv_depthwise_products(plan) / (p->stride[1] == 1 ? 11 : 7);
   double vectors =
       conv_depthwise_products(plan) / (double)conv_max(1, p->out_width) * (double)conv_ceil_div(p->out_width, lanes);
   double vector = lanes * (int64_t)fonio_dtype_bytes(p->dtype) == 64 ? 1.1 : p->stride[1] == 1 ? 0.8 : 1.1;
@@ -115,8 +127,9 @@ static void planes_prepare(fonio_conv_plan *plan) {
   plan->packed_bytes = plan->problem.out_channels * conv_depthwise_taps(plan) * bytes;
   planes_layout l = lay_out(plan);
   /* Channels at once: several where a plane is one block, so many that they stay in the first-level cache. */
-  int64_t plane_bytes = reads_near(plan) ? conv_max(1, height * plan->problem.out_width * bytes) : l.bytes;
-  int64_t most = l.pitch ? 8 : reads_near(plan) && plan->geometry.out_channels == 1 ? b->channels : 1;
+  bool near = reads_near(plan) || is_narrow(plan);
+  int64_t plane_bytes = near ? conv_max(1, height * plan->problem.out_width * bytes) : l.bytes;
+  int64_t most = l.pitch ? 8 : near && plan->geometry.out_channels == 1 ? b->channels : 1;
   bool whole = b->terms == height;
   b->panel =
       whole ? conv_max(1, conv_min(most, conv_min(b->channels, cpu_cache_sizes()->l1_bytes / 2 / plane_bytes))) : 1;
@@ -183,7 +196,8 @@ static void run_block(const planes_work *w, int64_t row, int64_t first, int64_t 
   const fonio_conv_buffers *b = w->run->buffers;
   kernel_depthwise job = block_at(w, row);
   job.planes = job.pitch ? 1 : count;
-  for (int64_t i = 0; i < count; i += job.planes) {
+  bool narrow = is_narrow(plan);
+  for (int64_t i = 0; i < count && !narrow; i += job.planes) {
     give_workspace(w, i, &job);
     plan->kernels->depthwise_rows(&plan->geometry, &job, plane_at(w, first + i));
   }
@@ -198,8 +212,12 @@ static void run_block(const planes_work *w, int64_t row, int64_t first, int64_t 
     int64_t behind = job.room_step ? w->end - channel - 1 : 0;
     if (p->output_strides[2] == p->out_width) job.room = (behind + 1) * plane - job.row * p->out_width;
     char *to = (char *)b->output + (w->image * p->output_strides[0] + channel * p->output_strides[1]) * w->bytes;
-    plan->kernels->depthwise_sums(&plan->geometry, &job, conv_at(w->run->packed, channel * taps * w->bytes),
-                                  conv_at(b->bias, channel * p->bias_stride * w->bytes), to);
+    const void *weights = conv_at(w->run->packed, channel * taps * w->bytes);
+    const void *bias = conv_at(b->bias, channel * p->bias_stride * w->bytes);
+    if (narrow)
+      plan->kernels->depthwise_narrow(&plan->geometry, &job, plane_at(w, channel), weights, bias, to);
+    else
+      plan->kernels->depthwise_sums(&plan->geometry, &job, weights, bias, to);
   }
   kernel_strip block = {.row = job.row, .rows = job.rows, .columns = p->out_width, .step = {1, 1}};
   conv_finish(w->run, w->image, first, count, &block);

@@ -29,6 +29,10 @@ const kernel_table NAME(kernel_table) = {
     .depthwise_sums = NAME(depthwise_sums),
     .depthwise_near = {[3] = DEPTHWISE_NEAR_3, [5] = DEPTHWISE_NEAR_57, [7] = DEPTHWISE_NEAR_57},
     .depthwise_deals = DEPTHWISE_DEALS,
+#if DEPTHWISE_NARROW
+    .depthwise_narrow_rows = DEPTHWISE_NARROW,
+    .depthwise_narrow = NAME(depthwise_narrow),
+#endif
     .depthwise_pixels = NAME(depthwise_pixels),
     .depthwise_pairs = NAME(depthwise_pairs),
     .vector_sums = NAME(vector_sums),

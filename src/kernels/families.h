@@ -71,6 +71,13 @@
 #define DEPTHWISE_NEAR_57 0
 #endif
 
+/* The rows of planes no wider than half a vector that a depthwise kernel keeps in registers; 0: there is none. */
+#if defined(KERNEL_ISA_avx512) && defined(KERNEL_DTYPE_f32)
+#define DEPTHWISE_NARROW 7
+#else
+#define DEPTHWISE_NARROW 0
+#endif
+
 /* gemm.c */
 extern const kernel_tile NAME(tiles)[TILE_ROWS * TILE_VECTORS];
 #if defined(KERNEL_ISA_avx512)
@@ -126,6 +133,12 @@ void NAME(winograd_gradient)(const kernel_winograd *job, const void *strip, void
 void NAME(depthwise_rows)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane);
 void NAME(depthwise_sums)(const kernel_conv *conv, const kernel_depthwise *job, const void *weights, const void *bias,
                           void *output);
+
+/* depthwise_narrow.c */
+#if DEPTHWISE_NARROW
+void NAME(depthwise_narrow)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane,
+                            const void *weights, const void *bias, void *output);
+#endif
 
 /* depthwise_pixels.c */
 void NAME(depthwise_pixels)(const kernel_conv *conv, const void *const *const *rows, int64_t channels,

@@ -339,6 +339,12 @@ typedef struct kernel_table {
   int64_t depthwise_near[8];
   bool
       depthwise_deals; /* without a buffer also kernels of 3 x 3 with a stride of 2, padded by one column at the left */
+  /* All sums of planes of so many rows no wider than half a vector, for kernels of 3 x 3 and 5 x 5, no dilation,
+   * strides of 1 and 2, `stride` as many input rows no wider than half a vector or a whole one, and half a kernel of
+   * zeros above and at the left. 0: there is none. */
+  int64_t depthwise_narrow_rows;
+  void (*depthwise_narrow)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane, const void *weights,
+                           const void *bias, void *output);
   /* One output row of channels_last: for each kernel row a pointer for each padded column, at the channels of its
    * pixel, or NULL for a row of zeros; weights [tap][channels]; biases side by side, or NULL. */
   void (*depthwise_pixels)(const kernel_conv *conv, const void *const *const *rows, int64_t channels,

@@ -58,6 +58,24 @@ INLINE void vec_store_part(real *p, vec v, int64_t n) {
   memcpy(p, &v, (size_t)n * sizeof(real));
 }
 
+INLINE vec_half half_load_part(const real *p, int64_t n) {
+  vec_half v = {0};
+  memcpy(&v, p, (size_t)n * sizeof(real));
+  return v;
+}
+INLINE void half_store_part(real *p, vec_half v, int64_t n) {
+  memcpy(p, &v, (size_t)n * sizeof(real));
+}
+#if defined(KERNEL_DTYPE_f32)
+/* By one or two elements, up or down; zeros follow. */
+INLINE vec_half half_move(vec_half v, int by) {
+  vec_half moved = {0};
+  for (int i = 0; i < LANES / 2; i++)
+    if (i + by >= 0 && i + by < LANES / 2) moved[i] = v[i + by];
+  return moved;
+}
+#endif
+
 #else
 
 #define VEC_MASKS
@@ -89,6 +107,21 @@ INLINE vec vec_join_lanes(const real *a, const real *b, vec_lanes lanes) {
 }
 INLINE void vec_store_lanes(real *p, vec v, vec_lanes lanes) {
   _mm512_mask_storeu_ps(p, (__mmask16)lanes, (__m512)v);
+}
+
+INLINE vec_half half_load_part(const real *p, int64_t n) {
+  return (vec_half)_mm256_maskz_loadu_ps((__mmask8)((1u << n) - 1), p);
+}
+INLINE void half_store_part(real *p, vec_half v, int64_t n) {
+  _mm256_mask_storeu_ps(p, (__mmask8)((1u << n) - 1), (__m256)v);
+}
+/* By one or two elements, up or down; zeros follow. */
+INLINE vec_half half_move(vec_half v, int by) {
+  __m256i zero = _mm256_setzero_si256(), from = (__m256i)v;
+  if (by == -2) return (vec_half)_mm256_alignr_epi32(from, zero, 6);
+  if (by == -1) return (vec_half)_mm256_alignr_epi32(from, zero, 7);
+  if (by == 1) return (vec_half)_mm256_alignr_epi32(zero, from, 1);
+  return by == 2 ? (vec_half)_mm256_alignr_epi32(zero, from, 2) : v;
 }
 
 #else

@@ -121,6 +121,21 @@ static void sizes(void **state) {
   assert_true(gradients > (getenv("FONIO_TEST_COUNT") ? 60 : 300));
 }
 
+/* The last maps of networks, of 7 rows, whose sums are all kept in registers where they are no wider than half a
+ * vector; and such as have a row or columns too many for that. */
+static void last_maps(void **state) {
+  (void)state;
+  for (int w = 1; w <= 18; w++)
+    for (int i = 0; i < 24; i++) {
+      int k = 3 + 2 * (i % 2), stride = 1 + i / 2 % 2, h = 7 * stride + i / 4 % 3 - 1, more = i / 12 * (w % 3 + 1);
+      if (left_out()) continue;
+      char text[256];
+      snprintf(text, sizeof text, "n2c%dh%dw%dk%dr%ds%du%dp%d,%d,%d,%dg%db%d", 3, h, w, 3, k, k, stride, k / 2, k / 2,
+               k / 2, k / 2 + more, 3, i % 3 > 0);
+      assert_true(check(text) > 0);
+    }
+}
+
 /* Padding wider than the image, kernels wider than what they see, rows so long that they are cut, many blocks of rows.
  */
 static void extremes(void **state) {
@@ -147,6 +162,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(kernels),
       cmocka_unit_test(sizes),
+      cmocka_unit_test(last_maps),
       cmocka_unit_test(extremes),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
