@@ -114,13 +114,16 @@ static block_size fit_block(const fonio_conv_plan *plan, const shifted_numbers *
   }
 }
 
+/* Rows of the image that two blocks need are copied twice: even where few rows are work enough for a piece, it has as
+ * many as leave most of its copies to itself. */
 static block_size size_of_block(const fonio_conv_plan *plan, const shifted_numbers *n) {
   int64_t per_pixel = n->terms * plan->geometry.out_channels;
+  int64_t least = n->direct ? 1 : conv_ceil_div(2 * plan->geometry.kernel_height, plan->geometry.stride[0]);
   int64_t most = n->direct ? conv_max(512, PIECE_PRODUCTS / per_pixel) : 512;
   block_size b = {1, conv_even(n->width, most)};
   /* Whole tiles of any size that the kernels have. */
   if (n->direct) b.columns = conv_round_up(conv_even_pairs(n->width, most), 4 * plan->kernels->lanes);
-  b.rows = conv_min(n->height, conv_max(1, PIECE_PRODUCTS / (per_pixel * b.columns)));
+  b.rows = conv_min(n->height, conv_max(least, PIECE_PRODUCTS / (per_pixel * b.columns)));
   return fit_block(plan, n, b);
 }
 
