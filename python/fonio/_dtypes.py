@@ -11,6 +11,9 @@ class dtype:
     """torch.dtype: the kind of a tensor's elements. The dtypes are attributes of the package: fonio.float32, ..."""
 
     __slots__ = ("_name", "_number", "is_complex", "is_floating_point", "itemsize")
+    is_complex: bool
+    is_floating_point: bool
+    itemsize: int
 
     def __init__(self, name: str, number: int, itemsize: int) -> None:
         self._name = name
@@ -81,5 +84,23 @@ DTYPES = tuple(
     )
 )
 
+float32: dtype
+float64: dtype
+float16: dtype
+bfloat16: dtype
+complex64: dtype
+complex128: dtype
+complex32: dtype
+int8: dtype
+int16: dtype
+int32: dtype
+int64: dtype
+uint8: dtype
+uint16: dtype
+uint32: dtype
+uint64: dtype
+bool_: dtype
+float8_e4m3fn: dtype
+float8_e5m2: dtype
 (float32, float64, float16, bfloat16, complex64, complex128, complex32, int8, int16, int32, int64) = DTYPES[:11]
 (uint8, uint16, uint32, uint64, bool_, float8_e4m3fn, float8_e5m2) = DTYPES[11:]

@@ -240,12 +240,17 @@ def manual_seed(seed: int) -> None:
     _core.manual_seed(_checked_seed(seed))
 
 
+def check_device(device: Any) -> None:
+    """Refuses every device but the CPU; None stands for it."""
+    if device is not None and str(device) != "cpu":
+        raise NotImplementedError(f"Fonio computes on the CPU, not on {device}")
+
+
 class Generator:
     """Random numbers of one's own: torch.Generator. rand, randn, randint and randperm take one as `generator`."""
 
     def __init__(self, device: str = "cpu") -> None:
-        if device != "cpu":
-            raise NotImplementedError(f"Fonio computes on the CPU, and has no generator for {device}")
+        check_device(device)
         self._made = _core.generator()
 
     def manual_seed(self, seed: int) -> Generator:

@@ -518,8 +518,8 @@ class MemoryFormat:
         return f"torch.{self._name}"
 
 
-contiguous_format = MemoryFormat("contiguous_format")
-channels_last = MemoryFormat("channels_last")
+contiguous_format: MemoryFormat = MemoryFormat("contiguous_format")
+channels_last: MemoryFormat = MemoryFormat("channels_last")
 
 _core.set_tensor_class(Tensor)
 

@@ -59,6 +59,8 @@ def test_layers_and_their_text():
         nn.Conv2d(1, 2, 3, bias=False).bias, nn.Conv2d(1, 2, 3, bias=False).state_dict().keys()
         [getattr(nn.Conv2d(2, 4, 3, 2, 1), name) for name in 'in_channels out_channels kernel_size stride padding dilation groups padding_mode transposed output_padding training'.split()]
         nn.Parameter(torch.ones(2)), nn.Parameter(torch.zeros(1), requires_grad=False), nn.Parameter(torch.arange(2))
+        nn.Conv2d(2, 2, 1, device='cpu'), nn.Conv2d(1, 2, 1, 1, 0, 1, 1, True, 'zeros', None, torch.float64).weight.dtype
+        nn.Linear(2, 3, True, None, torch.float64).weight.dtype
         nn.Conv2d(3, 3, 1, groups=0)
         nn.Conv2d(3, 4, 1, groups=2)
         nn.Conv2d(4, 3, 1, groups=2)
@@ -73,6 +75,8 @@ def test_what_torch_does_not_do():
         nn.Conv2d(1, 1, 1, padding_mode="mirror")
     with pytest.raises(ValueError, match="Invalid padding string"):
         nn.Conv2d(1, 1, 1, padding="foo")
+    with pytest.raises(NotImplementedError, match="Fonio computes on the CPU, not on cuda"):
+        nn.Conv2d(1, 1, 1, device="cuda")
 
 
 def test_the_tree():

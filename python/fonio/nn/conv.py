@@ -6,6 +6,7 @@ import math
 
 from fonio import _core, _dtypes
 from fonio._dtypes import dtype as _dtype
+from fonio._functions import check_device
 from fonio._tensor import Tensor
 from fonio.nn import functional, init
 from fonio.nn.module import Module
@@ -27,6 +28,12 @@ class Conv2d(Module):
     """A layer that convolves: torch.nn.Conv2d, whose arguments, parameters and text it has. Beyond torch, `padding` also
     takes four sides (top, bottom, left, right), "same" with a stride (TensorFlow's rule) and "same_lower"."""
 
+    in_channels: int
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, ...] | str
+    dilation: tuple[int, int]
+    output_padding: tuple[int, int]
     weight: Parameter
     bias: Parameter | None
 
@@ -41,9 +48,11 @@ class Conv2d(Module):
         groups: int = 1,
         bias: bool = True,
         padding_mode: str = "zeros",
+        device: str | None = None,
         dtype: _dtype | None = None,
     ) -> None:
         super().__init__()
+        check_device(device)
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel_size = _pair(kernel_size)

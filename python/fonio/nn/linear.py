@@ -6,7 +6,7 @@ import math
 
 from fonio._dtypes import dtype as _dtype
 from fonio._dtypes import float32
-from fonio._functions import empty
+from fonio._functions import check_device, empty
 from fonio._tensor import Tensor
 from fonio.nn import functional, init
 from fonio.nn.module import Module
@@ -19,8 +19,16 @@ class Linear(Module):
     weight: Parameter
     bias: Parameter | None
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True, dtype: _dtype | None = None) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: str | None = None,
+        dtype: _dtype | None = None,
+    ) -> None:
         super().__init__()
+        check_device(device)
         self.in_features = in_features
         self.out_features = out_features
         self.weight = Parameter(empty(out_features, in_features, dtype=dtype or float32))

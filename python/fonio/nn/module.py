@@ -37,7 +37,7 @@ class RemovableHandle:
 
     def __init__(self, hooks: dict[int, Any]) -> None:
         RemovableHandle._last += 1
-        self.id = RemovableHandle._last
+        self.id: int = RemovableHandle._last
         self._hooks = hooks
 
     def remove(self) -> None:
@@ -84,9 +84,13 @@ class Module:
 
     # ---- Running ----
 
-    def forward(self, *input: Any) -> Any:
-        """What the module computes: every class has its own."""
-        raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
+    if TYPE_CHECKING:
+        forward: Callable[..., Any]  # each class has arguments of its own
+    else:
+
+        def forward(self, *input):
+            """What the module computes: every class has its own."""
+            raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         for pre_hook in tuple(self._forward_pre_hooks.values()):

@@ -27,7 +27,7 @@ class MaxPool2d(Module):
         if return_indices:
             raise NotImplementedError("MaxPool2d: return_indices is not there yet")
         self.kernel_size = kernel_size
-        self.stride = kernel_size if stride is None else stride
+        self.stride: int | Sequence[int] = kernel_size if stride is None else stride
         self.padding = padding
         self.dilation = dilation
         self.ceil_mode = ceil_mode
@@ -60,7 +60,7 @@ class AvgPool2d(Module):
     ) -> None:
         super().__init__()
         self.kernel_size = kernel_size
-        self.stride = kernel_size if stride is None else stride
+        self.stride: int | Sequence[int] = kernel_size if stride is None else stride
         self.padding = padding
         self.ceil_mode = ceil_mode
         self.count_include_pad = count_include_pad

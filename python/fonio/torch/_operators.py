@@ -70,6 +70,11 @@ def _records(*tensors: Tensor) -> bool:
     return _is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
+def _has_tangent(tensor: Tensor) -> bool:
+    """Whether it carries a forward-mode derivative. Under torch.compile forward_ad does not know of a level."""
+    return torch._VF._unpack_dual(tensor, level=0)[1] is not None  # type: ignore[attr-defined]
+
+
 # ---- The derivatives ----
 #
 # Each Function runs the library itself where its first argument is None; else that is what the dispatcher has still to
@@ -284,8 +289,8 @@ def _recorded(operator, apply):
     """What the dispatcher calls for autograd."""
 
     def kernel(keys, *arguments):
-        tensors = (argument for argument in arguments[:3] if isinstance(argument, Tensor))
-        if _records(*tensors) or forward_ad._current_level >= 0:
+        tensors = [argument for argument in arguments[:3] if isinstance(argument, Tensor)]
+        if _records(*tensors) or any(map(_has_tangent, tensors)):
             state = keys, _is_grad_enabled(), torch._C._is_fwd_grad_enabled()
             last = arguments[8] if len(arguments) > 8 else None
             with enable_single_level_autograd_function():  # the dispatcher has peeled off torch.func's other levels

@@ -150,6 +150,27 @@ def test_compile_without_a_break(dynamic, only_fonio):
     assert_close(got, expected)
 
 
+COMPILED = {
+    "jvp": lambda function: lambda image: jvp(function, (image,), (image,)),
+    "grad": grad,
+    "jacfwd": jacfwd,
+    "grad of jvp": lambda function: grad(lambda image: jvp(function, (image,), (image,))[1]),
+}
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_compiled_transforms(name, only_fonio):
+    """Under torch.compile forward_ad does not know of a level, and there are tangents all the same."""
+    image, weight, bias = tensors()
+    ours, theirs = (
+        COMPILED[name](lambda image, function=function: function(image, weight, bias).sin().sum())
+        for function in (fonio.torch.conv2d, torch_conv2d)
+    )
+    expected = theirs(image)
+    with only_fonio():
+        assert_close(torch.compile(ours, backend="aot_eager", fullgraph=True)(image), expected)
+
+
 def test_export_and_fx():
     layer = torch.nn.Sequential(fonio.torch.Conv2d(4, 6, 3), torch.nn.ReLU()).eval()
     image = tensors(torch.float32)[0]
