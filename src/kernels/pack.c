@@ -368,21 +368,24 @@ static void pack_tap(const real *weight, const int64_t strides[4], int64_t chann
     pack_channel(weight, strides[1], channels, width, false, out + m);
 }
 
-/* 0, or NaN where a number is not finite: inf * 0 and nan * 0 are nan. */
-static real sum_of_zeros(const real *numbers, int64_t count) {
-  vec sums[4] = {vec_zero(), vec_zero(), vec_zero(), vec_zero()};
+/* Adds 0, or NaN where a number is not finite: inf * 0 and nan * 0 are nan. */
+static void add_zeros(const real *numbers, int64_t count, vec *zeros) {
+  vec sums[4] = {*zeros, vec_zero(), vec_zero(), vec_zero()};
   int64_t i = 0;
   for (; i + 4 * LANES <= count; i += 4 * LANES)
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++)
       sums[j] += vec_load(numbers + i + j * LANES) * vec_zero();
-  vec sum = sums[0] + sums[1] + sums[2] + sums[3];
   for (; i < count; i += LANES)
-    sum += vec_load_part(numbers + i, least(LANES, count - i)) * vec_zero();
+    sums[0] += vec_load_part(numbers + i, least(LANES, count - i)) * vec_zero();
+  *zeros = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+}
+
+static __attribute__((noinline)) bool all_zeros(vec v) {
   real total = 0;
-  for (int j = 0; j < LANES; j++)
-    total += sum[j];
-  return total;
+  for (int i = 0; i < LANES; i++)
+    total += v[i];
+  return total == 0;
 }
 
 /* Whether the taps of all input channels lie side by side. */
@@ -393,13 +396,12 @@ static bool is_run(const kernel_conv *conv) {
 }
 
 /* Weights of `width` output channels from `first` on and some input channels, term by term; channels that do not exist
- * are zero. Returns 0, or NaN where one is not finite. */
-static real pack_block(const kernel_conv *conv, const real *weight, int64_t first, int64_t width, int64_t channel,
-                       real *out) {
+ * are zero. Adds 0 to `zeros`, or NaN where one is not finite. */
+static void pack_block(const kernel_conv *conv, const real *weight, int64_t first, int64_t width, int64_t channel,
+                       real *out, vec *zeros) {
   const int64_t *strides = conv->weight_strides;
   int64_t exist = clamp(conv->out_channels - first, 0, width),
           channels = least(LINE_CHANNELS, conv->in_channels - channel);
-  real not_finite = 0;
   weight += first * strides[0] + channel * strides[1];
   out += channel * width;
   weight_run run = {conv->kernel_height * conv->kernel_width, channels, strides[0], conv->in_channels * width, width};
@@ -409,9 +411,8 @@ static real pack_block(const kernel_conv *conv, const real *weight, int64_t firs
     for (int64_t s = 0; s < conv->kernel_width; s++) {
       real *to = out + (r * conv->kernel_width + s) * run.tap;
       pack_tap(weight + r * strides[2] + s * strides[3], strides, channels, done, exist, width, to);
-      not_finite += sum_of_zeros(to, channels * width);
+      add_zeros(to, channels * width, zeros);
     }
-  return not_finite;
 }
 
 /* Input channels that are packed of a block of output channels before the next block's turn: where lines hold weights
@@ -421,25 +422,23 @@ static int64_t channels_of_pass(const kernel_conv *conv) {
 }
 
 /* Such a pass of a block. */
-static real pack_pass(const kernel_conv *conv, const real *weight, int64_t first, int64_t width, int64_t channel,
-                      real *packed) {
+static void pack_pass(const kernel_conv *conv, const real *weight, int64_t first, int64_t width, int64_t channel,
+                      real *packed, vec *zeros) {
   int64_t terms = conv->kernel_height * conv->kernel_width * conv->in_channels;
   int64_t end = least(channel + channels_of_pass(conv), conv->in_channels);
-  real not_finite = 0;
   for (; channel < end; channel += LINE_CHANNELS)
-    not_finite += pack_block(conv, weight, first, width, channel, packed + first * terms);
-  return not_finite;
+    pack_block(conv, weight, first, width, channel, packed + first * terms, zeros);
 }
 
 /* Blocks of output channels, each as wide as the function says where so many are left. */
 INLINE bool pack_blocks(const kernel_conv *conv, const real *weight, int64_t width_of(int64_t left), real *packed) {
-  real not_finite = 0;
+  vec zeros = vec_zero();
   for (int64_t channel = 0; channel < conv->in_channels; channel += channels_of_pass(conv))
     for (int64_t first = 0, width; first < conv->out_channels; first += width) {
       width = width_of(conv->out_channels - first);
-      not_finite += pack_pass(conv, weight, first, width, channel, packed);
+      pack_pass(conv, weight, first, width, channel, packed, &zeros);
     }
-  return not_finite == 0;
+  return all_zeros(zeros);
 }
 
 INLINE int64_t rows_of_tile(int64_t left) {
@@ -459,11 +458,11 @@ bool NAME(pack_columns)(const kernel_conv *conv, const void *weight, void *packe
 }
 
 bool NAME(pack_even)(const kernel_conv *conv, int64_t blocks, const void *weight, void *packed) {
-  real not_finite = 0;
+  vec zeros = vec_zero();
   for (int64_t channel = 0; channel < conv->in_channels; channel += channels_of_pass(conv))
     for (int64_t i = 0; i < blocks; i++) {
       int64_t first = conv->out_channels * i / blocks, end = conv->out_channels * (i + 1) / blocks;
-      not_finite += pack_pass(conv, weight, first, end - first, channel, packed);
+      pack_pass(conv, weight, first, end - first, channel, packed, &zeros);
     }
-  return not_finite == 0;
+  return all_zeros(zeros);
 }
