@@ -9,6 +9,25 @@ static bool applicable(const fonio_conv_problem *p) {
   return conv_folds_count(p) >= 0;
 }
 
+/* Whether there are pixels that no tap reaches: those of an image are cleared in a piece of their own, or by the blocks
+ * of the only part. */
+static bool leaves_pixels(const fonio_conv_problem *p) {
+  bool all = true;
+  for (int64_t row = 0; all && row < conv_min(p->stride[0], p->in_height); row++)
+    all = conv_has_taps(p, 0, row);
+  for (int64_t column = 0; all && column < conv_min(p->stride[1], p->in_width); column++)
+    all = conv_has_taps(p, 1, column);
+  return !all;
+}
+
+static void let_part_clear(const fonio_conv_plan *plan) {
+  const fonio_conv_problem *p = &plan->problem;
+  const conv_part *part = plan->phases.list;
+  bool dense = p->input_strides[3] == 1 && p->input_strides[2] == p->in_width;
+  if (plan->image_parts == 1 && part->output == 0 && dense && leaves_pixels(p) && conv_rows_turns_rows(part->plan))
+    part->plan->clears = p->in_height * p->in_width;
+}
+
 fonio_status conv_phases_init(fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
   const int64_t *out = p->input_strides;
@@ -18,6 +37,7 @@ fonio_status conv_phases_init(fonio_conv_plan *plan) {
   fonio_status status = conv_parts_take(&plan->phases, p, conv_folds_count(p) + 1);
   if (!status) status = conv_parts_add(plan, &plan->phases, image, p->batch, &place, CONV_PART_IN_PLACE);
   plan->image_parts = plan->phases.count;
+  if (!status) let_part_clear(plan);
   return status ? status : conv_folds_init(plan);
 }
 
@@ -29,16 +49,6 @@ static void prepare(fonio_conv_plan *plan) {
   plan->packed_bytes = plan->phases.packed_bytes;
   plan->workspace_bytes =
       conv_max(conv_parts_workspace(&plan->phases, 0, plan->image_parts), conv_folds_workspace(plan));
-}
-
-/* Whether there are pixels that no tap reaches: those of an image are cleared in a piece of their own. */
-static bool leaves_pixels(const fonio_conv_problem *p) {
-  bool all = true;
-  for (int64_t row = 0; all && row < conv_min(p->stride[0], p->in_height); row++)
-    all = conv_has_taps(p, 0, row);
-  for (int64_t column = 0; all && column < conv_min(p->stride[1], p->in_width); column++)
-    all = conv_has_taps(p, 1, column);
-  return !all;
 }
 
 /* Elements that lie `apart` from each other, in bytes. */
@@ -85,7 +95,8 @@ static void clear_image(const fonio_conv_problem *p, char *image) {
 }
 
 static int64_t pieces(const fonio_conv_plan *plan) {
-  int64_t sum = leaves_pixels(&plan->problem) ? plan->problem.batch : 0;
+  bool clears = plan->image_parts == 1 && plan->phases.list->plan->clears;
+  int64_t sum = leaves_pixels(&plan->problem) && !clears ? plan->problem.batch : 0;
   for (int64_t i = 0; i < plan->image_parts; i++)
     sum += plan->phases.list[i].plan->pieces;
   return sum;

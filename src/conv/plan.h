@@ -38,6 +38,8 @@ struct fonio_conv_plan {
   const conv_algorithm *algorithm;
   const char *why; /* it was taken */
   bool part;       /* of an input gradient, whose pieces are run one by one, without what they could share */
+  int64_t clears;  /* a part by `rows` whose blocks clear first what lies between their pixels: elements of a plane of
+                      the image; else 0 */
   double packings; /* of the weight for each image, which the choice counts */
   const kernel_table *kernels;
   kernel_conv geometry; /* of one image and group; points into `tables` */
@@ -118,6 +120,9 @@ extern const conv_algorithm conv_depthwise_turned_forward;
 /* Whether it can do the plan's problem. Without images or channels there is nothing to compute, to pack or to divide
  * by: that is left to the plain loops. */
 bool conv_can_do(const conv_algorithm *algorithm, const fonio_conv_plan *plan);
+
+/* Whether a plan's blocks of pixels are whole rows that `rows` turns on their way out. */
+bool conv_rows_turns_rows(const fonio_conv_plan *plan);
 
 /* Fills in `other`, a plan for the same problem by another algorithm. It borrows the tables of `plan`, and is not to be
  * released. */

@@ -193,10 +193,24 @@ static void turn_input(const rows_work *w) {
     w->plan->kernels->gather_strip(g, &strip, c, w->input, w->turned_input + w->bytes * c);
 }
 
+bool conv_rows_turns_rows(const fonio_conv_plan *plan) {
+  return plan->algorithm == &conv_rows_forward && numbers_of(plan).turn_output &&
+         plan->blocks.pixels == plan->blocks.rows * plan->problem.out_width;
+}
+
+/* What lies between the pixels of a block is cleared with them, in memory that they are about to write. */
+static void clear_between(const rows_work *w) {
+  const int64_t *strides = w->plan->geometry.output_strides;
+  int64_t first = w->row * strides[1], count = conv_min(w->rows * strides[1], w->plan->clears - first);
+  for (int64_t c = w->first_output; c < w->first_output + w->outputs; c++)
+    memset(w->output + w->bytes * (c * strides[0] + first), 0, (size_t)(count * w->bytes));
+}
+
 /* Whole rows that follow each other without a gap are written as one: short ones would not fill the vectors. */
 static void turn_output(const rows_work *w) {
   int64_t lanes = w->plan->kernels->lanes, pitch = w->turned_pitch;
   kernel_conv g = w->plan->geometry;
+  if (w->plan->clears) clear_between(w);
   kernel_strip strip = {w->row, w->column, w->rows, w->columns, {1, 1}, pitch, w->columns * pitch};
   if (w->columns == g.out_width && g.output_strides[1] == g.out_width * g.output_strides[2]) {
     strip = (kernel_strip){0, w->row * g.out_width, 1, w->rows * w->columns, {1, 1}, pitch, 0};

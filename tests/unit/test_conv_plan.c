@@ -216,6 +216,9 @@ static void large_sums_are_cut_and_joined(void **state) {
   check_problem("n1c20h9w70k32r1s1b0lnhwc");
   check_input_gradient("n1c70h5w7k300r3s3p1");
   check_input_gradient("n1c300h9w9k530r1s1u2");
+  check_input_gradient("n2c70h27w24k130r1s1u2p2");
+  check_input_gradient("n1c128h14w27k256r1s1u2g2");
+  check_input_gradient("n1c64h21w12k96r1s3u2,1p0,1");
   check_input_gradient("n1c150h12w13k70r2s2u2");
   check_input_gradient("n2c33h14w15k128r3s3p1u2lnhwc");
   check_input_gradient("n1c3h50w49k64r4s4u2p1");
