@@ -99,6 +99,15 @@ static int64_t most_terms(const fonio_conv_plan *plan, const rows_numbers *n) {
   return few || conv_share_inside(plan, 0) > 0.9 ? terms : conv_min(terms, plan->geometry.in_channels);
 }
 
+/* Some channels of a tap, some taps, or some rows of the kernel where their taps are joined. */
+static int64_t terms_at_once(const fonio_conv_plan *plan, const rows_numbers *n) {
+  const kernel_conv *g = &plan->geometry;
+  int64_t most = most_terms(plan, n), row = g->kernel_width * g->in_channels;
+  if (most < g->in_channels) return conv_even(g->in_channels, most);
+  if (most >= row && conv_rows_join_taps(plan, n)) return conv_even(g->kernel_height, most / row) * row;
+  return conv_even(n->taps, most / g->in_channels) * g->in_channels;
+}
+
 static double cost(const fonio_conv_plan *plan) {
   rows_numbers n = numbers_of(plan);
   block_size b = size_of_block(plan, &n);
@@ -106,6 +115,10 @@ static double cost(const fonio_conv_plan *plan) {
   double pixels = (double)(p->out_height * p->out_width), vectors = (double)n.out_channels / plan->kernels->lanes;
   double tiles =
       pixels / (double)(b.rows * b.columns) * (double)conv_ceil_div(b.rows * b.columns, plan->kernels->rows_tile_rows);
+  int64_t rest = (plan->geometry.out_channels - 1) % n.panel + 1;
+  bool half = b.rows * b.columns % plan->kernels->rows_tile_rows == 0 &&
+              conv_rows_take_half(plan, &n, terms_at_once(plan, &n), rest);
+  if (half) vectors -= 0.5;
   bool join = conv_rows_join_taps(plan, &n);
   double segments = (double)(join ? p->kernel_height : n.taps); /* a pixel has a pointer to each */
   double sum = pixels * vectors * (double)n.terms / (plan->kernels->lanes > 8 ? 1.95 : 1.88) +
@@ -113,7 +126,7 @@ static double cost(const fonio_conv_plan *plan) {
   /* Taps of few channels are short loops. */
   if (!join && n.in_channels < 32) sum += tiles * segments * (1.5 * plan->kernels->rows_tile_rows + 4 * vectors);
   /* The last vector is not whole. */
-  if (!n.turn_output && n.out_channels > plan->geometry.out_channels) sum += 60 * tiles;
+  if (!n.turn_output && !half && n.out_channels > plan->geometry.out_channels) sum += 60 * tiles;
   /* Where taps are taken one at a time, those of a tile that lies in the padding are left out. */
   if (most_terms(plan, &n) < 2 * n.in_channels) sum *= conv_share_inside(plan, 0);
   double turn_in = (double)turned_input(plan, &n, b.rows, b.columns) / (double)(b.rows * b.columns) * pixels;
@@ -134,15 +147,6 @@ static int64_t pointer_bytes(const fonio_conv_plan *plan) {
   int64_t segments = conv_max(1, plan->blocks.terms / plan->geometry.in_channels);
   int64_t rows = conv_round_up(plan->blocks.pixels, plan->kernels->rows_tile_rows);
   return conv_round_up(rows * segments * (int64_t)sizeof(void *), 64);
-}
-
-/* Some channels of a tap, some taps, or some rows of the kernel where their taps are joined. */
-static int64_t terms_at_once(const fonio_conv_plan *plan, const rows_numbers *n) {
-  const kernel_conv *g = &plan->geometry;
-  int64_t most = most_terms(plan, n), row = g->kernel_width * g->in_channels;
-  if (most < g->in_channels) return conv_even(g->in_channels, most);
-  if (most >= row && conv_rows_join_taps(plan, n)) return conv_even(g->kernel_height, most / row) * row;
-  return conv_even(n->taps, most / g->in_channels) * g->in_channels;
 }
 
 static void prepare(fonio_conv_plan *plan) {

@@ -67,6 +67,9 @@ int64_t conv_rows_reach(const fonio_conv_plan *plan, const rows_numbers *n, int 
 /* Whether the taps of a kernel row are taken together; see rows_sum.c. */
 bool conv_rows_join_taps(const fonio_conv_plan *plan, const rows_numbers *n);
 
+/* Whether whole tiles are a vector and a half of a panel of so many output channels, with as many terms at once. */
+bool conv_rows_take_half(const fonio_conv_plan *plan, const rows_numbers *n, int64_t terms, int64_t columns);
+
 /* All of the sum for the piece's block and output channels. */
 void conv_rows_sum(rows_work *w);
 

@@ -122,6 +122,11 @@ static void fetch(const rows_work *w, const char *c, int64_t rows, int64_t strid
       __builtin_prefetch(c + i, 1);
 }
 
+bool conv_rows_take_half(const fonio_conv_plan *plan, const rows_numbers *n, int64_t terms, int64_t columns) {
+  const kernel_table *k = plan->kernels;
+  return k->rows_half && !n->turn_output && terms == n->terms && columns > k->lanes && 2 * columns <= 3 * k->lanes;
+}
+
 /* All tiles of the block times one panel of output channels. */
 static void run_panel(const rows_work *w, int64_t channel, int64_t columns, bool last) {
   const fonio_conv_plan *plan = w->plan;
@@ -142,6 +147,7 @@ static void run_panel(const rows_work *w, int64_t channel, int64_t columns, bool
       .accumulate = term > 0,
   };
   int64_t ahead = come_from_afar(w) ? columns * w->n.terms : 0; /* to the next panel */
+  bool half = conv_rows_take_half(plan, &w->n, plan->blocks.terms, columns);
   bool afar = term == 0 && go_afar(w, columns);
   for (rows_tile t = conv_rows_first_tile(w); t.number < w->tiles; conv_rows_next_tile(w, &t)) {
     job.rows = w->pointers + t.number * w->taps * k->rows_tile_rows;
@@ -152,7 +158,10 @@ static void run_panel(const rows_work *w, int64_t channel, int64_t columns, bool
     job.ahead = t.number == 0 ? ahead : 0;
     char *to = c + w->bytes * t.first * job.c_stride;
     if (afar) fetch(w, to, t.count, job.c_stride, columns);
-    k->rows_tiles[(t.count - 1) * k->rows_tile_vectors + vectors - 1](&job, to);
+    if (half && t.count == k->rows_tile_rows)
+      k->rows_half(&job, to);
+    else
+      k->rows_tiles[(t.count - 1) * k->rows_tile_vectors + vectors - 1](&job, to);
   }
 }
 

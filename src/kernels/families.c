@@ -14,6 +14,9 @@ const kernel_table NAME(kernel_table) = {
     .rows_tile_rows = ROWS_TILE_ROWS,
     .rows_tile_vectors = ROWS_TILE_VECTORS,
     .rows_tiles = NAME(rows_tiles),
+#if ROWS_HALF
+    .rows_half = NAME(rows_half),
+#endif
     .rows_groups = NAME(rows_groups),
 #if ROWS_FEW
     .rows_few = NAME(rows_few),

@@ -35,6 +35,13 @@
 #define SHIFTED_ROWS 6
 #endif
 
+/* Whether there is rows_half. */
+#if defined(KERNEL_DTYPE_f32) && defined(KERNEL_ISA_avx512) && defined(__AVX512F__)
+#define ROWS_HALF 1
+#else
+#define ROWS_HALF 0
+#endif
+
 /* Whether there is rows_few: the library is kept small. */
 #if defined(KERNEL_DTYPE_f32) && !defined(KERNEL_ISA_scalar)
 #define ROWS_FEW 1
@@ -92,6 +99,10 @@ bool NAME(pack_weights)(const kernel_conv *conv, const void *weight, void *packe
 
 /* rows.c */
 extern const kernel_rows_tile NAME(rows_tiles)[ROWS_TILE_ROWS * ROWS_TILE_VECTORS];
+
+#if ROWS_HALF
+void NAME(rows_half)(const kernel_rows *job, void *c);
+#endif
 
 bool NAME(pack_columns)(const kernel_conv *conv, const void *weight, void *packed);
 

@@ -305,6 +305,8 @@ typedef struct kernel_table {
 
   int rows_tile_rows, rows_tile_vectors; /* of the largest tile with rows behind pointers */
   const kernel_rows_tile *rows_tiles;    /* [(rows - 1) * rows_tile_vectors + vectors - 1] */
+  kernel_rows_tile rows_half; /* rows_tile_rows of a vector and a half, `last` half a vector or less; it does not
+                                 accumulate; or NULL */
   void (*rows_groups)(const kernel_rows_groups *job, void *output);
   void (*rows_few)(const kernel_rows_few *job, const void *input, void *output); /* or NULL */
 

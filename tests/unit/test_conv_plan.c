@@ -214,6 +214,9 @@ static void large_sums_are_cut_and_joined(void **state) {
   check_problem("n1c7h40w33k64r3s4u1,2p3d2,3mreflectlnhwc");
   check_problem("n2c2h9w15k64r2s2u2p0,1lnhwc");
   check_problem("n1c20h9w70k32r1s1b0lnhwc");
+  check_problem("n1c30h14w28k60r1s1g3lnhwc");
+  check_problem("n2c12h14w7k88r3s3p1lnhwc");
+  check_problem("n1c9h15w20k24r2s1b0lnhwc");
   check_input_gradient("n1c70h5w7k300r3s3p1");
   check_input_gradient("n1c300h9w9k530r1s1u2");
   check_input_gradient("n2c70h27w24k130r1s1u2p2");
