@@ -17,13 +17,16 @@ static bool planes_applicable(const fonio_conv_problem *p) {
   return conv_is_depthwise(p) && p->output_strides[3] == 1;
 }
 
-/* Whether the kernel deals out the columns of the image itself, row by row behind one column of padding. */
+/* Whether the kernel deals out the columns of the image itself. */
 static bool deals_image(const fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
   const kernel_conv *g = &plan->geometry;
-  return plan->kernels->depthwise_deals && g->stride[0] == 2 && g->stride[1] == 2 && g->kernel_height == 3 &&
-         g->kernel_width == 3 && g->dilation[0] == 1 && g->dilation[1] == 1 && g->image_column == 1 &&
-         g->input_strides[2] == 1 && p->padding_mode == FONIO_ZEROS && p->out_height >= 4;
+  bool fits = g->kernel_height == 3 ? g->image_column == 1 && p->out_height >= 4
+                                    : g->kernel_height == 5 && p->padding[2] <= 2 && p->padding[3] <= 2 &&
+                                          g->image_column >= 0 && g->in_width > plan->kernels->lanes + 1;
+  return plan->kernels->depthwise_deals && fits && g->kernel_width == g->kernel_height && g->stride[0] == 2 &&
+         g->stride[1] == 2 && g->dilation[0] == 1 && g->dilation[1] == 1 && g->input_strides[2] == 1 &&
+         p->padding_mode == FONIO_ZEROS;
 }
 
 /* Whether there is a kernel for planes as small. */

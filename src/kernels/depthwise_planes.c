@@ -418,7 +418,11 @@ BLOCK(small3_2, SMALL, BAND_ROWS, 1, 3, 2)
 #define block_7 block_tall
 #elif defined(KERNEL_ISA_avx512) || defined(KERNEL_ISA_neon)
 BLOCK(5, WIDE, MOST_ROWS, 1, 5, 1)
+#if DEPTHWISE_DEALS
+#define block_5_2 block_any
+#else
 BLOCK(5_2, WIDE, MOST_ROWS, 2, 5, 2)
+#endif
 BLOCK(7, WIDE, MOST_ROWS, 1, 7, 1)
 #else
 BLOCK(5, SMALL, BAND_ROWS, 2, 5, 1)
@@ -486,15 +490,85 @@ static __attribute__((noinline)) void block_direct(const band *block) {
     move_down(&b, least(BAND_ROWS, left - BAND_ROWS));
   }
 }
+/* Kernels of 5 x 5 with a stride of 2, some vectors of all rows: each input row is dealt out once, for the output rows
+ * that have it under one of their taps. What lies beside the image can be in the first vector loaded for the first taps
+ * and in the last one for all: those have masks, for as many as there are registers. */
+typedef struct stream {
+  vec_lanes first, last[3];
+} stream;
+
+/* One input row, under row r of the kernel for the newest of the sums, row r + 2 for the one before. */
+INLINE void stream_row(int vectors, int r, const real *row, const vec weights[25], const stream *t, vec sum[3][2]) {
+#pragma GCC unroll 3
+  for (int q = 0; q < 3; q++, row += 2) {
+    vec x[2][2];
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++) {
+      const real *from = row + 2 * v * LANES;
+      vec near = v + q == 0 ? vec_load_lanes(from, t->first) : vec_load(from);
+      vec far = v == vectors - 1 ? vec_load_lanes(from + LANES, t->last[q]) : vec_load(from + LANES);
+      x[0][v] = EVEN(near, far), x[1][v] = ODD(near, far);
+    }
+#pragma GCC unroll 2
+    for (int odd = 0; odd < 2; odd++)
+#pragma GCC unroll 3
+      for (int j = 0; j < 3; j++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++)
+          if (2 * q + odd < 5 && r + 2 * j < 5)
+            sum[j][v] = vec_fma(weights[(r + 2 * j) * 5 + 2 * q + odd], x[odd][v], sum[j][v]);
+  }
+}
+
+INLINE void stream_columns(int vectors, const band *b, const vec weights[25], vec add, int64_t column) {
+  int64_t before = 2 * column - b->conv->image_column, left = b->conv->out_width - column;
+  int64_t inside = b->conv->in_width - before - (2 * vectors - 1) * LANES;
+  stream t = {.first = vec_lanes_at(vec_window_of(clamp(-before, 0, LANES), LANES), 0)};
+  for (int q = 0; q < 3; q++)
+    t.last[q] = vec_lanes_at(vec_window_of(0, clamp(inside - 2 * q, 0, LANES)), 0);
+  vec sum[3][2] = {{vec_zero(), vec_zero()}, {vec_zero(), vec_zero()}, {vec_zero(), vec_zero()}};
+  real *to = b->to + column;
+  for (int64_t i = 0;; i++) {
+    const void *const *rows = b->rows + 2 * i;
+    if (rows[0] != b->zeros) stream_row(vectors, 0, (const real *)rows[0] + before, weights, &t, sum);
+    if (i >= 2) {
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; v++)
+        vec_store_part(to + v * LANES, SETTLE(sum[2][v]) + add, clamp(left - v * LANES, 0, LANES));
+      to += b->pitch;
+    }
+    if (i == b->count + 1) break;
+    if (rows[1] != b->zeros) stream_row(vectors, 1, (const real *)rows[1] + before, weights, &t, sum);
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++)
+      sum[2][v] = sum[1][v], sum[1][v] = sum[0][v], sum[0][v] = vec_zero();
+  }
+}
+
+static __attribute__((noinline, aligned(64))) void block_stream(const band *block) {
+  band b = *block;
+  vec weights[25], add = vec_set((b.bias ? *b.bias : 0) + (real)0);
+#pragma GCC unroll 25
+  for (int i = 0; i < 25; i++)
+    weights[i] = vec_set(b.weights[i]);
+  int64_t width = b.conv->out_width, column = 0;
+  /* Two vectors where neither the first of them nor, but for the last quarter, the second reads beyond the image. */
+  for (; b.conv->in_width > 3 * LANES + 3 && width - column > LANES; column += 2 * LANES)
+    stream_columns(2, &b, weights, add, most(least(column, width - 2 * LANES), 0));
+  for (; column < width; column += LANES)
+    stream_columns(1, &b, weights, add, most(least(column, width - LANES), 0));
+}
 #else
 #define block_direct NULL
+#define block_stream NULL
 #endif
 
 typedef void (*block_function)(const band *b);
 
 static block_function find_block(const kernel_conv *conv, int64_t rows, bool direct) {
   int64_t stride = conv->stride[1], size = conv->kernel_height;
-  if (direct) return block_direct;
+  if (direct && size == 3) return block_direct;
+  if (direct) return block_stream;
   if (rows < BAND_ROWS) return block_row;
   /* Without vectors the unrolled ones gain little, and are large. */
   if (LANES == 1) return block_any;

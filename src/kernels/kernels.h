@@ -339,8 +339,8 @@ typedef struct kernel_table {
   /* A kernel of so many rows and columns, with no stride, no dilation and zeros around the image, needs no buffer where
    * a block has so many rows; 0: it always does. */
   int64_t depthwise_near[8];
-  bool
-      depthwise_deals; /* without a buffer also kernels of 3 x 3 with a stride of 2, padded by one column at the left */
+  bool depthwise_deals; /* without a buffer also kernels of 3 x 3 with a stride of 2, padded by one column at the left,
+                           and of 5 x 5, padded by two at the most */
   /* All sums of planes of so many rows no wider than half a vector, for kernels of 3 x 3 and 5 x 5, no dilation,
    * strides of 1 and 2, `stride` as many input rows no wider than half a vector or a whole one, and half a kernel of
    * zeros above and at the left. 0: there is none. */

@@ -155,6 +155,10 @@ static void extremes(void **state) {
   check("n1c2h9w8k2r1s1u5,2g2");
   check("n1c2h5w6k2r3s3u2p9,9g2");
   check("n1c2h37w24k2r7s7p3g2");
+  check("n1c2h600w41k2r5s5u2p2g2");
+  check("n1c2h9w40k2r5s5u2p0,0,1,2g2");
+  check("n1c2h9w70k2r5s5u2p2,0,0,0g2");
+  check("n1c2h11w60k4r5s5u2p1,9,2,1g2b1");
   check("n1c20h9w23k20r3s17p1,8g20lnhwc");
 }
 
