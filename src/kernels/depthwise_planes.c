@@ -41,14 +41,12 @@ static row_part part_of_row(const kernel_conv *conv) {
   return p;
 }
 
-/* Elements `apart` from each other; side by side, a vector at a time, the last one with zeros behind them. */
-INLINE void copy_columns(const real *from, int64_t apart, int64_t length, real *to) {
+/* A vector at a time, the last one with zeros behind the elements. */
+INLINE void copy_columns(const real *from, int64_t length, real *to) {
   int64_t i = 0;
-  for (; apart == 1 && i + LANES <= length; i += LANES)
+  for (; i + LANES <= length; i += LANES)
     vec_store(to + i, vec_load(from + i));
-  if (apart == 1 && i < length) vec_store(to + i, vec_load_part(from + i, length - i));
-  for (; apart != 1 && i < length; i++)
-    to[i] = from[i * apart];
+  if (i < length) vec_store(to + i, vec_load_part(from + i, length - i));
 }
 
 /* Where a padded column lies in a row of the buffer. */
@@ -77,25 +75,23 @@ INLINE void deal_pairs(const real *from, int64_t length, real *to, real *other) 
 
 static void copy_mapped(const kernel_conv *conv, const kernel_depthwise *job, const row_part *p, const real *row,
                         real *to) {
-  for (int64_t i = 0; i < p->count; i++)
-    if (i < p->from || i >= p->end) to[place_of(conv, job, i)] = row[conv->columns[i] * conv->input_strides[2]];
+  for (int64_t i = p->from > 0 ? 0 : p->end; i < p->count; i = i + 1 == p->from ? p->end : i + 1)
+    to[place_of(conv, job, i)] = row[conv->columns[i] * conv->input_strides[2]];
 }
 
-/* Inlined for a stride and for columns side by side as constants. */
-INLINE void copy_rows(const kernel_conv *conv, const kernel_depthwise *job, const row_part *p, int64_t rows, bool deals,
-                      int64_t apart, const real *image) {
+static void copy_rows(const kernel_conv *conv, const kernel_depthwise *job, const row_part *p, int64_t rows,
+                      const real *image) {
   const int64_t *map = conv->rows + job->row * conv->stride[0], down = conv->input_strides[1], pitch = job->pitch;
-  int64_t length = p->end - p->from;
+  int64_t length = p->end - p->from, apart = conv->input_strides[2], stride = conv->stride[1];
   const real *inside = image + (p->from - conv->image_column) * apart;
   real *to = job->buffer;
   int64_t first = place_of(conv, job, p->from), second = place_of(conv, job, p->from + 1);
   for (int64_t i = 0; i < rows; i++, to += pitch) {
     const real *from = inside + map[i] * down;
-    if (map[i] >= 0 && !deals) copy_columns(from, apart, length, to + first);
-    if (map[i] >= 0 && deals && conv->stride[1] == 2 && apart == 1) deal_pairs(from, length, to + first, to + second);
-    if (map[i] >= 0 && deals && !(conv->stride[1] == 2 && apart == 1))
-      for (int64_t j = 0; j < length; j++)
-        to[place_of(conv, job, p->from + j)] = from[j * apart];
+    if (map[i] >= 0 && apart == 1 && stride == 1) copy_columns(from, length, to + first);
+    if (map[i] >= 0 && apart == 1 && stride == 2) deal_pairs(from, length, to + first, to + second);
+    for (int64_t j = 0; j < length && map[i] >= 0 && (apart != 1 || stride > 2); j++)
+      to[place_of(conv, job, p->from + j)] = from[j * apart];
     if (map[i] >= 0 && p->mapped) copy_mapped(conv, job, p, image + map[i] * down, to);
     job->rows_at[i] = map[i] < 0 ? job->zeros : to;
   }
@@ -112,14 +108,10 @@ static void point_at_rows(const kernel_conv *conv, const kernel_depthwise *job, 
 void NAME(depthwise_rows)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane) {
   int64_t rows = (job->rows - 1) * conv->stride[0] + (conv->kernel_height - 1) * conv->dilation[0] + 1;
   row_part p = part_of_row(conv);
-  if (!job->pitch)
-    point_at_rows(conv, job, rows, plane);
-  else if (conv->stride[1] != 1)
-    copy_rows(conv, job, &p, rows, true, conv->input_strides[2], plane);
-  else if (conv->input_strides[2] != 1)
-    copy_rows(conv, job, &p, rows, false, conv->input_strides[2], plane);
+  if (job->pitch)
+    copy_rows(conv, job, &p, rows, plane);
   else
-    copy_rows(conv, job, &p, rows, false, 1, plane);
+    point_at_rows(conv, job, rows, plane);
 }
 
 /* ---- The sums ---- */
@@ -417,10 +409,10 @@ BLOCK(small3_2, SMALL, BAND_ROWS, 1, 3, 2)
 #define block_5_2 block_any
 #define block_7 block_tall
 #elif defined(KERNEL_ISA_avx512) || defined(KERNEL_ISA_neon)
-BLOCK(5, WIDE, MOST_ROWS, 1, 5, 1)
 #if DEPTHWISE_DEALS
 #define block_5_2 block_any
 #else
+BLOCK(5, WIDE, MOST_ROWS, 1, 5, 1)
 BLOCK(5_2, WIDE, MOST_ROWS, 2, 5, 2)
 #endif
 BLOCK(7, WIDE, MOST_ROWS, 1, 7, 1)
@@ -490,73 +482,109 @@ static __attribute__((noinline)) void block_direct(const band *block) {
     move_down(&b, least(BAND_ROWS, left - BAND_ROWS));
   }
 }
-/* Kernels of 5 x 5 with a stride of 2, some vectors of all rows: each input row is dealt out once, for the output rows
- * that have it under one of their taps. What lies beside the image can be in the first vector loaded for the first taps
- * and in the last one for all: those have masks, for as many as there are registers. */
+/* Kernels of 5 x 5, some vectors of all rows: each input row is loaded once, for all output rows that have it under one
+ * of their taps. Without a stride its vectors are moved from tap to tap in registers, with a stride of 2 they are dealt
+ * out there. What lies beside the image can be in the first vector and in the last ones. There are masks for as many as
+ * there are registers: with a stride for the last vector from each even tap on, and for the first one from the first.
+ */
 typedef struct stream {
   vec_lanes first, last[3];
 } stream;
 
-/* One input row, under row r of the kernel for the newest of the sums, row r + 2 for the one before. */
-INLINE void stream_row(int vectors, int r, const real *row, const vec weights[25], const stream *t, vec sum[3][2]) {
+/* All elements, or those of the image among those from `column` of it on. */
+INLINE vec_lanes stream_lanes(const band *b, int64_t column) {
+  bool all = b->conv->stride[1] == 1 && !b->near;
+  int64_t from = all ? 0 : -column, end = all ? LANES : b->conv->in_width - column;
+  return vec_lanes_at(vec_window_of(clamp(from, 0, LANES), clamp(end, 0, LANES)), 0);
+}
+
+/* Vector v of those that a row's taps need without a stride, the last of which is number `vectors`. */
+INLINE vec stream_load(int vectors, int v, const real *row, const stream *t) {
+  return vec_load_lanes(row + v * LANES, v == 0 ? t->first : t->last[v == vectors]);
+}
+
+/* One input row, under row r of the kernel for the newest of the sums, row r + stride for the one before. */
+INLINE void stream_row(int vectors, int stride, int r, const real *row, const vec weights[25], const stream *t,
+                       vec sum[5][2]) {
+  vec loaded[3], x[2][2];
 #pragma GCC unroll 3
-  for (int q = 0; q < 3; q++, row += 2) {
-    vec x[2][2];
+  for (int v = 0; v <= vectors && stride == 1; v++)
+    loaded[v] = stream_load(vectors, v, row, t);
+#pragma GCC unroll 5
+  for (int s = 0; s < 5; s++) {
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; v++) {
-      const real *from = row + 2 * v * LANES;
-      vec near = v + q == 0 ? vec_load_lanes(from, t->first) : vec_load(from);
-      vec far = v == vectors - 1 ? vec_load_lanes(from + LANES, t->last[q]) : vec_load(from + LANES);
+      const real *from = row + s + 2 * v * LANES;
+      if (stride == 1) x[s % 2][v] = vec_follow(loaded[v], loaded[v + 1], s);
+      if (stride == 1 || s % 2) continue;
+      vec near = v + s == 0 ? vec_load_lanes(from, t->first) : vec_load(from);
+      vec far = v == vectors - 1 ? vec_load_lanes(from + LANES, t->last[s / 2]) : vec_load(from + LANES);
       x[0][v] = EVEN(near, far), x[1][v] = ODD(near, far);
     }
-#pragma GCC unroll 2
-    for (int odd = 0; odd < 2; odd++)
-#pragma GCC unroll 3
-      for (int j = 0; j < 3; j++)
-#pragma GCC unroll 2
-        for (int v = 0; v < vectors; v++)
-          if (2 * q + odd < 5 && r + 2 * j < 5)
-            sum[j][v] = vec_fma(weights[(r + 2 * j) * 5 + 2 * q + odd], x[odd][v], sum[j][v]);
-  }
-}
-
-INLINE void stream_columns(int vectors, const band *b, const vec weights[25], vec add, int64_t column) {
-  int64_t before = 2 * column - b->conv->image_column, left = b->conv->out_width - column;
-  int64_t inside = b->conv->in_width - before - (2 * vectors - 1) * LANES;
-  stream t = {.first = vec_lanes_at(vec_window_of(clamp(-before, 0, LANES), LANES), 0)};
-  for (int q = 0; q < 3; q++)
-    t.last[q] = vec_lanes_at(vec_window_of(0, clamp(inside - 2 * q, 0, LANES)), 0);
-  vec sum[3][2] = {{vec_zero(), vec_zero()}, {vec_zero(), vec_zero()}, {vec_zero(), vec_zero()}};
-  real *to = b->to + column;
-  for (int64_t i = 0;; i++) {
-    const void *const *rows = b->rows + 2 * i;
-    if (rows[0] != b->zeros) stream_row(vectors, 0, (const real *)rows[0] + before, weights, &t, sum);
-    if (i >= 2) {
+#pragma GCC unroll 5
+    for (int j = 0; j < 5; j++)
 #pragma GCC unroll 2
       for (int v = 0; v < vectors; v++)
-        vec_store_part(to + v * LANES, SETTLE(sum[2][v]) + add, clamp(left - v * LANES, 0, LANES));
-      to += b->pitch;
-    }
-    if (i == b->count + 1) break;
-    if (rows[1] != b->zeros) stream_row(vectors, 1, (const real *)rows[1] + before, weights, &t, sum);
-#pragma GCC unroll 2
-    for (int v = 0; v < vectors; v++)
-      sum[2][v] = sum[1][v], sum[1][v] = sum[0][v], sum[0][v] = vec_zero();
+        if (r + j * stride < 5) sum[j][v] = vec_fma(weights[(r + j * stride) * 5 + s], x[s % 2][v], sum[j][v]);
   }
 }
 
-static __attribute__((noinline, aligned(64))) void block_stream(const band *block) {
-  band b = *block;
+INLINE void stream_columns(int vectors, int stride, const band *b, const vec weights[25], vec add, int64_t column) {
+  int64_t padded = column * stride, from = padded - b->conv->image_column, left = b->conv->out_width - column;
+  int64_t start = stride == 1 ? padded : from, oldest = 4 / stride;
+  stream t = {.first = stream_lanes(b, from)};
+#pragma GCC unroll 3
+  for (int q = 0; q < 3; q++)
+    t.last[q] =
+        stream_lanes(b, stride == 2 ? from + (2 * vectors - 1) * LANES + 2 * q : from + (q ? vectors : 1) * LANES);
+  vec sum[5][2];
+#pragma GCC unroll 10
+  for (int i = 0; i < 10; i++)
+    sum[i / 2][i % 2] = vec_zero();
+  real *to = b->to + column;
+  for (int64_t i = 0;; i++) {
+    const void *const *rows = b->rows + stride * i;
+    if (rows[0] != b->zeros) stream_row(vectors, stride, 0, (const real *)rows[0] + start, weights, &t, sum);
+    if (i >= oldest) {
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; v++) {
+        vec last = stride == 2 ? SETTLE(sum[oldest][v]) : sum[oldest][v];
+        vec_store_part(to + v * LANES, last + add, clamp(left - v * LANES, 0, LANES));
+      }
+      to += b->pitch;
+    }
+    if (i == b->count + oldest - 1) break;
+    if (stride == 2 && rows[1] != b->zeros)
+      stream_row(vectors, stride, 1, (const real *)rows[1] + start, weights, &t, sum);
+#pragma GCC unroll 5
+    for (int j = 4; j >= 0; j--)
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; v++)
+        sum[j][v] = j ? sum[j - 1][v] : vec_zero();
+  }
+}
+
+INLINE void run_stream(int stride, band b) {
   vec weights[25], add = vec_set((b.bias ? *b.bias : 0) + (real)0);
 #pragma GCC unroll 25
   for (int i = 0; i < 25; i++)
     weights[i] = vec_set(b.weights[i]);
   int64_t width = b.conv->out_width, column = 0;
-  /* Two vectors where neither the first of them nor, but for the last quarter, the second reads beyond the image. */
-  for (; b.conv->in_width > 3 * LANES + 3 && width - column > LANES; column += 2 * LANES)
-    stream_columns(2, &b, weights, add, most(least(column, width - 2 * LANES), 0));
+  /* With a stride two vectors where neither the first nor, but for its last quarter, the second goes beyond the image.
+   */
+  bool wide = stride == 1 || b.conv->in_width > 3 * LANES + 3;
+  for (; wide && width - column > LANES; column += 2 * LANES)
+    stream_columns(2, stride, &b, weights, add, most(least(column, width - 2 * LANES), 0));
   for (; column < width; column += LANES)
-    stream_columns(1, &b, weights, add, most(least(column, width - LANES), 0));
+    stream_columns(1, stride, &b, weights, add, most(least(column, width - LANES), 0));
+}
+
+static __attribute__((noinline, aligned(64))) void block_5(const band *b) {
+  run_stream(1, *b);
+}
+
+static __attribute__((noinline, aligned(64))) void block_stream(const band *b) {
+  run_stream(2, *b);
 }
 #else
 #define block_direct NULL

@@ -67,6 +67,13 @@ INLINE void half_store_part(real *p, vec_half v, int64_t n) {
   memcpy(p, &v, (size_t)n * sizeof(real));
 }
 #if defined(KERNEL_DTYPE_f32)
+/* From element n on, 0 to 4, and so many of the next vector. */
+INLINE vec vec_follow(vec v, vec next, int n) {
+  vec moved;
+  for (int i = 0; i < LANES; i++)
+    moved[i] = i + n < LANES ? v[i + n] : next[i + n - LANES];
+  return moved;
+}
 /* By one or two elements, up or down; zeros follow. */
 INLINE vec_half half_move(vec_half v, int by) {
   vec_half moved = {0};
@@ -114,6 +121,14 @@ INLINE vec_half half_load_part(const real *p, int64_t n) {
 }
 INLINE void half_store_part(real *p, vec_half v, int64_t n) {
   _mm256_mask_storeu_ps(p, (__mmask8)((1u << n) - 1), (__m256)v);
+}
+/* From element n on, 0 to 4, and so many of the next vector. */
+INLINE vec vec_follow(vec v, vec next, int n) {
+  __m512i low = (__m512i)v, high = (__m512i)next;
+  if (n == 1) return (vec)_mm512_alignr_epi32(high, low, 1);
+  if (n == 2) return (vec)_mm512_alignr_epi32(high, low, 2);
+  if (n == 3) return (vec)_mm512_alignr_epi32(high, low, 3);
+  return n == 4 ? (vec)_mm512_alignr_epi32(high, low, 4) : v;
 }
 /* By one or two elements, up or down; zeros follow. */
 INLINE vec_half half_move(vec_half v, int by) {
