@@ -411,7 +411,7 @@ def compare_grads(program):
 
 
 def test_random_graphs(rng, cases):
-    before = lib.live_allocations()
+    before = fonio_c.live_allocations()
     for _ in range(cases(1500)):
         program = Program(rng)
         for _ in range(rng.randint(1, 12)):
@@ -426,7 +426,7 @@ def test_random_graphs(rng, cases):
         for twin in program.twins:
             check(lib.tensor_set_grad(twin.fonio.handle, None))
         del program, twin
-    assert lib.live_allocations() == before
+    assert fonio_c.live_allocations() == before
 
 
 def test_random_writes_are_guarded(rng, cases):

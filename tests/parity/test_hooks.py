@@ -90,10 +90,10 @@ def run_chain(rng):
 
 
 def test_random_hooks(rng, cases):
-    before = lib.live_allocations()
+    before = fonio_c.live_allocations()
     for _ in range(cases(300)):
         run_chain(rng)
-    assert lib.live_allocations() == before
+    assert fonio_c.live_allocations() == before
 
 
 def test_hook_needs_a_gradient():
@@ -139,7 +139,7 @@ def jvp_of(arrays, tangents, arguments):
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 2e-5), (torch.float64, 1e-13)])
 def test_random_tangents(rng, cases, dtype, tolerance):
-    before = lib.live_allocations()
+    before = fonio_c.live_allocations()
     for _ in range(cases(80)):
         arrays, tangents, arguments = draw(rng, dtype)
         there = [one for one in arrays if one is not None]
@@ -148,7 +148,7 @@ def test_random_tangents(rng, cases, dtype, tolerance):
         made = jvp_of(arrays, tangents, arguments).torch()
         assert made.shape == wanted.shape and made.dtype == wanted.dtype
         assert (made - wanted).abs().max() <= tolerance * max(1, wanted.abs().max()) * 4, (arguments, [a.shape for a in there])
-    assert lib.live_allocations() == before
+    assert fonio_c.live_allocations() == before
 
 
 def test_tangent_of_another_size():

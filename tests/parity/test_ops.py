@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 import fonio_c
-from fonio_c import Tensor, handle_of, int64s, lib
+from fonio_c import Tensor, handle_of, int64s, lib, live_allocations
 from tensors import FLOATS, call, outcome, random_tensor
 
 REDUCTIONS = ("none", "mean", "sum")
@@ -309,10 +309,10 @@ def power(rng):
 
 @pytest.mark.parametrize("kind", [mm, linear, pool, log_softmax, mse, cross_entropy, flatten, power, activated])
 def test_random_calls(kind, rng, cases):
-    before = lib.live_allocations()
+    before = live_allocations()
     for _ in range(cases(70)):
         kind(rng).check()
-    assert lib.live_allocations() == before
+    assert live_allocations() == before
 
 
 # ---- Zeros and their signs, infinities, NaN, numbers at the ends of the range ----

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from fonio_c import DTYPES, Tensor, check, int64s, lib
+from fonio_c import DTYPES, Tensor, check, int64s, lib, live_allocations
 from tensors import assert_same, bits, outcome, random_bits, random_shape, random_tensor, random_values, status_and_value
 
 pytestmark = pytest.mark.filterwarnings("ignore:ComplexHalf", "ignore:Casting complex")
@@ -255,9 +255,9 @@ def test_max_difference(rng, cases):
 
 
 def test_nothing_is_left():
-    held = lib.live_allocations()
+    held = live_allocations()
     for _ in range(3):
         tensor = create("ones", torch.float32, (2, 3))
         check(lib.tensor_fill(tensor.handle, 2.0))
     del tensor
-    assert lib.live_allocations() == held
+    assert live_allocations() == held
