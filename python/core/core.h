@@ -217,6 +217,7 @@ bool core_kept_weight(PyObject *kept, const fonio_conv_plan *plan, const void *w
 PyObject *core_conv2d(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *names);
 PyObject *core_layer_conv2d(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *core_explain(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *names);
+PyObject *core_explain_layer(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *core_conv2d_input(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *names);
 PyObject *core_conv2d_weight(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *names);
 PyObject *core_conv2d_backward(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *names);

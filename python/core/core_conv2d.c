@@ -314,19 +314,26 @@ PyObject *core_conv2d(PyObject *module, PyObject *const *arguments, Py_ssize_t c
 /* layer_conv2d(input, weight, bias, (stride, padding, dilation, groups, padding_mode), activation, kept) */
 enum { LAYER_GEOMETRY = 3, LAYER_ACTIVATION, LAYER_KEPT, LAYER_PARAMETERS };
 
-PyObject *core_layer_conv2d(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
-  (void)module;
-  PyObject *values[PARAMETERS] = {NULL}, *geometry = count == LAYER_PARAMETERS ? arguments[LAYER_GEOMETRY] : NULL;
+/* Puts them into `values`, by parameter of conv2d, and what is kept into the call. */
+static bool bind_layer(forward *call, PyObject *const *arguments, Py_ssize_t count, PyObject **values) {
+  PyObject *geometry = count == LAYER_PARAMETERS ? arguments[LAYER_GEOMETRY] : NULL;
   if (!geometry || !PyTuple_Check(geometry) || PyTuple_Size(geometry) != MODE - STRIDE + 1)
-    return PyErr_SetString(PyExc_TypeError, "layer_conv2d() takes 6 arguments, the fourth a tuple of 5"), NULL;
-  PyObject *kept = given(arguments[LAYER_KEPT]) ? arguments[LAYER_KEPT] : NULL;
-  if (kept && !core_is_kept(kept))
-    return PyErr_SetString(PyExc_TypeError, "layer_conv2d(): argument 6 must come from keep()"), NULL;
+    return PyErr_SetString(PyExc_TypeError, "layer_conv2d() takes 6 arguments, the fourth a tuple of 5"), false;
+  call->kept = given(arguments[LAYER_KEPT]) ? arguments[LAYER_KEPT] : NULL;
+  if (call->kept && !core_is_kept(call->kept))
+    return PyErr_SetString(PyExc_TypeError, "layer_conv2d(): argument 6 must come from keep()"), false;
   memcpy(values, arguments, LAYER_GEOMETRY * sizeof *values);
   for (int i = STRIDE; i <= MODE; i++)
     values[i] = PyTuple_GetItem(geometry, i - STRIDE);
   values[ACTIVATION] = arguments[LAYER_ACTIVATION];
-  return run_on_arrays(values, &(forward){.kept = kept, .take = core_array_look});
+  return true;
+}
+
+PyObject *core_layer_conv2d(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
+  (void)module;
+  PyObject *values[PARAMETERS] = {NULL};
+  forward call = {.take = core_array_look};
+  return bind_layer(&call, arguments, count, values) ? run_on_arrays(values, &call) : NULL;
 }
 
 /* ---- Explaining ---- */
@@ -346,15 +353,27 @@ static PyObject *explain_string(PyObject *given_text) {
   return words;
 }
 
+static PyObject *explain_call(PyObject *const *values, forward *call) {
+  PyObject *text = NULL;
+  core_plan *plan = read_arguments(call, values) ? plan_of(call) : NULL;
+  if (plan) text = text_of(plan->plan);
+  core_plan_drop(plan);
+  drop(call);
+  return text;
+}
+
+/* explain_layer(...), with the arguments of layer_conv2d */
+PyObject *core_explain_layer(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
+  (void)module;
+  PyObject *values[PARAMETERS] = {NULL};
+  forward call = {.take = core_array_look};
+  return bind_layer(&call, arguments, count, values) ? explain_call(values, &call) : NULL;
+}
+
 PyObject *core_explain(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *names) {
   (void)module;
   if (count == 1 && !names && PyUnicode_Check(arguments[0])) return explain_string(arguments[0]);
-  PyObject *values[PARAMETERS], *text = NULL;
+  PyObject *values[PARAMETERS];
   if (!core_bind(&signature, arguments, count, names, values)) return NULL;
-  forward call = {.take = core_array_take};
-  core_plan *plan = read_arguments(&call, values) ? plan_of(&call) : NULL;
-  if (plan) text = text_of(plan->plan);
-  core_plan_drop(plan);
-  drop(&call);
-  return text;
+  return explain_call(values, &(forward){.take = core_array_take});
 }

@@ -68,6 +68,10 @@ static const char keep_doc[] =
 
 static const char kept_count_doc[] = "kept_count($module, kept, /)\n--\n\nHow many orders are in a place from keep().";
 
+static const char explain_layer_doc[] =
+    "explain_layer($module, input, weight, bias, geometry, activation, kept, /)\n--\n\n"
+    "explain, with the arguments of layer_conv2d.";
+
 static const char explain_doc[] = "explain($module, input, weight=None, bias=None, stride=1, padding=0, dilation=1, "
                                   "groups=1, *, padding_mode='zeros',\n"
                                   "        activation=None, out=None)\n--\n\n"

@@ -75,6 +75,7 @@ static PyMethodDef functions[] = {
     {"keep", core_keep, METH_NOARGS, keep_doc},
     {"kept_count", core_kept_count, METH_O, kept_count_doc},
     {"explain", (PyCFunction)(void (*)(void))core_explain, METH_FASTCALL | METH_KEYWORDS, explain_doc},
+    {"explain_layer", (PyCFunction)(void (*)(void))core_explain_layer, METH_FASTCALL, explain_layer_doc},
     {"plan_count", core_plan_count, METH_NOARGS, plan_count_doc},
     {"clear_plans", core_clear_plans, METH_NOARGS, clear_plans_doc},
     {"set_num_threads", set_num_threads, METH_O, set_num_threads_doc},

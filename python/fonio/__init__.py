@@ -9,12 +9,11 @@ speaks DLPack, read them where they lie, and give back what they were given. No 
 it comes.
 """
 
-from fonio._config import show_config
+from fonio._config import explain, show_config
 from fonio._core import (
     conv2d,
     conv2d_input,
     conv2d_weight,
-    explain,
     get_accuracy,
     get_num_threads,
     set_accuracy,

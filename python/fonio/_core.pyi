@@ -238,6 +238,15 @@ def layer_conv2d(
     kept: Any,
     /,
 ) -> _Array: ...
+def explain_layer(
+    input: Any,
+    weight: Any,
+    bias: Any,
+    geometry: tuple[_Numbers, _Numbers | str, _Numbers, int, str],
+    activation: str | tuple[str, Any] | None,
+    kept: Any,
+    /,
+) -> str: ...
 def explain(
     input: Any,
     weight: Any = None,

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import fonio
+from arrays import KINDS, values_of
 from fonio import nn
 from same import both, each_line
 
@@ -308,6 +309,16 @@ def test_arrays_of_numpy_through_a_layer():
         made = layer(array)
     assert isinstance(made, numpy.ndarray)
     assert numpy.array_equal(made, layer(fonio.from_numpy(array)).detach().numpy())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_arrays_of_every_kind_through_a_layer(kind):
+    layer, tensor = nn.Conv2d(2, 3, 3), torch.ones(1, 2, 5, 5)
+    convert, type_, _ = KINDS[kind]
+    with fonio.no_grad():
+        made = layer(convert(tensor))
+        assert type(made) is type_
+        assert numpy.array_equal(values_of(made), layer(tensor.numpy()))
 
 
 class Rows(html.parser.HTMLParser):

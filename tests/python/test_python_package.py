@@ -13,8 +13,10 @@ import zipfile
 
 import numpy
 import pytest
+import torch
 
 import fonio
+import fonio.torch
 
 FOLDER = pathlib.Path(fonio.__file__).parent
 
@@ -143,6 +145,19 @@ def test_explain():
         fonio.explain("n1c8q")
     with pytest.raises(RuntimeError, match="Given groups=3"):
         fonio.explain(input, weight, groups=3)
+
+
+def test_explain_a_layer():
+    arguments = dict(stride=2, padding=(1, 0), padding_mode="reflect", bias=False)
+    wanted = fonio.explain(fonio.nn.Conv2d(8, 6, 3, **arguments), (2, 8, 9, 9))
+    assert wanted.startswith("n2c8h9w9k6r3s3") and "<- taken" in wanted
+    for kind in (torch.nn.Conv2d, fonio.torch.Conv2d):
+        assert fonio.explain(kind(8, 6, 3, **arguments), shape=(2, 8, 9, 9)) == wanted
+    assert fonio.explain(torch.nn.Conv2d(8, 6, 3, dtype=torch.float64), (8, 9, 9)).startswith("c8h9w9k6r3s3tf64")
+    with pytest.raises(RuntimeError, match="expected input"):
+        fonio.explain(fonio.nn.Conv2d(8, 6, 3), (2, 7, 9, 9))
+    with pytest.raises(TypeError, match="shape"):
+        fonio.explain(fonio.nn.Conv2d(8, 6, 3))
 
 
 def test_the_source_package_has_what_it_is_built_of(root, tmp_path):

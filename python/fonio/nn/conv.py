@@ -100,7 +100,8 @@ class Conv2d(Module):
     def forward(self, input: Any) -> Any:
         """The convolution of `input`, (N, C, H, W) or (C, H, W)."""
         made = self._convolve(input, self.weight, self.bias)
-        self.__dict__["_seen"] = tuple(input.shape), tuple(made.shape)
+        if hasattr(input, "shape"):  # not all that has a buffer or speaks DLPack
+            self.__dict__["_seen"] = tuple(input.shape), tuple(made.shape)
         return made
 
     def _convolve(self, input: Any, weight: Any, bias: Any) -> Any:
