@@ -364,6 +364,7 @@ class Tensor(_core.Tensor):
         return self._rpow(base) if _is_operand(base) else NotImplemented
 
     def __neg__(self) -> Tensor:
+        """Each element with the opposite sign."""
         return self._neg()
 
     __radd__ = __add__

@@ -161,6 +161,7 @@ class Linear(_Keeps, torch.nn.Linear):
     """
 
     def forward(self, input: Tensor) -> Tensor:
+        """(..., in_features) to (..., out_features)"""
         weight, bias = self.weight, self.bias
         if not torch.compiler.is_compiling() and direct(input, weight, bias) and self._takes(input):
             order = self._order_of(weight)
