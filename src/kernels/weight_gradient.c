@@ -60,16 +60,24 @@ typedef void (*tile_function)(const kernel_gradient *job, const int64_t *offsets
   static void kind##_##rows##x##vectors(const kernel_gradient *job, const int64_t *offsets, real *sums) {              \
     gradient_tile(by_lane, rows, vectors, job, offsets, sums);                                                         \
   }
+/* For doubles, which few need, the library is kept small: three, five and seven rows are put together of others. */
+#if defined(KERNEL_DTYPE_f64)
+#define ODD_TILE(kind, by_lane, rows, vectors)
+#define ODD_NAME(kind, rows, vectors) NULL
+#else
+#define ODD_TILE(kind, by_lane, rows, vectors) TILE(kind, by_lane, rows, vectors)
+#define ODD_NAME(kind, rows, vectors) kind##_##rows##x##vectors
+#endif
 #define TILES_4(kind, by_lane, vectors)                                                                                \
   TILE(kind, by_lane, 1, vectors)                                                                                      \
-  TILE(kind, by_lane, 2, vectors) TILE(kind, by_lane, 3, vectors) TILE(kind, by_lane, 4, vectors)
+  TILE(kind, by_lane, 2, vectors) ODD_TILE(kind, by_lane, 3, vectors) TILE(kind, by_lane, 4, vectors)
 #define TILES_6(kind, by_lane, vectors)                                                                                \
-  TILES_4(kind, by_lane, vectors) TILE(kind, by_lane, 5, vectors) TILE(kind, by_lane, 6, vectors)
+  TILES_4(kind, by_lane, vectors) ODD_TILE(kind, by_lane, 5, vectors) TILE(kind, by_lane, 6, vectors)
 #define TILES_8(kind, by_lane, vectors)                                                                                \
-  TILES_6(kind, by_lane, vectors) TILE(kind, by_lane, 7, vectors) TILE(kind, by_lane, 8, vectors)
-#define NAMES_4(kind, vectors) kind##_1x##vectors, kind##_2x##vectors, kind##_3x##vectors, kind##_4x##vectors
-#define NAMES_6(kind, vectors) NAMES_4(kind, vectors), kind##_5x##vectors, kind##_6x##vectors
-#define NAMES_8(kind, vectors) NAMES_6(kind, vectors), kind##_7x##vectors, kind##_8x##vectors
+  TILES_6(kind, by_lane, vectors) ODD_TILE(kind, by_lane, 7, vectors) TILE(kind, by_lane, 8, vectors)
+#define NAMES_4(kind, vectors) kind##_1x##vectors, kind##_2x##vectors, ODD_NAME(kind, 3, vectors), kind##_4x##vectors
+#define NAMES_6(kind, vectors) NAMES_4(kind, vectors), ODD_NAME(kind, 5, vectors), kind##_6x##vectors
+#define NAMES_8(kind, vectors) NAMES_6(kind, vectors), ODD_NAME(kind, 7, vectors), kind##_8x##vectors
 
 /* How many rows the tiles of 1, 2 and 4 vectors have at the most. */
 #if LANES > 1
@@ -98,17 +106,26 @@ static const tile_function of_channels[][8] = {{NAMES_4(channels, 1)}};
 #define of_groups of_channels
 #endif
 
+static void sum_rows(const kernel_gradient *job, tile_function tile, int64_t first, int64_t rows) {
+  real *sums = (real *)job->sums + first * job->sum_step;
+  bool clear = job->begin && !begins(job->by_lane, job->vectors);
+  for (int64_t m = 0; clear && m < rows; m++)
+    memset(sums + m * job->sum_step, 0, (size_t)job->vectors * sizeof(vec));
+  tile(job, job->offsets + first, sums);
+}
+
 /* Tiles of nearly the same number of rows: a small one keeps the multipliers waiting. */
 void NAME(gradient_sums)(const kernel_gradient *job) {
   const tile_function *tiles = job->by_lane ? of_groups[job->vectors - 1] : of_channels[job->vectors - 1];
   int64_t most = most_rows[job->vectors - 1], count = (job->rows + most - 1) / most;
-  bool clear = job->begin && !begins(job->by_lane, job->vectors);
   for (int64_t i = 0; i < count; i++) {
-    int64_t first = job->rows * i / count, end = job->rows * (i + 1) / count;
-    real *sums = (real *)job->sums + first * job->sum_step;
-    for (int64_t m = 0; clear && m < end - first; m++)
-      memset(sums + m * job->sum_step, 0, (size_t)job->vectors * sizeof(vec));
-    tiles[end - first - 1](job, job->offsets + first, sums);
+    int64_t end = job->rows * (i + 1) / count;
+    for (int64_t first = job->rows * i / count, rows; first < end; first += rows) {
+      rows = end - first;
+      while (!tiles[rows - 1])
+        rows--;
+      sum_rows(job, tiles[rows - 1], first, rows);
+    }
   }
 }
 
