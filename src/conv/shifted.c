@@ -146,7 +146,7 @@ static int64_t bytes_of_vector(const fonio_conv_plan *plan, const shifted_number
 enum { MOST_VECTORS = 60, MOST_IN_TILE = 8 };
 
 /* Of a tile: a multiply-add takes half a cycle, or waits for the one before in the same sum; up to a quarter more
- * as what a few vectors read fills the first-level cache, or an eighth where sums of long vectors take their time. */
+ * as what a few vectors read fills the first-level cache, or a twentieth where sums of long vectors take their time. */
 static double cost_of_vector(const fonio_conv_plan *plan, const shifted_numbers *n) {
   double sum = 0, channels = (double)plan->geometry.out_channels;
   for (int64_t i = 0; i < n->tiles; i++) {
@@ -155,7 +155,7 @@ static double cost_of_vector(const fonio_conv_plan *plan, const shifted_numbers 
     sum += (double)n->terms * (busy > 4 / vectors ? busy : 4 / vectors) + 20 / vectors;
   }
   double filled = (double)(bytes_of_vector(plan, n) * MOST_IN_TILE) / (double)cpu_cache_sizes()->l1_bytes;
-  double slower = plan->kernels->lanes > 8 ? 0.125 : 0.25;
+  double slower = plan->kernels->lanes > 8 ? 0.05 : 0.25;
   return sum * (1 + (filled < 1 ? filled : 1) * slower) + 1.2 * channels;
 }
 
@@ -164,8 +164,9 @@ static double cost_of_vector(const fonio_conv_plan *plan, const shifted_numbers 
 static double cost_of_copy(const fonio_conv_plan *plan, const kernel_shifted_strip *strip) {
   const kernel_conv *g = &plan->geometry;
   double lanes = plan->kernels->lanes;
-  if (g->input_strides[2] == 1 && (strip->step == 1 || strip->step == 2 || strip->step == 4))
-    return (1 + 0.5 * (double)strip->step) / lanes + 0.1;
+  bool whole = strip->step == 1 || g->in_width >= strip->step * plan->kernels->lanes; /* vectors */
+  if (g->input_strides[2] == 1 && whole && (strip->step == 1 || strip->step == 2 || strip->step == 4))
+    return (1 + 0.5 * (double)strip->step) / lanes + (strip->step == 1 ? 0.1 : 0.4);
   bool squares = g->input_strides[0] == 1 && g->in_channels >= plan->kernels->lanes && strip->step == 1;
   return (squares ? 0.6 : 2) / (lanes > 8 ? 2 : 1);
 }
@@ -177,12 +178,29 @@ static double cost_of_turning(const fonio_conv_plan *plan) {
   return (0.8 * (double)squares + 1.3 * (double)(g->out_channels - squares)) / (plan->kernels->lanes > 8 ? 2 : 1);
 }
 
+/* Vectors of a tile, and those that share a pass. */
+static int64_t vectors_of_tile(const fonio_conv_plan *plan, const shifted_numbers *n) {
+  return plan->kernels->shifted_tiles[conv_ceil_div(plan->geometry.out_channels, n->tiles) - 1].vectors;
+}
+
+static int64_t vectors_of_pass(const fonio_conv_plan *plan, const shifted_numbers *n) {
+  int64_t vectors = conv_min(MOST_VECTORS, cpu_cache_sizes()->l1_bytes / 2 / bytes_of_vector(plan, n));
+  return conv_max(4 * vectors_of_tile(plan, n), vectors / 12 * 12);
+}
+
+/* Of a block: the last tile of a pass may overlap the one before. */
+static int64_t vectors_of_block(const fonio_conv_plan *plan, const shifted_numbers *n, block_size b) {
+  int64_t vectors = conv_ceil_div(b.columns, plan->kernels->lanes) * b.rows;
+  int64_t tile = vectors_of_tile(plan, n), pass = vectors_of_pass(plan, n);
+  return vectors / pass * conv_round_up(pass, tile) + conv_round_up(vectors % pass, tile);
+}
+
 static double cost(const fonio_conv_plan *plan) {
   shifted_numbers n = numbers_of(plan);
   block_size b = size_of_block(plan, &n);
   kernel_shifted_strip strip = strip_of(plan, &n, b);
   double blocks = (double)n.height / (double)b.rows * (double)n.width / (double)b.columns;
-  double vectors = (double)conv_ceil_div(b.columns, plan->kernels->lanes) * (double)b.rows * blocks;
+  double vectors = (double)vectors_of_block(plan, &n, b) * blocks;
   double elements =
       n.direct ? 0 : blocks * (double)(plan->geometry.in_channels * strip.rows * strip.phases * strip.columns);
   double turned = n.turn_output ? (double)(n.height * n.width) * cost_of_turning(plan) : 0;
@@ -208,9 +226,7 @@ static void prepare(fonio_conv_plan *plan) {
   int64_t bytes = bytes_of_element(plan);
   b->rows = size.rows;
   b->pixels = size.rows * size.columns;
-  int64_t vectors = conv_min(MOST_VECTORS, cpu_cache_sizes()->l1_bytes / 2 / bytes_of_vector(plan, &n));
-  int64_t in_tile = plan->kernels->shifted_tiles[conv_ceil_div(g->out_channels, n.tiles) - 1].vectors;
-  b->panel = conv_max(4 * in_tile, vectors / 12 * 12);
+  b->panel = vectors_of_pass(plan, &n);
   plan->packed_bytes = plan->problem.groups * g->out_channels * n.terms * bytes;
   plan->workspace_bytes = conv_round_up(n.terms * (int64_t)sizeof(int64_t), MEMORY_ALIGNMENT) +
                           strip_bytes(plan, &n, size) + sums_bytes(plan, &n);
