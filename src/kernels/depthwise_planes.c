@@ -79,7 +79,8 @@ static void copy_mapped(const kernel_conv *conv, const kernel_depthwise *job, co
     to[place_of(conv, job, i)] = row[conv->columns[i] * conv->input_strides[2]];
 }
 
-static void copy_rows(const kernel_conv *conv, const kernel_depthwise *job, const row_part *p, int64_t rows,
+/* Inlined for columns side by side without a stride, and for all others. */
+INLINE void copy_rows(const kernel_conv *conv, const kernel_depthwise *job, const row_part *p, int64_t rows, bool plain,
                       const real *image) {
   const int64_t *map = conv->rows + job->row * conv->stride[0], down = conv->input_strides[1], pitch = job->pitch;
   int64_t length = p->end - p->from, apart = conv->input_strides[2], stride = conv->stride[1];
@@ -88,9 +89,9 @@ static void copy_rows(const kernel_conv *conv, const kernel_depthwise *job, cons
   int64_t first = place_of(conv, job, p->from), second = place_of(conv, job, p->from + 1);
   for (int64_t i = 0; i < rows; i++, to += pitch) {
     const real *from = inside + map[i] * down;
-    if (map[i] >= 0 && apart == 1 && stride == 1) copy_columns(from, length, to + first);
-    if (map[i] >= 0 && apart == 1 && stride == 2) deal_pairs(from, length, to + first, to + second);
-    for (int64_t j = 0; j < length && map[i] >= 0 && (apart != 1 || stride > 2); j++)
+    if (map[i] >= 0 && plain) copy_columns(from, length, to + first);
+    if (map[i] >= 0 && !plain && apart == 1 && stride == 2) deal_pairs(from, length, to + first, to + second);
+    for (int64_t j = 0; j < length && map[i] >= 0 && !plain && (apart != 1 || stride > 2); j++)
       to[place_of(conv, job, p->from + j)] = from[j * apart];
     if (map[i] >= 0 && p->mapped) copy_mapped(conv, job, p, image + map[i] * down, to);
     job->rows_at[i] = map[i] < 0 ? job->zeros : to;
@@ -108,10 +109,12 @@ static void point_at_rows(const kernel_conv *conv, const kernel_depthwise *job, 
 void NAME(depthwise_rows)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane) {
   int64_t rows = (job->rows - 1) * conv->stride[0] + (conv->kernel_height - 1) * conv->dilation[0] + 1;
   row_part p = part_of_row(conv);
-  if (job->pitch)
-    copy_rows(conv, job, &p, rows, plane);
-  else
+  if (!job->pitch)
     point_at_rows(conv, job, rows, plane);
+  else if (conv->stride[1] == 1 && conv->input_strides[2] == 1)
+    copy_rows(conv, job, &p, rows, true, plane);
+  else
+    copy_rows(conv, job, &p, rows, false, plane);
 }
 
 /* ---- The sums ---- */
