@@ -149,9 +149,10 @@ enum { MOST_VECTORS = 60, MOST_IN_TILE = 8 };
  * as what a few vectors read fills the first-level cache, or a twentieth where sums of long vectors take their time. */
 static double cost_of_vector(const fonio_conv_plan *plan, const shifted_numbers *n) {
   double sum = 0, channels = (double)plan->geometry.out_channels;
+  double load = plan->geometry.kernel_width > 1 ? 0.8 : 0.5; /* of a vector, which may cross a line */
   for (int64_t i = 0; i < n->tiles; i++) {
     int64_t rows = plan->geometry.out_channels * (i + 1) / n->tiles - plan->geometry.out_channels * i / n->tiles;
-    double vectors = (double)plan->kernels->shifted_tiles[rows - 1].vectors, busy = (double)rows / 1.9;
+    double vectors = (double)plan->kernels->shifted_tiles[rows - 1].vectors, busy = fmax((double)rows / 1.9, load);
     sum += (double)n->terms * (busy > 4 / vectors ? busy : 4 / vectors) + 20 / vectors;
   }
   double filled = (double)(bytes_of_vector(plan, n) * MOST_IN_TILE) / (double)cpu_cache_sizes()->l1_bytes;
@@ -171,11 +172,15 @@ static double cost_of_copy(const fonio_conv_plan *plan, const kernel_shifted_str
   return (squares ? 0.6 : 2) / (lanes > 8 ? 2 : 1);
 }
 
-/* Of turning the sums of a pixel. */
+/* Of turning the sums of a pixel. Where neither pixels nor channels lie side by side, as in a phase of an input
+ * gradient, each element goes to a line of its own, and the lines of many channels may push each other out. */
 static double cost_of_turning(const fonio_conv_plan *plan) {
   const kernel_conv *g = &plan->geometry;
-  int64_t squares = g->output_strides[0] == 1 ? g->out_channels / plan->kernels->lanes * plan->kernels->lanes : 0;
-  return (0.8 * (double)squares + 1.3 * (double)(g->out_channels - squares)) / (plan->kernels->lanes > 8 ? 2 : 1);
+  double cycles = plan->kernels->lanes > 8 ? 0.5 : 1, channels = (double)g->out_channels;
+  bool far = g->out_channels > 8 && g->output_strides[0] * bytes_of_element(plan) % 2048 == 0;
+  if (g->output_strides[0] != 1) return channels * (far ? 11.5 : 5.5) * cycles;
+  double squares = (double)(g->out_channels / plan->kernels->lanes * plan->kernels->lanes);
+  return (0.8 * squares + 1.3 * (channels - squares)) * cycles;
 }
 
 /* Vectors of a tile, and those that share a pass. */
