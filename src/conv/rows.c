@@ -205,7 +205,8 @@ bool conv_rows_turns_rows(const fonio_conv_plan *plan) {
 /* What lies between the pixels of a block is cleared with them, in memory that they are about to write. */
 static void clear_between(const rows_work *w) {
   const int64_t *strides = w->plan->geometry.output_strides;
-  int64_t first = w->row * strides[1], count = conv_min(w->rows * strides[1], w->plan->clears - first);
+  int64_t first = w->row * strides[1], count = w->plan->clears - first; /* one long row may stand for all */
+  if (w->row + w->rows < w->plan->geometry.out_height) count = w->rows * strides[1];
   for (int64_t c = w->first_output; c < w->first_output + w->outputs; c++)
     memset(w->output + w->bytes * (c * strides[0] + first), 0, (size_t)(count * w->bytes));
 }

@@ -223,6 +223,7 @@ static void large_sums_are_cut_and_joined(void **state) {
   check_input_gradient("n1c128h14w27k256r1s1u2g2");
   check_input_gradient("n1c64h21w12k96r1s3u2,1p0,1");
   check_input_gradient("n1c150h12w13k70r2s2u2");
+  check_input_gradient("n2c224h25w6k36r1s1u1,2g4"); /* the rows between which zeros lie are one long row */
   check_input_gradient("n2c33h14w15k128r3s3p1u2lnhwc");
   check_input_gradient("n1c3h50w49k64r4s4u2p1");
   check_input_gradient("n2c3h219w224k16r7s7u2p3");
