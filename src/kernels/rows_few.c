@@ -4,6 +4,15 @@
 #include "kernels/families.h"
 
 #if ROWS_FEW
+/* What a tile writes: fetched while its sums take their time, as a short sum ends before it would come. */
+INLINE void fetch_output(const real *output, int64_t step) {
+#pragma GCC unroll 8
+  for (int m = 0; m < ROWS_TILE_ROWS; m++, output += step) {
+    __builtin_prefetch(output, 1);
+    if (LANES * REAL_BYTES == 64) __builtin_prefetch(output + LANES, 1);
+  }
+}
+
 /* The last tile overlaps the one before where the pixels do not fill it. */
 void NAME(rows_few)(const kernel_rows_few *job, const void *input, void *output) {
   const real *bias = job->bias;
@@ -16,6 +25,7 @@ void NAME(rows_few)(const kernel_rows_few *job, const void *input, void *output)
       pixel[m] = (const real *)input + (first + m) * job->step;
       sum[m][0] = sum[m][1] = vec_zero();
     }
+    fetch_output((const real *)output + first * job->out_step, job->out_step);
     const int64_t *offset = job->offsets, *end = offset + job->terms;
     for (; offset < end; offset++, weights += job->weight_step) {
       vec low = vec_load(weights), high = vec_load(weights + LANES);
