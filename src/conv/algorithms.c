@@ -18,6 +18,7 @@ const conv_algorithm *const conv_algorithms[] = {
     &conv_groups_weight_gradient,
     &conv_inputs_weight_gradient,
     &conv_winograd_weight_gradient,
+    &conv_planes_weight_gradient,
     &conv_reference_forward,
     &conv_phases_input_gradient,
     &conv_shuffle_input_gradient,

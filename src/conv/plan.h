@@ -113,6 +113,7 @@ extern const conv_algorithm conv_columns_input_gradient;
 extern const conv_algorithm conv_packed_forward, conv_shifted_forward, conv_winograd4_forward, conv_winograd2_forward;
 extern const conv_algorithm conv_channels_weight_gradient, conv_groups_weight_gradient;
 extern const conv_algorithm conv_inputs_weight_gradient, conv_winograd_weight_gradient;
+extern const conv_algorithm conv_planes_weight_gradient;
 extern const conv_algorithm conv_rows_groups_forward, conv_rows_few_forward;
 extern const conv_algorithm conv_rows_forward, conv_depthwise_planes_forward, conv_depthwise_pixels_forward;
 extern const conv_algorithm conv_depthwise_turned_forward;

@@ -53,6 +53,10 @@ const kernel_table NAME(kernel_table) = {
     .gradient_add = NAME(gradient_add),
     .gradient_finite = NAME(gradient_finite),
     .gradient_deal = NAME(gradient_deal),
+#if defined(PLANE_GRADIENTS)
+    .plane_gradient = NAME(plane_gradient),
+    .lane_sums = NAME(lane_sums),
+#endif
     .reference_forward = NAME(reference_forward),
     .reference_input_gradient = NAME(reference_input_gradient),
     .reference_weight_gradient = NAME(reference_weight_gradient),

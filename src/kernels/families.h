@@ -85,6 +85,11 @@
 #define DEPTHWISE_NARROW 0
 #endif
 
+/* Whether there are the kernels of plane_gradient.c. */
+#if defined(KERNEL_DTYPE_f32) && (defined(KERNEL_ISA_avx512) || defined(KERNEL_ISA_avx2))
+#define PLANE_GRADIENTS
+#endif
+
 /* gemm.c */
 extern const kernel_tile NAME(tiles)[TILE_ROWS * TILE_VECTORS];
 #if defined(KERNEL_ISA_avx512)
@@ -173,6 +178,11 @@ void NAME(gradient_add)(int64_t vectors, void *sums, const void *more);
 bool NAME(gradient_finite)(int64_t vectors, const void *panel);
 void NAME(gradient_deal)(const kernel_conv *conv, const kernel_strip *strip, const kernel_dealing *job,
                          const void *input, void *to);
+
+/* plane_gradient.c */
+void NAME(plane_gradient)(const kernel_conv *conv, int64_t planes, bool fresh, const void *input,
+                          const void *grad_output, void *sums);
+void NAME(lane_sums)(int64_t count, const void *sums, void *to);
 
 /* reference.c */
 void NAME(reference_forward)(const kernel_conv *conv, const void *input, const void *weight, const void *bias,

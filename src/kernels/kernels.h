@@ -388,6 +388,14 @@ typedef struct kernel_table {
   void (*gradient_deal)(const kernel_conv *conv, const kernel_strip *strip, const kernel_dealing *job,
                         const void *input, void *to);
 
+  /* Of some planes of an image: a vector of sums for each tap of a depthwise weight of 3 x 3, one for the bias, and so
+   * for the next plane; added to what is there, unless they are `fresh`. Without dilation, strides of both axes 1 or
+   * both 2, zeros as padding, columns side by side. NULL where there are no such kernels, and so the next. */
+  void (*plane_gradient)(const kernel_conv *conv, int64_t planes, bool fresh, const void *input,
+                         const void *grad_output, void *sums);
+  /* Adds up the lanes of each vector: `count` numbers, and more up to a whole number of vectors. */
+  void (*lane_sums)(int64_t count, const void *sums, void *to);
+
   /* The plain loops: the oracle, and the last resort. One group; of one image, but for the gradients of weight and
    * bias, which are sums over all. */
   void (*reference_forward)(const kernel_conv *conv, const void *input, const void *weight, const void *bias,

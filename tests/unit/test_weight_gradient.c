@@ -1,6 +1,6 @@
 /* Gradients of weight and bias: every strict algorithm has the plain loops' bits, on problems of every shape that has a
- * path of its own and on random ones, with arrays that end where the memory does. Winograd's is near them, and its
- * error is that of its class. */
+ * path of its own and on random ones, with arrays that end where the memory does. Those of the others are near them,
+ * and Winograd's error is that of its class. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,7 +12,9 @@
 
 #include <cmocka.h>
 
+#include "base/cpu.h"
 #include "fenced.h"
+#include "kernels/kernels.h"
 
 /* ---- A problem ---- */
 
@@ -90,6 +92,7 @@ static double get(fenced f, fonio_dtype dtype, size_t i) {
   return dtype == FONIO_FLOAT32 ? (double)((float *)(void *)f.data)[i] : ((double *)(void *)f.data)[i];
 }
 
+/* Weights' or biases' of `got` by an algorithm whose bits are its own. */
 static void assert_near(const gradients *g, fenced exact, fenced got, const char *text) {
   fonio_dtype dtype = g->problem.dtype;
   double largest = 0, error = 0;
@@ -98,16 +101,20 @@ static void assert_near(const gradients *g, fenced exact, fenced got, const char
     error = fmax(error, fabs(get(got, dtype, i) - get(exact, dtype, i)));
   }
   if (!(error <= 200 * (dtype == FONIO_FLOAT32 ? 0x1p-24 : 0x1p-53) * (largest + 1)))
-    fail_msg("%s: Winograd's gradient is off by %g of %g", text, error, largest);
+    fail_msg("%s: the gradient is off by %g of %g", text, error, largest);
 }
 
-static void check_winograd(const char *text) {
+static void check_near(const char *text, const char *algorithm) {
   gradients g = gradients_of(text);
   assert_true(run(&g, "reference_weight_gradient", 0, true, true));
-  if (!run(&g, "winograd_weight_gradient", 1, true, true)) fail_msg("%s: %s", text, fonio_last_error());
+  if (!run(&g, algorithm, 1, true, true)) fail_msg("%s: %s", text, fonio_last_error());
   assert_near(&g, g.grad_weight[0], g.grad_weight[1], text);
   assert_near(&g, g.grad_bias[0], g.grad_bias[1], text);
   gradients_free(g);
+}
+
+static void check_winograd(const char *text) {
+  check_near(text, "winograd_weight_gradient");
 }
 
 /* ---- Tests ---- */
@@ -227,6 +234,43 @@ static void not_finite(void **unused) {
     for (size_t w = 0; w < g.grad_weight[0].bytes / sizeof(float); w++)
       finite += isfinite(((float *)(void *)g.grad_weight[0].data)[w]) != 0;
     assert_true(finite > 0);
+    gradients_free(g);
+  }
+}
+
+/* Whether the instruction set has planes_weight_gradient. */
+static bool has_planes(void) {
+  return kernel_table_for(FONIO_FLOAT32, cpu_isa_in_use())->plane_gradient != NULL;
+}
+
+/* Columns in lanes: less padding than half the kernel, more, none, on one side; less and more than a vector and half of
+ * one; rows and columns that no output reads; several outputs of a channel, images and pieces. */
+static void planes_are_near(void **unused) {
+  (void)unused;
+  static const char *const problems[] = {
+      "n2c37h20w21k37r3s3p1g37",     "n1c18h9w7k18r3s3p1g18",        "n1c5h33w40k5r3s3u2p1g5",
+      "n3c4h17w18k8r3s3g4",          "n1c3h12w13k3r3s3u2g3",         "n2c17h14w15k34r3s3u2p0,1g17",
+      "n1c3h15w16k3r3s3p2,1,0,3g3",  "n1c3h16w34k3r3s3u2p2,0,3,2g3", "n1c6h1w1k6r3s3p2g6",
+      "n1c3h9w30k3r3s3p5,4,6,7g3",   "n1c2h31w32k2r3s3u2p6,5,4,7g2", "n1c600h16w17k600r3s3p1g600",
+      "n1c4h5w64k4r3s3u2p0,1,1,0g4", "n1c4h6w47k4r3s3p1,1,2,2g4",    "n40c2h8w8k2r3s3u2p1g2",
+  };
+  for (size_t i = 0; i < sizeof problems / sizeof *problems && has_planes(); i++)
+    check_near(problems[i], "planes_weight_gradient");
+}
+
+/* What the zeros beside the image and beside grad_output meet is left out, like the channels that are finite. */
+static void planes_leave_out_zeros(void **unused) {
+  (void)unused;
+  static const char *const problems[] = {"n2c20h9w7k20r3s3p1g20", "n1c12h17w40k12r3s3u2p1g12", "n2c3h9w18k3r3s3g3"};
+  for (size_t i = 0; i < 2 * sizeof problems / sizeof *problems && has_planes(); i++) {
+    gradients g = gradients_of(problems[i / 2]);
+    fenced_set(i % 2 ? g.input : g.grad_output, FONIO_FLOAT32, 3, (double)INFINITY);
+    assert_true(run(&g, "reference_weight_gradient", 0, true, true));
+    assert_true(run(&g, "planes_weight_gradient", 1, true, true));
+    float *expected = (float *)(void *)g.grad_weight[0].data, *got = (float *)(void *)g.grad_weight[1].data;
+    assert_memory_equal(expected, got, 9 * sizeof(float));
+    for (size_t w = 9; w < g.grad_weight[0].bytes / sizeof(float); w++)
+      assert_true(fabsf(expected[w] - got[w]) < 1e-4f);
     gradients_free(g);
   }
 }
@@ -389,6 +433,8 @@ int main(void) {
       cmocka_unit_test(random_problems),
       cmocka_unit_test(input_of_one_element),
       cmocka_unit_test(not_finite),
+      cmocka_unit_test(planes_are_near),
+      cmocka_unit_test(planes_leave_out_zeros),
       cmocka_unit_test(either_alone),
       cmocka_unit_test(is_the_adjoint),
       cmocka_unit_test(winograd_is_near),
