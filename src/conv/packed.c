@@ -54,7 +54,7 @@ static double cost(const fonio_conv_plan *plan) {
   if (step == 2) pack = (g->kernel_width > 2 ? 6 : 4) / lanes + 0.1;
   if (step == 4) pack = 6 / lanes + 0.1;
   double moves = (double)(2 * conv_ceil_div(terms_of_sum(plan), most_terms(plan)) - 1);
-  double store = g->output_strides[2] == 1 ? (lanes > 8 ? 2.2 : 2.9) / lanes * channels : 8 * channels * moves;
+  double store = g->output_strides[2] == 1 ? (lanes > 8 ? 2.6 : 4) / lanes * channels : 8 * channels * moves;
   double sum = conv_patch_share(plan) * terms * (rows / (1.85 * lanes) + pack);
   double taps = 60.0 * (double)(g->kernel_height * g->kernel_width) / (lanes * plan->kernels->tile_vectors);
   return (double)plan->problem.groups * pixels * (sum + taps + store);

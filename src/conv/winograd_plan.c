@@ -276,7 +276,7 @@ static double cost_of(const fonio_conv_plan *plan, int alpha) {
   double wide = lanes * (double)fonio_dtype_bytes(plan->problem.dtype) > 32 ? 2 : 1;
   bool phases = w.parts > 1; /* many terms for few products, and strips of which each serves for less */
   double vectors = (double)(w.in_pitch + w.out_channels) / lanes;
-  double of_vector = w.line ? 35 : alpha == 6 ? 170 : w.joined ? 55 : phases ? 100 : 80;
+  double of_vector = w.line ? 35 : alpha == 6 ? 170 : w.joined ? 60 : phases ? 100 : 80;
   double transforms = tiles * vectors * of_vector;
   if (wide > 1 && !w.line && (w.joined || !phases)) transforms *= 0.6;
   int64_t weights = bytes_of_weights(plan, &w);
