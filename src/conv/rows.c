@@ -16,6 +16,30 @@ static bool side_by_side(const fonio_conv_problem *p, const int64_t *strides, in
   return strides[1] == 1 || channels == p->groups;
 }
 
+/* Few channels under windows that neither overlap nor reach into padding: a window as a whole is turned into the
+ * channels of one pixel. */
+static bool turns_windows(const fonio_conv_problem *p) {
+  bool pads = (p->padding[0] | p->padding[1] | p->padding[2] | p->padding[3]) != 0;
+  if (p->dtype != FONIO_FLOAT32 || pads || side_by_side(p, p->input_strides, p->in_channels)) return false;
+  for (int i = 0; i < 2; i++) {
+    int64_t taps = i == 0 ? p->kernel_height : p->kernel_width;
+    if (p->stride[i] < (taps - 1) * p->dilation[i] + 1) return false;
+  }
+  int64_t taps = p->kernel_height * p->kernel_width, channels = p->in_channels / p->groups;
+  return taps > 1 && channels < 16 && taps * channels < 1 << 12;
+}
+
+/* The plan as it is computed: then with a kernel of one tap. */
+static fonio_conv_plan computed(const fonio_conv_plan *plan) {
+  fonio_conv_plan as = *plan;
+  if (!turns_windows(&plan->problem)) return as;
+  as.geometry.in_channels *= plan->problem.kernel_height * plan->problem.kernel_width;
+  as.geometry.kernel_height = as.geometry.kernel_width = 1;
+  as.problem.in_channels = as.geometry.in_channels * plan->problem.groups;
+  as.problem.kernel_height = as.problem.kernel_width = 1;
+  return as;
+}
+
 static rows_numbers numbers_of(const fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
   const kernel_conv *g = &plan->geometry;
@@ -24,6 +48,7 @@ static rows_numbers numbers_of(const fonio_conv_plan *plan) {
       .taps = g->kernel_height * g->kernel_width,
       .out_channels = conv_round_up(g->out_channels, lanes),
       .panel = lanes * plan->kernels->rows_tile_vectors,
+      .windows = p->in_channels != plan->asked.in_channels,
       .turn_input = !side_by_side(p, p->input_strides, p->in_channels),
       .turn_output = !side_by_side(p, p->output_strides, p->out_channels) ||
                      (p->out_height > 1 && p->output_strides[2] != p->output_strides[3] * p->out_width),
@@ -49,7 +74,8 @@ static int64_t turned_input(const fonio_conv_plan *plan, const rows_numbers *n, 
 
 /* What the workspace rule of this project leaves for turned blocks. */
 static int64_t most_bytes(const fonio_conv_plan *plan) {
-  return (1 << 19) + 6144 * (plan->geometry.in_channels + plan->geometry.out_channels);
+  const fonio_conv_problem *p = &plan->asked;
+  return (1 << 19) + 6144 * ((p->in_channels + p->out_channels) / p->groups);
 }
 
 /* The block of output pixels: whole rows where they are short. */
@@ -70,7 +96,7 @@ static block_size size_of_block(const fonio_conv_plan *plan, const rows_numbers 
   bool turn = n->turn_input || n->turn_output;
   /* Nearly equal blocks: a small rest would fill its tiles badly. */
   block_size b = {1, conv_even(p->out_width, turn ? 128 : 512)};
-  int64_t rows = conv_max(1, 112 / b.columns);
+  int64_t rows = conv_max(1, (n->windows ? 128 : 112) / b.columns);
   /* More rows in a block: fewer input rows are turned twice. */
   if (n->turn_input && p->kernel_height > 1) rows = conv_max(rows, 2 * p->kernel_height);
   b.rows = conv_min(p->out_height, rows);
@@ -88,7 +114,7 @@ static block_size size_of_block(const fonio_conv_plan *plan, const rows_numbers 
 static bool applicable(const fonio_conv_problem *p) {
   int64_t window =
       ((p->kernel_height - 1) * p->dilation[0] + 1) * ((p->kernel_width - 1) * p->dilation[1] + 8 * p->stride[1]);
-  return side_by_side(p, p->input_strides, p->in_channels) || window < 1024;
+  return side_by_side(p, p->input_strides, p->in_channels) || window < 1024 || turns_windows(p);
 }
 
 /* Terms whose panel of weights stays in a near cache; one tap at a time where much of what taps read is padding, so
@@ -108,7 +134,7 @@ static int64_t terms_at_once(const fonio_conv_plan *plan, const rows_numbers *n)
   return conv_even(n->taps, most / g->in_channels) * g->in_channels;
 }
 
-static double cost(const fonio_conv_plan *plan) {
+static double cost_as(const fonio_conv_plan *plan) {
   rows_numbers n = numbers_of(plan);
   block_size b = size_of_block(plan, &n);
   const fonio_conv_problem *p = &plan->problem;
@@ -133,8 +159,13 @@ static double cost(const fonio_conv_plan *plan) {
   double turn_out = n.turn_output ? pixels * (double)n.out_channels : 0;
   /* Elements that are turned and pointers that are looked up: half of it with vectors as long as a cache line, where
    * more is turned at a time and the sums take two cycles for one. */
-  double beside = 1.2 * (turn_in + turn_out) + 2.5 * pixels * segments;
+  double beside = (n.windows ? 5.5 : 1.2) * turn_in + 1.2 * turn_out + 2.5 * pixels * segments;
   return (double)p->groups * (sum + beside / (plan->kernels->lanes > 8 ? 2 : 1)) + 300;
+}
+
+static double cost(const fonio_conv_plan *plan) {
+  fonio_conv_plan as = computed(plan);
+  return cost_as(&as);
 }
 
 /* Elements from one pixel of the turned output to the next. */
@@ -149,7 +180,7 @@ static int64_t pointer_bytes(const fonio_conv_plan *plan) {
   return conv_round_up(rows * segments * (int64_t)sizeof(void *), 64);
 }
 
-static void prepare(fonio_conv_plan *plan) {
+static void prepare_as(fonio_conv_plan *plan) {
   rows_numbers n = numbers_of(plan);
   block_size size = size_of_block(plan, &n);
   conv_blocks *b = &plan->blocks;
@@ -158,17 +189,26 @@ static void prepare(fonio_conv_plan *plan) {
   b->terms = terms_at_once(plan, &n);
   b->rows = size.rows;
   b->pixels = size.rows * size.columns;
-  /* Few blocks and many channels: cut the output channels, too, so that there is work for several threads. */
+  /* Few blocks and many channels: cut the output channels, too, so that there is work for several threads; unless each
+   * would turn the windows again. */
   int64_t blocks =
       conv_ceil_div(plan->problem.out_height, size.rows) * conv_ceil_div(plan->problem.out_width, size.columns);
   int64_t parts = 1;
-  while (parts < 8 && blocks * parts < 4 && n.out_channels / (parts * 2) >= 4 * n.panel)
+  while (parts < 8 && blocks * parts < (n.windows ? 2 : 4) && n.out_channels / (parts * 2) >= 4 * n.panel)
     parts *= 2;
   b->channels = conv_round_up(conv_ceil_div(n.out_channels, parts), n.panel);
   plan->packed_bytes = plan->problem.groups * n.out_channels * n.terms * bytes;
   int64_t zeros = conv_round_up(plan->geometry.kernel_width * n.in_channels * bytes, 64);
   int64_t turned = turned_input(plan, &n, size.rows, size.columns) + b->pixels * turned_pitch(plan, &n);
   plan->workspace_bytes = zeros + pointer_bytes(plan) + turned * bytes + 2 * 64;
+}
+
+static void prepare(fonio_conv_plan *plan) {
+  fonio_conv_plan as = computed(plan);
+  prepare_as(&as);
+  plan->blocks = as.blocks;
+  plan->packed_bytes = as.packed_bytes;
+  plan->workspace_bytes = as.workspace_bytes;
 }
 
 static bool pack_group(const fonio_conv_plan *plan, const void *weight, void *packed) {
@@ -211,6 +251,33 @@ static void clear_between(const rows_work *w) {
     memset(w->output + w->bytes * (c * strides[0] + first), 0, (size_t)(count * w->bytes));
 }
 
+/* `count` elements. Not inlined, so that its registers are its own. */
+static __attribute__((noinline)) void copy_apart(float *to, int64_t to_step, const float *from, int64_t from_step,
+                                                 int64_t count) {
+  for (; count > 0; count--, from += from_step, to += to_step)
+    *to = *from;
+}
+
+/* What the windows of a row of the block have of one row of a channel. */
+static void turn_windows_of_row(const rows_work *w, const kernel_conv *g, const float *from, float *to) {
+  for (int64_t j = 0; j < w->columns; j++, to += w->n.in_channels)
+    copy_apart(to, g->in_channels, from + g->columns[(w->column + j) * g->stride[1]] * g->input_strides[2],
+               g->dilation[1] * g->input_strides[2], g->kernel_width);
+}
+
+/* Each window in the order of the sum; row by row of the image, as processors fetch ahead. `g` is the convolution as it
+ * was asked for. */
+static void turn_windows(const rows_work *w, const kernel_conv *g) {
+  for (int64_t i = 0; i < w->rows; i++)
+    for (int64_t r = 0; r < g->kernel_height; r++)
+      for (int64_t c = 0; c < g->in_channels; c++) {
+        int64_t row = g->rows[(w->row + i) * g->stride[0] + r * g->dilation[0]];
+        int64_t to = i * w->columns * w->n.in_channels + r * g->kernel_width * g->in_channels + c;
+        turn_windows_of_row(w, g, (const float *)w->input + row * g->input_strides[1] + c * g->input_strides[0],
+                            (float *)w->turned_input + to);
+      }
+}
+
 /* Whole rows that follow each other without a gap are written as one: short ones would not fill the vectors. */
 static void turn_output(const rows_work *w) {
   int64_t lanes = w->plan->kernels->lanes, pitch = w->turned_pitch;
@@ -236,16 +303,16 @@ static int64_t pieces(const fonio_conv_plan *plan) {
 }
 
 static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
-  const fonio_conv_plan *plan = run->plan;
-  const kernel_conv *g = &plan->geometry;
+  const fonio_conv_plan *plan = run->plan, as = computed(plan);
+  const kernel_conv *g = &as.geometry;
   const conv_blocks *b = &plan->blocks;
-  rows_numbers n = numbers_of(plan);
+  rows_numbers n = numbers_of(&as);
   int64_t columns = b->pixels / b->rows, bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
   int64_t part = conv_take(&piece, parts_of_channels(plan)), across = conv_take(&piece, conv_rows_blocks_across(plan));
   int64_t down = conv_take(&piece, conv_rows_blocks_down(plan)), group = conv_take(&piece, plan->problem.groups);
   int64_t zeros = conv_round_up(g->kernel_width * n.in_channels * bytes, 64);
   rows_work w = {
-      .plan = plan,
+      .plan = &as,
       .n = n,
       .bytes = bytes,
       .input = conv_at(run->buffers->input, conv_input_offset(plan, piece, group)),
@@ -254,18 +321,21 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
       .output = (char *)run->buffers->output + conv_output_offset(plan, piece, group),
       .zeros = memset(workspace, 0, (size_t)zeros),
       .pointers = (void *)((char *)workspace + zeros),
-      .turned_output = (char *)workspace + zeros + pointer_bytes(plan),
+      .turned_output = (char *)workspace + zeros + pointer_bytes(&as),
       .row = down * b->rows,
       .column = across * columns,
       .first_output = part * b->channels,
-      .turned_pitch = turned_pitch(plan, &n),
-      .join = b->terms % (g->kernel_width * g->in_channels) == 0 && conv_rows_join_taps(plan, &n),
+      .turned_pitch = turned_pitch(&as, &n),
+      .join = b->terms % (g->kernel_width * g->in_channels) == 0 && conv_rows_join_taps(&as, &n),
   };
   w.outputs = conv_min(b->channels, g->out_channels - w.first_output);
   w.turned_input = w.turned_output + conv_round_up(b->pixels * w.turned_pitch * bytes, 64);
   w.rows = conv_min(b->rows, g->out_height - w.row);
   w.columns = conv_min(columns, g->out_width - w.column);
-  if (n.turn_input) turn_input(&w);
+  if (n.windows)
+    turn_windows(&w, &plan->geometry);
+  else if (n.turn_input)
+    turn_input(&w);
   conv_rows_sum(&w);
   if (n.turn_output) turn_output(&w);
   conv_finish(run, piece, group * g->out_channels + w.first_output, w.outputs,

@@ -11,6 +11,7 @@ typedef struct rows_numbers {
   int64_t in_channels;  /* of the group; as they lie in a pixel of the block, where the input is turned */
   int64_t out_channels; /* of the group, in whole vectors */
   int64_t panel;        /* output channels of a full panel */
+  bool windows;         /* are turned as pixels, see rows.c */
   bool turn_input, turn_output;
   int64_t step[2];   /* between the rows and columns that are turned: a kernel of one tap skips what the stride skips */
   int64_t stride[2]; /* between output pixels in the turned block */

@@ -217,6 +217,8 @@ static void large_sums_are_cut_and_joined(void **state) {
   check_problem("n1c30h14w28k60r1s1g3lnhwc");
   check_problem("n2c12h14w7k88r3s3p1lnhwc");
   check_problem("n1c9h15w20k24r2s1b0lnhwc");
+  check_problem("n2c3h50w67k70r5s6u5,7");
+  check_problem("n1c6h64w71k66r2s3u4,7d2,3g2");
   check_input_gradient("n1c70h5w7k300r3s3p1");
   check_input_gradient("n1c300h9w9k530r1s1u2");
   check_input_gradient("n2c70h27w24k130r1s1u2p2");
