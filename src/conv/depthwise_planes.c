@@ -126,7 +126,7 @@ static void planes_prepare(fonio_conv_plan *plan) {
   plan->kernels = kernels_of(plan);
   b->terms = rows_of_block(plan);
   int64_t per_plane = conv_max(1, height * plan->problem.out_width * conv_depthwise_taps(plan));
-  b->channels = conv_min(plan->problem.out_channels, conv_max(1, PIECE_PRODUCTS / per_plane));
+  b->channels = conv_even_pairs(plan->problem.out_channels, conv_max(1, PIECE_PRODUCTS / per_plane));
   plan->packed_bytes = plan->problem.out_channels * conv_depthwise_taps(plan) * bytes;
   planes_layout l = lay_out(plan);
   /* Channels at once: several where a plane is one block, so many that they stay in the first-level cache. */

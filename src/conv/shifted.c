@@ -124,6 +124,9 @@ static block_size size_of_block(const fonio_conv_plan *plan, const shifted_numbe
   /* Whole tiles of any size that the kernels have. */
   if (n->direct) b.columns = conv_round_up(conv_even_pairs(n->width, most), 4 * plan->kernels->lanes);
   b.rows = conv_min(n->height, conv_max(least, PIECE_PRODUCTS / (per_pixel * b.columns)));
+  /* An image that would be one piece of half that: two. */
+  if (b.rows == n->height && b.columns >= n->width && per_pixel * n->height * n->width >= PIECE_PRODUCTS / 2)
+    b.rows = conv_ceil_div(n->height, 2);
   return fit_block(plan, n, b);
 }
 
