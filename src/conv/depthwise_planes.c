@@ -21,12 +21,13 @@ static bool planes_applicable(const fonio_conv_problem *p) {
 static bool deals_image(const fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
   const kernel_conv *g = &plan->geometry;
-  bool fits = g->kernel_height == 3 ? g->image_column == 1 && p->out_height >= 4
-                                    : g->kernel_height == 5 && p->padding[2] <= 2 && p->padding[3] <= 2 &&
-                                          g->image_column >= 0 && g->in_width > plan->kernels->lanes + 1;
-  return plan->kernels->depthwise_deals && fits && g->kernel_width == g->kernel_height && g->stride[0] == 2 &&
-         g->stride[1] == 2 && g->dilation[0] == 1 && g->dilation[1] == 1 && g->input_strides[2] == 1 &&
-         p->padding_mode == FONIO_ZEROS;
+  bool three = g->kernel_height == 3 && g->image_column == 1 && p->out_height >= 4;
+  /* The first vector is masked for the padding at its left only. */
+  bool five = g->kernel_height == 5 && p->padding[2] <= 2 && p->padding[3] <= 2 && g->image_column >= 0 &&
+              g->in_width + g->image_column >= plan->kernels->lanes + 4;
+  return plan->kernels->depthwise_deals && (three || five) && g->kernel_width == g->kernel_height &&
+         g->stride[0] == 2 && g->stride[1] == 2 && g->dilation[0] == 1 && g->dilation[1] == 1 &&
+         g->input_strides[2] == 1 && p->padding_mode == FONIO_ZEROS;
 }
 
 /* Whether there is a kernel for planes as small. */

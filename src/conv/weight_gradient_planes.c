@@ -20,9 +20,9 @@ static const kernel_table *kernels_for(const fonio_conv_problem *p) {
 }
 
 static bool applicable(const fonio_conv_problem *p) {
-  return conv_is_depthwise(p) && kernels_for(p)->plane_gradient && p->kernel_height == 3 && p->kernel_width == 3 &&
-         p->stride[0] == p->stride[1] && p->stride[1] <= 2 && p->dilation[0] == 1 && p->dilation[1] == 1 &&
-         p->padding_mode == FONIO_ZEROS && p->input_strides[3] == 1 && p->output_strides[3] == 1;
+  return p->batch > 0 && conv_is_depthwise(p) && kernels_for(p)->plane_gradient && p->kernel_height == 3 &&
+         p->kernel_width == 3 && p->stride[0] == p->stride[1] && p->stride[1] <= 2 && p->dilation[0] == 1 &&
+         p->dilation[1] == 1 && p->padding_mode == FONIO_ZEROS && p->input_strides[3] == 1 && p->output_strides[3] == 1;
 }
 
 static int64_t bytes_of(const fonio_conv_plan *plan) {

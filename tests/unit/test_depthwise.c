@@ -157,6 +157,8 @@ static void extremes(void **state) {
   check("n1c2h37w24k2r7s7p3g2");
   check("n1c2h600w41k2r5s5u2p2g2");
   check("n1c2h9w40k2r5s5u2p0,0,1,2g2");
+  check("n1c2h9w19k2r5s5u2p2,2,0,2g2");
+  check("n1c2h9w18k2r5s5u2p2,2,1,2g2");
   check("n1c2h9w70k2r5s5u2p2,0,0,0g2");
   check("n1c2h11w60k4r5s5u2p1,9,2,1g2b1");
   check("n1c20h9w23k20r3s17p1,8g20lnhwc");

@@ -394,6 +394,22 @@ static void either_alone(void **unused) {
   }
 }
 
+/* Sums over no images are zero, by whatever the planner takes. */
+static void batches_may_be_empty(void **unused) {
+  (void)unused;
+  static const char *const problems[] = {"n0c3h9w9k3r3s3p1g3", "n0c3h9w9k6r5s5u2g3", "n0c3h9w9k4r3s3p1",
+                                         "n0c3h9w9k4r1s1"};
+  for (size_t i = 0; i < sizeof problems / sizeof *problems; i++) {
+    gradients g = gradients_of(problems[i]);
+    assert_true(run(&g, NULL, 0, true, true));
+    for (size_t w = 0; w < g.grad_weight[0].bytes; w++)
+      assert_int_equal(g.grad_weight[0].data[w], 0);
+    for (size_t k = 0; k < g.grad_bias[0].bytes; k++)
+      assert_int_equal(g.grad_bias[0].data[k], 0);
+    gradients_free(g);
+  }
+}
+
 static double dot(fenced a, fenced b) {
   double sum = 0;
   for (size_t i = 0; i < a.bytes / sizeof(double); i++)
@@ -436,6 +452,7 @@ int main(void) {
       cmocka_unit_test(planes_are_near),
       cmocka_unit_test(planes_leave_out_zeros),
       cmocka_unit_test(either_alone),
+      cmocka_unit_test(batches_may_be_empty),
       cmocka_unit_test(is_the_adjoint),
       cmocka_unit_test(winograd_is_near),
       cmocka_unit_test(winograd_leaves_short_sums),
