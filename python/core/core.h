@@ -67,6 +67,10 @@ void core_array_drop(core_array *array);
 /* Whether an array of this shape has no elements. */
 bool core_is_empty(int ndim, const int64_t *shape);
 
+/* Whether its elements lie anywhere, which it has to: those of tensors that only stand for others (fake, functional,
+ * freed) do not. */
+bool core_has_memory(const core_array *array, const char *name);
+
 /* The library's view of it. */
 fonio_array core_array_view(const core_array *array);
 

@@ -90,8 +90,7 @@ bool core_is_empty(int ndim, const int64_t *shape) {
   return false;
 }
 
-/* Whether elements lie anywhere: those of tensors that only stand for others (fake, functional, freed) do not. */
-static bool has_memory(const core_array *array, const char *name) {
+bool core_has_memory(const core_array *array, const char *name) {
   if (array->data || core_is_empty(array->ndim, array->shape)) return true;
   PyErr_Format(PyExc_RuntimeError, "%s: the array has no memory", name);
   return false;
@@ -138,7 +137,8 @@ static bool take_buffer(core_array *array, PyObject *object, const char *name) {
     next *= buffer->shape[i];
   }
   return core_dtype_of_format(name, buffer->format, buffer->itemsize, &array->dtype) &&
-         count_elements(array, name, buffer->itemsize, strides) && is_aligned(array, name) && has_memory(array, name);
+         count_elements(array, name, buffer->itemsize, strides) && is_aligned(array, name) &&
+         core_has_memory(array, name);
 }
 
 /* An array is read while the call lasts: its owner keeps it alive. */
@@ -161,7 +161,7 @@ bool core_read_dlpack(core_array *array, const dlpack_tensor *tensor, const char
     array->strides[i] = tensor->strides ? tensor->strides[i] : (int64_t)contiguous;
     contiguous *= tensor->shape[i] > 0 ? (uint64_t)tensor->shape[i] : 1;
   }
-  return is_aligned(array, name) && has_memory(array, name);
+  return is_aligned(array, name) && core_has_memory(array, name);
 }
 
 /* __dlpack__ of version 1, or for a library that does not know of versions without arguments. */

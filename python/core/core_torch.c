@@ -98,6 +98,19 @@ static bool read_true_strides(core_array *array) {
   return true;
 }
 
+/* Whether what looks like an address is but the place of a view in a storage that has no memory (fake, functional,
+ * freed). Only one as low as no memory lies on most systems is worth asking for. */
+static bool is_offset(const core_array *array) {
+  static PyObject *storage_offset;
+  uintptr_t address = (uintptr_t)array->data;
+  if (address >> 44) return false;
+  PyObject *offset = PyObject_CallMethodObjArgs(array->object, name_of(&storage_offset, "storage_offset"), NULL);
+  long long elements = offset ? PyLong_AsLongLong(offset) : 0;
+  Py_XDECREF(offset);
+  PyErr_Clear();
+  return elements > 0 && (uintptr_t)elements * fonio_dtype_bytes(array->dtype) == address;
+}
+
 bool core_take_exchange(core_array *array, PyObject *object, const char *name) {
   dlpack_tensor seen;
   PyObject *resolved = resolve_negative(object);
@@ -105,8 +118,9 @@ bool core_take_exchange(core_array *array, PyObject *object, const char *name) {
   array->read_only = resolved != object; /* a copy, in which nobody would look for a result */
   Py_DECREF(array->object);
   array->object = resolved;
-  return array->exchange->look(resolved, &seen) == 0 && core_read_dlpack(array, &seen, name) &&
-         read_true_strides(array);
+  if (array->exchange->look(resolved, &seen) || !core_read_dlpack(array, &seen, name)) return false;
+  if (is_offset(array)) array->data = NULL;
+  return core_has_memory(array, name) && read_true_strides(array);
 }
 
 void core_note_write(PyObject *tensor) {

@@ -48,6 +48,9 @@ def explain(input: Any, *arguments: Any, **keywords: Any) -> str:
 def _explain_layer(layer: Any, shape: Sequence[int]) -> str:
     import fonio
 
+    if getattr(layer, "transposed", False):
+        raise TypeError(f"explain: a {type(layer).__name__} is not computed by Fonio, but a Conv2d")
+
     dtype = getattr(fonio, str(layer.weight.dtype).removeprefix("torch."))
     geometry = layer.stride, layer.padding, layer.dilation, layer.groups, layer.padding_mode
     return _core.explain_layer(fonio.empty(*shape, dtype=dtype), layer.weight, layer.bias, geometry, None, _core.keep())

@@ -134,8 +134,13 @@ def test_tensors_without_memory_of_their_own():
     weight, mode = torch.zeros(6, 4, 3, 3), FakeTensorMode()
     for call in (
         lambda: fonio.conv2d(freed(X.clone()), weight),
+        lambda: fonio.conv2d(freed(X.clone()[1:]), weight),
+        lambda: fonio.conv2d(X, weight, out=freed(torch.zeros(3, 6, 6, 6)[1:])),
         lambda: fonio.conv2d(mode.from_tensor(X), weight),
+        lambda: fonio.conv2d(mode.from_tensor(X)[1:], weight),
+        lambda: fonio.conv2d(X.numpy(), mode.from_tensor(torch.zeros(7, 4, 3, 3))[1:]),
         lambda: torch.func.functionalize(lambda image: fonio.conv2d(image, weight))(X),
+        lambda: torch.func.functionalize(lambda image: fonio.conv2d_weight(X.numpy(), (6, 4, 3, 3), image[1:]))(X),
         lambda: torch.func.functionalize(lambda image: fonio.conv2d_weight(X.numpy(), (6, 4, 3, 3), image))(X),
     ):
         with pytest.raises(RuntimeError, match="the array has no memory"):

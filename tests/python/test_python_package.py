@@ -161,6 +161,8 @@ def test_explain_a_layer():
         fonio.explain(fonio.nn.Conv2d(8, 6, 3), (2, 7, 9, 9))
     with pytest.raises(TypeError, match="shape"):
         fonio.explain(fonio.nn.Conv2d(8, 6, 3))
+    with pytest.raises(TypeError, match="a ConvTranspose2d is not computed by Fonio"):
+        fonio.explain(torch.nn.ConvTranspose2d(8, 8, 3), (2, 8, 9, 9))
 
 
 def test_the_source_package_has_what_it_is_built_of(root, tmp_path):

@@ -4,7 +4,8 @@ The modules stay where they are. The layer marks what it has done on its output,
 the output on; whatever comes without a mark is computed as ever. So a module that is reached by another way than the
 one that was traced stays right."""
 
-from typing import TYPE_CHECKING, Any
+import itertools
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, fx
@@ -117,23 +118,28 @@ class Fusion:
         self.norm = norm
         self.activation = activation
         self.done = [module for module in (norm, activation) if module is not None]
+        self.around: list[torch.nn.Module] = []  # those that hold some of these modules, but not all
         self.forget()
 
     def forget(self) -> None:
-        self._sources: Any = None
-        self._folded: tuple[Tensor, Tensor, Any] | None = None
+        self._folded: _Folded | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_sources": None, "_folded": None}
+        return self.__dict__ | {"_folded": None}
 
     def applies(self, layer: Conv2d | Linear) -> bool:
         """Whether this call is one in eval mode that records nothing, and no hook is to see what lies between."""
         return (
             not torch.is_grad_enabled()
-            and (self.norm is None or not self.norm.training)
+            and (self.norm is None or not self.norm.training and _keeps_statistics(self.norm))
             and not (modules_of_torch._global_forward_hooks or modules_of_torch._global_forward_pre_hooks)
-            and not any(_is_watched(module) for module in (layer, *self.done))
+            and not self.watched(layer)
         )
+
+    def watched(self, layer: Conv2d | Linear) -> list[torch.nn.Module]:
+        """The modules with a hook that might see what lies between."""
+        modules = (layer, *self.done, *self.around)
+        return [module for module in modules if module._forward_hooks or module._forward_pre_hooks]
 
     def run(self, layer: Conv2d | Linear, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The output, with a mark that says what has been done."""
@@ -156,24 +162,31 @@ class Fusion:
         statistics = norm.running_mean, norm.running_var, norm.num_batches_tracked
         sources = (weight, bias, *statistics, norm.weight, norm.bias)
         made_of = [source for source in sources if source is not None]
-        if self._folded is None or not _unchanged(self._sources, made_of, norm.eps):
+        folded = self._folded  # looked at and written in one piece: other threads do so, too
+        if folded is None or not folded.is_of(made_of, norm.eps):
+            kept = [Kept(source) for source in made_of]  # before they are read: a write that comes between is noticed
             mean: Any = norm.running_mean
             var: Any = norm.running_var
             new = fuse_conv_bn_weights(weight, bias, mean, var, norm.eps, norm.weight, norm.bias)
-            self._sources = [Kept(source) for source in made_of], norm.eps
-            self._folded = new[0].detach(), new[1].detach(), _core.keep()
-        return self._folded
+            self._folded = folded = _Folded(kept, norm.eps, (new[0].detach(), new[1].detach(), _core.keep()))
+        return folded.made
 
 
-def _is_watched(module: torch.nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+class _Folded(NamedTuple):
+    """A weight and a bias with a BatchNorm2d in them, their order, and what they are made of."""
+
+    sources: list[Kept]
+    eps: float
+    made: tuple[Tensor, Tensor, Any]
+
+    def is_of(self, tensors: list[Tensor], eps: float) -> bool:
+        pairs = zip(self.sources, tensors)
+        return eps == self.eps and len(self.sources) == len(tensors) and all(one.is_of(tensor) for one, tensor in pairs)
 
 
-def _unchanged(sources: Any, tensors: list[Tensor], eps: float) -> bool:
-    kept, kept_eps = sources
-    return (
-        eps == kept_eps and len(kept) == len(tensors) and all(one.is_of(tensor) for one, tensor in zip(kept, tensors))
-    )
+def _keeps_statistics(norm: torch.nn.BatchNorm2d) -> bool:
+    """Whether it has statistics from before in eval mode, and counts the batches that change them."""
+    return norm.running_mean is not None and norm.num_batches_tracked is not None
 
 
 # ---- Who follows whom ----
@@ -219,7 +232,7 @@ def _join_one(report, node, modules, once, fold, fuse) -> None:
     channels = type(layer) is Conv2d  # lie where these modules look for them; a linear layer's features do not
     if channels and fold and node is not None and _plain(type(modules[node.target])) is torch.nn.BatchNorm2d:
         candidate = modules[node.target]
-        if candidate in once and candidate.running_mean is not None:
+        if candidate in once and _keeps_statistics(candidate):
             norm, norm_name, node = candidate, node.target, _only_user(node)
     if fuse and node is not None and _plain(type(modules[node.target])) in _ACTIVATIONS:
         activation, activation_name = modules[node.target], node.target
@@ -229,6 +242,8 @@ def _join_one(report, node, modules, once, fold, fuse) -> None:
     fusion = Fusion(norm, activation)
     if not fusion.done:
         return
+    targets = [name, norm_name if norm else name, activation_name if activation else name]
+    fusion.around = [modules[around] for around in _around(targets)]
     reason = _obstacle(layer, fusion)
     if reason is not None:
         report.apart[name] = reason
@@ -241,6 +256,12 @@ def _join_one(report, node, modules, once, fold, fuse) -> None:
         _make_joined(report, module)
     layer._fusion = fusion
     report._undo.append(lambda: layer.__dict__.pop("_fusion", None))
+
+
+def _around(names: list[str]) -> set[str]:
+    """The modules that hold some of these, but not all."""
+    holders = [set(itertools.accumulate(name.split(".")[:-1], "{}.{}".format)) for name in names]
+    return set.union(*holders) - set.intersection(*holders)
 
 
 def _plain(kind: type) -> type:
@@ -263,9 +284,8 @@ def _only_user(node: fx.Node) -> fx.Node | None:
 
 def _obstacle(layer: Conv2d | Linear, fusion: Fusion) -> str | None:
     """Why the layer is not to be joined to these modules; None if it is."""
-    for module in (layer, *fusion.done):
-        if _is_watched(module):
-            return f"a hook on {module._get_name()} would see other values"
+    for module in fusion.watched(layer):
+        return f"a hook on {module._get_name()} would see other values"
     try:
         return _trial(layer, fusion)
     except Exception as error:  # whatever the modules make of the trial's numbers

@@ -258,11 +258,12 @@ assert faults < 1000, faults
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 
-def joined():
+def joined(arrange=nn.Sequential):
     """A convolution, a BatchNorm2d and a ReLU, and the same joined."""
-    network = nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), nn.ReLU()).eval()
-    for tensor in (*network[1].parameters(), network[1].running_mean):
+    norm = nn.BatchNorm2d(6)
+    for tensor in (*norm.parameters(), norm.running_mean):
         nn.init.normal_(tensor)
+    network = arrange(nn.Conv2d(4, 6, 3), norm, nn.ReLU()).eval()
     other = copy.deepcopy(network)
     report = fonio.torch.accelerate(other, fold_batchnorm=True, fuse_activation=True)
     assert report.folded and report.fused
@@ -304,6 +305,43 @@ def test_hooks_that_come_later(place):
         handle.remove()
     for mine, theirs in zip(seen[1], seen[0], strict=True):
         near(mine, theirs)
+    near(other(images), network(images))
+
+
+def in_two_blocks(conv, norm, activation):
+    return nn.Sequential(nn.Sequential(conv), nn.Sequential(norm, activation))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("place", ["behind a layer", "before a norm"])
+def test_hooks_of_modules_around_them(place):
+    network, other = joined(in_two_blocks)
+    images, seen = torch.randn(2, 4, 8, 8), ([], [])
+    near(other(images), network(images))
+    for model, values in zip((network, other), seen):
+        HOOKS[place](model, lambda tensor, values=values: values.append(tensor.clone()))
+        values.append(model(images))
+    for mine, theirs in zip(seen[1], seen[0], strict=True):
+        near(mine, theirs)
+    late = in_two_blocks(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), nn.ReLU())
+    HOOKS[place](late, lambda tensor: None)
+    report = fonio.torch.accelerate(late, fold_batchnorm=True)
+    assert not report.folded and report.apart == {"0.0": "a hook on Sequential would see other values"}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("missing", ["num_batches_tracked", "running_mean running_var"])
+def test_statistics_that_are_not_kept_or_not_counted(missing):
+    network, other = joined()
+    images = torch.randn(2, 4, 8, 8)
+    measured = torch.randn(2, 6, 8, 8)
+    for model in (network, other):
+        model(images)
+        for name in missing.split():
+            setattr(model[1], name, None)
+        model(images)
+        model[1].train()(measured)
+        model[1].eval()
     near(other(images), network(images))
 
 
