@@ -70,8 +70,18 @@ static bool applicable(const fonio_conv_problem *p) {
          p->input_strides[3] == 1 && p->output_strides[3] == 1 && copy_bytes(p, 1) <= MOST_BYTES;
 }
 
+/* Whether half a vector holds a row of grad_output, and the kernel is one of those that are written out for that. */
+static bool is_narrow(const fonio_conv_plan *plan) {
+  const fonio_conv_problem *p = &plan->problem;
+  int64_t size = p->kernel_height, lanes = plan->kernels->lanes;
+  bool square = p->kernel_width == size && p->stride[0] == 2 && p->dilation[0] * p->dilation[1] == 1;
+  return plan->kernels->depthwise_narrow_pairs && square && (size == 3 || size == 5) && p->padding[0] == size / 2 &&
+         p->padding[2] == size / 2 && p->out_height > 0 && p->out_width * 2 <= lanes && p->in_width <= lanes;
+}
+
 static double cycles_of_channel(const fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
+  if (is_narrow(plan)) return (double)(p->in_height * conv_depthwise_taps(plan)) * 0.5 + 30;
   double vectors = (double)(p->in_height * conv_ceil_div(steps_of(p, 1), plan->kernels->lanes));
   double taps = (double)conv_depthwise_taps(plan) / (double)p->stride[0];
   return 300 + vectors * (0.6 * taps + 5) + 14 * (double)(p->in_height + p->out_height);
@@ -92,7 +102,7 @@ static void prepare(fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
   int64_t steps = steps_of(p, 0);
   /* Half a vector is as quick as a whole one. */
-  if (steps_of(p, 1) * 2 <= plan->kernels->lanes && cpu_isa_in_use() == ISA_AVX512)
+  if (steps_of(p, 1) * 2 <= plan->kernels->lanes && cpu_isa_in_use() == ISA_AVX512 && !is_narrow(plan))
     plan->kernels = kernel_table_for(p->dtype, ISA_AVX2);
   while (steps > 1 && copy_bytes(p, steps) > conv_min(MOST_BYTES, cpu_cache_sizes()->l1_bytes / 2))
     steps = conv_ceil_div(steps, 2);
@@ -179,14 +189,20 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   const fonio_conv_plan *plan = run->plan;
   const fonio_conv_problem *p = &plan->problem;
   int64_t first = conv_take(&piece, pieces_of_image(plan)) * plan->blocks.channels, bytes = element_bytes(plan);
+  int64_t end = conv_min(first + plan->blocks.channels, p->in_channels), taps = conv_depthwise_taps(plan);
+  for (int64_t c = first; is_narrow(plan) && c < end; c++)
+    plan->kernels->depthwise_narrow_pairs(&plan->geometry, conv_at(run->packed, c * taps * bytes),
+                                          conv_at(run->buffers->grad_output, conv_output_offset(plan, piece, c)),
+                                          (char *)run->buffers->grad_input + conv_input_offset(plan, piece, c));
+  if (is_narrow(plan)) return;
   pairs_window w = find_window(p);
   char *memory = memset(workspace, 0, (size_t)plan->workspace_bytes), *copy = memory + copy_at(plan);
   kernel_pairs job = find_job(p, &w, workspace);
-  for (int64_t c = first; c < conv_min(first + plan->blocks.channels, p->in_channels); c++)
+  for (int64_t c = first; c < end; c++)
     for (int64_t step = 0, row = 0; row < p->in_height; step += plan->blocks.rows, row += job.rows) {
       job.rows = conv_min(plan->blocks.rows * p->stride[0], p->in_height - row);
       copy_rows(plan, &w, conv_at(run->buffers->grad_output, conv_output_offset(plan, piece, c)), step, copy);
-      plan->kernels->depthwise_pairs(&job, conv_at(run->packed, c * conv_depthwise_taps(plan) * bytes), copy,
+      plan->kernels->depthwise_pairs(&job, conv_at(run->packed, c * taps * bytes), copy,
                                      (char *)run->buffers->grad_input + conv_input_offset(plan, piece, c) +
                                          row * job.row_stride * bytes);
     }

@@ -1,6 +1,7 @@
 /* Depthwise convolution of the last maps of most networks, of 7 rows no wider than half a vector of AVX-512, whose
  * multiply-adds of half vectors are as quick, two at a time. All sums of a plane are in registers; a row of the image
- * is loaded once, behind as many zeros as there are no columns, and moved there from tap to tap. */
+ * is loaded once, behind as many zeros as there are no columns, and moved there from tap to tap. And the input gradient
+ * of a stride of two, of maps as wide and any height. */
 #include "kernels/families.h"
 
 #if DEPTHWISE_NARROW
@@ -72,5 +73,69 @@ void NAME(depthwise_narrow)(const kernel_conv *conv, const kernel_depthwise *job
     (conv->stride[1] == 1 ? planes_3 : planes_3_2)(conv, job, image, weights, bias, output);
   else
     (conv->stride[1] == 1 ? planes_5 : planes_5_2)(conv, job, image, weights, bias, output);
+}
+
+/* ---- The input gradient ---- */
+
+/* A row of the image: its even columns, then its odd ones. */
+INLINE void store_pairs(const vec_half sum[2], real *to, int64_t columns) {
+  const vec_mask zip = {0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15};
+  vec both;
+  memcpy(&both, sum, sizeof both);
+  vec_store_part(to, vec_permute(both, zip) + vec_zero(), columns);
+}
+
+/* One tap row for one row of the image: of `even` taps for even columns, of two for odd ones. */
+INLINE void add_tap_row(int even, const vec_half moved[3], const real *weights, vec_half sum[2]) {
+#pragma GCC unroll 3
+  for (int s = 0; s < even; s++)
+    sum[0] = half_fma(half_set(weights[s]), moved[1 + s - even / 2], sum[0]);
+#pragma GCC unroll 2
+  for (int s = 0; s < 2; s++)
+    sum[1] = half_fma(half_set(weights[even + s]), moved[1 + s], sum[1]);
+}
+
+/* A row of grad_output, moved up by one, as it is, and moved down. */
+INLINE void load_moved(const real *from, int64_t columns, vec_half moved[3]) {
+  moved[1] = half_load_part(from, columns);
+  moved[0] = half_move(moved[1], -1);
+  moved[2] = half_move(moved[1], 1);
+}
+
+/* Inlined with a constant `even`, the taps of an even row or column: 1 of 3, 3 of 5. Rows 2 y and 2 y + 1 of the image
+ * are sums of rows y - 1 to y + 1 of grad_output. */
+INLINE void sum_pairs(int even, const kernel_conv *conv, const real *weights, const real *from, real *to) {
+  vec_half rows[3][3], zero = half_set(0);
+  rows[0][0] = rows[0][1] = rows[0][2] = zero;
+  int64_t columns = conv->in_width, height = conv->in_height, taps = even + 2;
+  load_moved(from, conv->out_width, rows[1]);
+  for (int64_t y = 0; 2 * y < height; y++, to += 2 * conv->input_strides[1]) {
+    vec_half sum[2][2] = {{zero, zero}, {zero, zero}};
+    from += conv->output_strides[1];
+    load_moved(from, y + 1 < conv->out_height ? conv->out_width : 0, rows[2]);
+#pragma GCC unroll 3
+    for (int t = 0; t < even; t++)
+      add_tap_row(even, rows[1 + t - even / 2], weights + t * taps, sum[0]);
+#pragma GCC unroll 2
+    for (int t = 0; t < 2; t++)
+      add_tap_row(even, rows[1 + t], weights + (even + t) * taps, sum[1]);
+    store_pairs(sum[0], to, columns);
+    if (2 * y + 1 < height) store_pairs(sum[1], to + conv->input_strides[1], columns);
+#pragma GCC unroll 3
+    for (int i = 0; i < 3; i++)
+      rows[0][i] = rows[1][i], rows[1][i] = rows[2][i];
+  }
+}
+
+#define PAIRS(name, even)                                                                                              \
+  static __attribute__((noinline, aligned(64))) void name(const kernel_conv *conv, const real *weights,                \
+                                                          const real *from, real *to) {                                \
+    sum_pairs(even, conv, weights, from, to);                                                                          \
+  }
+PAIRS(pairs_3, 1)
+PAIRS(pairs_5, 3)
+
+void NAME(depthwise_narrow_pairs)(const kernel_conv *conv, const void *weights, const void *from, void *to) {
+  (conv->kernel_height == 3 ? pairs_3 : pairs_5)(conv, weights, from, to);
 }
 #endif

@@ -35,6 +35,7 @@ const kernel_table NAME(kernel_table) = {
 #if DEPTHWISE_NARROW
     .depthwise_narrow_rows = DEPTHWISE_NARROW,
     .depthwise_narrow = NAME(depthwise_narrow),
+    .depthwise_narrow_pairs = NAME(depthwise_narrow_pairs),
 #endif
     .depthwise_pixels = NAME(depthwise_pixels),
     .depthwise_pairs = NAME(depthwise_pairs),

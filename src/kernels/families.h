@@ -154,6 +154,7 @@ void NAME(depthwise_sums)(const kernel_conv *conv, const kernel_depthwise *job, 
 #if DEPTHWISE_NARROW
 void NAME(depthwise_narrow)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane,
                             const void *weights, const void *bias, void *output);
+void NAME(depthwise_narrow_pairs)(const kernel_conv *conv, const void *weights, const void *from, void *to);
 #endif
 
 /* depthwise_pixels.c */

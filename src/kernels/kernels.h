@@ -347,6 +347,9 @@ typedef struct kernel_table {
   int64_t depthwise_narrow_rows;
   void (*depthwise_narrow)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane, const void *weights,
                            const void *bias, void *output);
+  /* The input gradient of a plane of any height, or NULL; otherwise as depthwise_narrow with a stride of 2. Weights as
+   * depthwise_pairs has them. */
+  void (*depthwise_narrow_pairs)(const kernel_conv *conv, const void *weights, const void *from, void *to);
   /* One output row of channels_last: for each kernel row a pointer for each padded column, at the channels of its
    * pixel, or NULL for a row of zeros; weights [tap][channels]; biases side by side, or NULL. */
   void (*depthwise_pixels)(const kernel_conv *conv, const void *const *const *rows, int64_t channels,
