@@ -86,7 +86,8 @@ def write_into(document, runs, by):
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="scripts/bench report", description="Turns results.json into a table and charts.")
     parser.add_argument("results", nargs="+", type=pathlib.Path, metavar="results.json")
-    parser.add_argument("--into", type=pathlib.Path, metavar="DOCUMENT", help="put them between the marks of this document; of several runs with the same settings, the medians")
+    into = "put them between the marks of this document; of several runs with the same settings, the medians"
+    parser.add_argument("--into", type=pathlib.Path, metavar="DOCUMENT", help=into)
     parser.add_argument("--by", choices=("min", "median"), default="min", help="what is shown (min)")
     options = parser.parse_args(arguments)
     try:

@@ -23,18 +23,29 @@ def load(path):
     return results
 
 
+COMPARED = {
+    "processor": lambda run: run["machine"]["processor"],
+    "instruction set": lambda run: run["versions"]["fonio_isa"],
+    "pace (--quick)": lambda run: run["settings"]["quick"],
+    "layers": lambda run: [layer["name"] for layer in run["layers"]],
+    "peers": lambda run: [list(layer["subjects"]) for layer in run["layers"]],
+}
+
+
 def joined(runs):
     """Several runs of the same settings and layers as one, whose times and peaks are the medians of theirs. Its errors and
-    failures are those of any run."""
+    failures are those of any run; it names the commits of all."""
     if len(runs) == 1:
         return runs[0]
-    names = [[layer["name"] for layer in run["layers"]] for run in runs]
-    if any(one != names[0] for one in names):
-        raise ValueError("runs that are to be joined need the same layers")
+    for what, part in COMPARED.items():
+        if any(part(run) != part(runs[0]) for run in runs):
+            raise ValueError(f"runs that are to be joined need the same {what}")
+    commits = ", ".join(dict.fromkeys(str(run["versions"]["fonio_commit"]) for run in runs))
+    versions = runs[-1]["versions"] | {"fonio_commit": commits}
     layers = [join_layers(same) for same in zip(*(run["layers"] for run in runs))]
     loads = [moment for run in runs for moment in (run["began"], run["ended"])]
     began, ended = (pick(loads, key=lambda moment: moment["time"]) for pick in (min, max))
-    return runs[-1] | {"layers": layers, "began": began, "ended": ended, "runs": len(runs)}
+    return runs[-1] | {"layers": layers, "began": began, "ended": ended, "runs": len(runs), "versions": versions}
 
 
 def join_layers(same):

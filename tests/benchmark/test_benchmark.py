@@ -97,6 +97,7 @@ def test_runs_of_the_same_settings_are_joined(results, tmp_path, monkeypatch):
     runs[1]["layers"][0]["subjects"]["fonio"] |= {"minima": [4e-3, 5e-3], "medians": [6e-3, 7e-3], "rms_error": 2e-7}
     runs[2]["layers"][0]["subjects"]["fonio"]["minima"] = [3e-3]
     runs[0]["layers"][0]["subjects"]["b"]["failure"] = "OSError: once"
+    runs[2]["versions"]["fonio_commit"] = "1"
     runs[2]["layers"][0]["peak"]["avx2"] = runs[1]["layers"][0]["peak"]["avx2"] = 1e11
     one = r.joined(runs)
     first, second = one["layers"]
@@ -109,9 +110,14 @@ def test_runs_of_the_same_settings_are_joined(results, tmp_path, monkeypatch):
     document.write_text(f"{report.BEGIN}{report.END}")
     report.write_into(document, runs, "min")
     text = document.read_text()
-    assert text.count("| l0 |") == 1 and "Times are the medians of 3 runs." in text
+    assert text.count("| l0 |") == 1 and "Times are the medians of 3 runs." in text and "Fonio 0 (0, 1)" in text
     with pytest.raises(ValueError, match="same layers"):
         r.joined([results, results | {"layers": results["layers"][:1]}])
+    with pytest.raises(ValueError, match="same pace"):
+        r.joined([results, results | {"settings": results["settings"] | {"quick": True}}])
+    del runs[1]["layers"][1]["subjects"]["b"]
+    with pytest.raises(ValueError, match="same peers"):
+        r.joined(runs)
 
 
 # ---- How everyone is checked and timed ----
