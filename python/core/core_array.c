@@ -154,7 +154,7 @@ bool core_read_dlpack(core_array *array, const dlpack_tensor *tensor, const char
   }
   if (!core_dtype_of_dlpack(name, tensor->dtype, &array->dtype)) return false;
   array->ndim = tensor->ndim;
-  array->data = (char *)tensor->data + tensor->byte_offset;
+  array->data = tensor->data ? (char *)tensor->data + tensor->byte_offset : NULL;
   uint64_t contiguous = 1;
   for (int i = tensor->ndim - 1; i >= 0; i--) {
     array->shape[i] = tensor->shape[i];
@@ -188,7 +188,7 @@ static bool take_dlpack(core_array *array, PyObject *object, const char *name) {
     array->versioned = PyCapsule_GetPointer(capsule, "dltensor_versioned");
     PyCapsule_SetName(capsule, "used_dltensor_versioned");
     tensor = &array->versioned->tensor;
-    array->read_only = array->versioned->flags & DLPACK_READ_ONLY;
+    array->read_only = array->versioned->flags & (DLPACK_READ_ONLY | DLPACK_IS_COPIED);
   } else if (PyCapsule_IsValid(capsule, "dltensor")) {
     array->managed = PyCapsule_GetPointer(capsule, "dltensor");
     PyCapsule_SetName(capsule, "used_dltensor");
@@ -241,10 +241,18 @@ bool core_array_look(core_array *array, PyObject *object, const char *name) {
   return false;
 }
 
-void core_array_drop(core_array *array) {
-  if (array->buffer.obj) PyBuffer_Release(&array->buffer);
+/* What owns the memory may run Python to give it back, which must not meet the exception that a call ends with. */
+static void give_back(core_array *array) {
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
   if (array->managed && array->managed->deleter) array->managed->deleter(array->managed);
   if (array->versioned && array->versioned->deleter) array->versioned->deleter(array->versioned);
+  PyErr_Restore(type, value, traceback);
+}
+
+void core_array_drop(core_array *array) {
+  if (array->buffer.obj) PyBuffer_Release(&array->buffer);
+  if (array->managed || array->versioned) give_back(array);
   Py_XDECREF(array->object);
   *array = (core_array){0};
 }

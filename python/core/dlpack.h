@@ -43,7 +43,7 @@ typedef struct dlpack_managed {
   void (*deleter)(struct dlpack_managed *);
 } dlpack_managed;
 
-enum { DLPACK_READ_ONLY = 1 };
+enum { DLPACK_READ_ONLY = 1, DLPACK_IS_COPIED = 2 };
 
 typedef struct dlpack_version {
   uint32_t major, minor;

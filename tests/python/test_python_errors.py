@@ -1,5 +1,6 @@
 """What the package says to wrong arguments: torch's exceptions with torch's texts, where torch has any."""
 
+import ctypes
 import subprocess
 import sys
 
@@ -148,6 +149,52 @@ def test_tensors_without_memory_of_their_own():
     with mode, pytest.raises(RuntimeError, match="gives no memory"):
         fonio.conv2d(X, weight)
     assert fonio.conv2d(X, weight).shape == (2, 6, 6, 6)
+
+
+VERSION, DELETER, FLAGS, DATA, DEVICE, BYTE_OFFSET = 0, 2, 3, 4, 5, 9  # places in a capsule, in words of 64 bits
+
+
+class Altered:
+    """torch's capsule, of whose words some are others. Python code gives the memory back."""
+
+    delete_type = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+    def __init__(self, words):
+        self.tensor, self.words, self.given_back = torch.zeros(2, 4, 8, 8), words, []
+
+    def __dlpack__(self, max_version):
+        capsule = self.tensor.__dlpack__(max_version=max_version)
+        get = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_GetPointer", ctypes.pythonapi))
+        words = (ctypes.c_uint64 * 10).from_address(get(capsule, b"dltensor_versioned"))
+        delete = self.delete_type(words[DELETER])
+        self.kept = self.delete_type(lambda managed: self.given_back.append(True) or delete(managed))
+        for place, word in {DELETER: ctypes.cast(self.kept, ctypes.c_void_p).value, **self.words}.items():
+            words[place] = word
+        return capsule
+
+
+ALTERED = [
+    ({VERSION: 2}, BufferError, "a version that is not known"),
+    ({DATA: 0}, RuntimeError, "the array has no memory"),
+    ({DATA: 0, BYTE_OFFSET: 64}, RuntimeError, "the array has no memory"),
+    ({DEVICE: 2}, RuntimeError, "on another device"),
+]
+
+
+@pytest.mark.parametrize("words, error, text", ALTERED)
+def test_the_owner_of_a_capsule_does_not_meet_the_exception(words, error, text):
+    array = Altered(words)
+    with pytest.raises(error, match=text):
+        fonio.conv2d(array, W)
+    assert array.given_back == [True]
+
+
+@pytest.mark.parametrize("flags", [1, 2])
+def test_no_result_is_written_to_a_copy(flags):
+    out = Altered({FLAGS: flags})
+    with pytest.raises(ValueError, match="output array is read-only"):
+        fonio.conv2d(torch.ones(2, 4, 8, 8), torch.ones(4, 4, 1, 1), out=out)
+    assert out.given_back == [True] and not out.tensor.any()
 
 
 def test_a_tangent_is_not_lost():
