@@ -1,8 +1,8 @@
 /* Direct convolution of few input channels in channels_last: a vector holds output channels, and the rows of the image
  * that a block of output pixels needs are copied once, padded, into a strip where the pixels of an output row are
  * evenly spaced and all taps lie at the same places, seen from each of them. Where there is no padding, the image
- * itself is such a strip. The loops, outermost first: two vectors of output channels row of the block: tiles of pixels,
- * terms of the sum */
+ * itself is such a strip. For two vectors of output channels at a time, all rows of the block are computed, tile by
+ * tile of pixels. */
 #include <string.h>
 
 #include "base/cpu.h"

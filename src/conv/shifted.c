@@ -148,16 +148,20 @@ static int64_t bytes_of_vector(const fonio_conv_plan *plan, const shifted_number
 /* Vectors that share a pass over the output channels, and those of a tile. */
 enum { MOST_VECTORS = 60, MOST_IN_TILE = 8 };
 
-/* Of a tile: a multiply-add takes half a cycle, or waits for the one before in the same sum; up to a quarter more
- * as what a few vectors read fills the first-level cache, or a twentieth where sums of long vectors take their time. */
-static double cost_of_vector(const fonio_conv_plan *plan, const shifted_numbers *n) {
-  double sum = 0, channels = (double)plan->geometry.out_channels;
+/* A multiply-add takes half a cycle, or waits for the one before in the same sum. */
+static double cost_of_tile(const fonio_conv_plan *plan, const shifted_numbers *n, int64_t rows) {
   double load = plan->geometry.kernel_width > 1 ? 0.8 : 0.5; /* of a vector, which may cross a line */
-  for (int64_t i = 0; i < n->tiles; i++) {
-    int64_t rows = plan->geometry.out_channels * (i + 1) / n->tiles - plan->geometry.out_channels * i / n->tiles;
-    double vectors = (double)plan->kernels->shifted_tiles[rows - 1].vectors, busy = fmax((double)rows / 1.9, load);
-    sum += (double)n->terms * (busy > 4 / vectors ? busy : 4 / vectors) + 20 / vectors;
-  }
+  double vectors = (double)plan->kernels->shifted_tiles[rows - 1].vectors, busy = fmax((double)rows / 1.9, load);
+  return (double)n->terms * fmax(busy, 4 / vectors) + 20 / vectors;
+}
+
+/* Of all tiles, some of which have a row more; up to a quarter more as what a few vectors read fills the first-level
+ * cache, or a twentieth where sums of long vectors take their time. */
+static double cost_of_vector(const fonio_conv_plan *plan, const shifted_numbers *n) {
+  double channels = (double)plan->geometry.out_channels;
+  int64_t rows = plan->geometry.out_channels / n->tiles, longer = plan->geometry.out_channels % n->tiles;
+  double sum = (double)(n->tiles - longer) * cost_of_tile(plan, n, rows);
+  if (longer) sum += (double)longer * cost_of_tile(plan, n, rows + 1);
   double filled = (double)(bytes_of_vector(plan, n) * MOST_IN_TILE) / (double)cpu_cache_sizes()->l1_bytes;
   double slower = plan->kernels->lanes > 8 ? 0.05 : 0.25;
   return sum * (1 + (filled < 1 ? filled : 1) * slower) + 1.2 * channels;

@@ -429,10 +429,8 @@ BLOCK(any, ANY, BAND_ROWS, 2, 0, 0)
 BLOCK(row, ANY, 1, 2, 0, 0)
 
 #if defined(KERNEL_ISA_avx512) && REAL_BYTES == 4
-/* Even and odd elements in an order of their own, for which nothing crosses a quarter of a vector; odd ones moved on by
- * one in that order, the first of them the last of another vector; that order put right. */
-#define EVEN(a, b) __builtin_shufflevector(a, b, 0, 2, 16, 18, 4, 6, 20, 22, 8, 10, 24, 26, 12, 14, 28, 30)
-#define ODD(a, b) __builtin_shufflevector(a, b, 1, 3, 17, 19, 5, 7, 21, 23, 9, 11, 25, 27, 13, 15, 29, 31)
+/* Odd elements, in the order of vec_odd_near, moved on by one, the first of them the last of another vector; that order
+ * put right. */
 #define FOLLOW(a, b) __builtin_shufflevector(a, b, 15, 16, 29, 18, 17, 20, 19, 22, 21, 24, 23, 26, 25, 28, 27, 30)
 #define SETTLE(a) __builtin_shufflevector(a, a, 0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15)
 
@@ -449,7 +447,7 @@ INLINE void tile_direct(bool whole, const band *b, const vec weights[9], vec add
     const real *row = (const real *)b->rows[i] + 2 * column;
     vec near = whole ? vec_load(row) : vec_load_part(row, low);
     vec far = whole ? vec_load(row + LANES) : vec_load_part(row + LANES, high);
-    vec odd = ODD(near, far), x[3] = {FOLLOW(before[i], odd), EVEN(near, far), odd};
+    vec odd = vec_odd_near(near, far), x[3] = {FOLLOW(before[i], odd), vec_even_near(near, far), odd};
     before[i] = odd;
 #pragma GCC unroll 3
     for (int s = 0; s < 3; s++)
@@ -522,7 +520,7 @@ INLINE void stream_row(int vectors, int stride, int r, const real *row, const ve
       if (stride == 1 || s % 2) continue;
       vec near = v + s == 0 ? vec_load_lanes(from, t->first) : vec_load(from);
       vec far = v == vectors - 1 ? vec_load_lanes(from + LANES, t->last[s / 2]) : vec_load(from + LANES);
-      x[0][v] = EVEN(near, far), x[1][v] = ODD(near, far);
+      x[0][v] = vec_even_near(near, far), x[1][v] = vec_odd_near(near, far);
     }
 #pragma GCC unroll 5
     for (int j = 0; j < 5; j++)

@@ -12,8 +12,8 @@
 /* Every second column of two vectors, in the order that is quickest: which lanes they come to does not matter so long
  * as grad_output comes to the same ones. */
 #if LANES == 16
-#define EVEN(a, b) __builtin_shufflevector(a, b, 0, 2, 16, 18, 4, 6, 20, 22, 8, 10, 24, 26, 12, 14, 28, 30)
-#define ODD(a, b) __builtin_shufflevector(a, b, 1, 3, 17, 19, 5, 7, 21, 23, 9, 11, 25, 27, 13, 15, 29, 31)
+#define EVEN(a, b) vec_even_near(a, b)
+#define ODD(a, b) vec_odd_near(a, b)
 #define IN_ORDER(v) __builtin_shufflevector(v, v, 0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15)
 #else
 #define EVEN(a, b) vec_even_quick(a, b)

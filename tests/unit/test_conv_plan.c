@@ -557,11 +557,12 @@ static void a_plan_keeps_the_problem_as_asked(void **state) {
   fonio_conv_plan_release(plan);
 }
 
-/* Padding that is not PyTorch's alone makes an output of it. */
-static void an_image_without_pixels_has_plans(void **state) {
+/* An image without pixels, of which padding that is not PyTorch's alone makes an output; more channels than 32 bits
+ * count. */
+static void extreme_sizes_have_plans(void **state) {
   (void)state;
   static const char *const problems[] = {"n1c15h6w0k15r7s3u4,2p4,3,6,5d1,3g15lnhwc", "n1c2h0w6k3r1s1u2p1,2,0,1",
-                                         "n2c4h0w0k4r3s3u2,3p3,4,3,4g4"};
+                                         "n2c4h0w0k4r3s3u2,3p3,4,3,4g4", "n1c1h1w8k8589934593r3s2u1,4p3,3,4,2"};
   for (size_t i = 0; i < 3 * sizeof problems / sizeof *problems; i++) {
     fonio_conv_problem p;
     assert_int_equal(fonio_conv_problem_parse(&p, problems[i / 3]), FONIO_OK);
@@ -574,14 +575,21 @@ static void an_image_without_pixels_has_plans(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(algorithms_agree_with_the_plain_loops), cmocka_unit_test(sums_may_shrink_to_nothing),
-      cmocka_unit_test(large_sums_are_cut_and_joined),         cmocka_unit_test(weights_may_lie_in_any_order),
-      cmocka_unit_test(the_input_gradient_is_the_transpose),   cmocka_unit_test(padding_is_never_multiplied),
-      cmocka_unit_test(no_zeros_are_multiplied_in_a_gradient), cmocka_unit_test(packed_taps_are_told_apart),
-      cmocka_unit_test(what_was_packed_otherwise_is_refused),  cmocka_unit_test(the_choice_looks_at_one_image),
-      cmocka_unit_test(packed_weights_serve_every_image),      cmocka_unit_test(bad_calls_are_refused),
-      cmocka_unit_test(impossible_problems_are_refused),       cmocka_unit_test(a_plan_keeps_the_problem_as_asked),
-      cmocka_unit_test(an_image_without_pixels_has_plans),
+      cmocka_unit_test(algorithms_agree_with_the_plain_loops),
+      cmocka_unit_test(sums_may_shrink_to_nothing),
+      cmocka_unit_test(large_sums_are_cut_and_joined),
+      cmocka_unit_test(weights_may_lie_in_any_order),
+      cmocka_unit_test(the_input_gradient_is_the_transpose),
+      cmocka_unit_test(padding_is_never_multiplied),
+      cmocka_unit_test(no_zeros_are_multiplied_in_a_gradient),
+      cmocka_unit_test(packed_taps_are_told_apart),
+      cmocka_unit_test(what_was_packed_otherwise_is_refused),
+      cmocka_unit_test(the_choice_looks_at_one_image),
+      cmocka_unit_test(packed_weights_serve_every_image),
+      cmocka_unit_test(bad_calls_are_refused),
+      cmocka_unit_test(impossible_problems_are_refused),
+      cmocka_unit_test(a_plan_keeps_the_problem_as_asked),
+      cmocka_unit_test(extreme_sizes_have_plans),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
