@@ -70,15 +70,30 @@ def _records(*tensors: Tensor) -> bool:
     return _is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
+def _unpacked(tensor: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The tensor alone, and its forward-mode derivative. Under torch.compile forward_ad does not know of a level."""
+    return torch._VF._unpack_dual(tensor, level=0)  # type: ignore[attr-defined]
+
+
 def _has_tangent(tensor: Tensor) -> bool:
-    """Whether it carries a forward-mode derivative. Under torch.compile forward_ad does not know of a level."""
-    return torch._VF._unpack_dual(tensor, level=0)[1] is not None  # type: ignore[attr-defined]
+    return _unpacked(tensor)[1] is not None
 
 
 # ---- The derivatives ----
 #
 # Each Function runs the library itself where its first argument is None; else that is what the dispatcher has still to
 # ask.
+
+
+def _on_all_levels(jvp):
+    """jvp(ctx, saved, tangents ...) as torch wants it. It turns tangents off there, but what comes may have some of
+    torch.func's other levels, which have to go on; those of this level are taken from what was saved."""
+
+    def with_tangents(ctx, *tangents):
+        with forward_ad._set_fwd_grad_enabled(True):
+            return jvp(ctx, [_unpacked(tensor)[0] for tensor in ctx.saved_tensors], *tangents)
+
+    return with_tangents
 
 
 class Conv2dFunction(torch.autograd.Function):
@@ -96,8 +111,9 @@ class Conv2dFunction(torch.autograd.Function):
         return None, *gradients(input, weight, grad, ctx.geometry, ctx.needs_input_grad[1:4]), None, None
 
     @staticmethod
-    def jvp(ctx, keys, input_tangent, weight_tangent, bias_tangent, *_):
-        input, weight = ctx.saved_tensors
+    @_on_all_levels
+    def jvp(ctx, saved, keys, input_tangent, weight_tangent, bias_tangent, *_):
+        input, weight = saved
         geometry = Geometry(*ctx.geometry)
         if bias_tangent is not None and input_tangent is None and weight_tangent is None:
             input_tangent = torch.zeros_like(input)
@@ -127,8 +143,9 @@ class Conv2dInputFunction(torch.autograd.Function):
         return None, None, of_weight, of_output, None, None
 
     @staticmethod
-    def jvp(ctx, keys, _, weight_tangent, grad_tangent, *__):
-        weight, grad_output = ctx.saved_tensors
+    @_on_all_levels
+    def jvp(ctx, saved, keys, _, weight_tangent, grad_tangent, *__):
+        weight, grad_output = saved
         size, geometry, last = ctx.rest
         return _sum_of(
             lambda a, b: conv2d_input(size, a, b, Geometry(*geometry), last),
@@ -159,8 +176,9 @@ class Conv2dWeightFunction(torch.autograd.Function):
         return None, of_input, None, of_output, None, None
 
     @staticmethod
-    def jvp(ctx, keys, input_tangent, _, grad_tangent, *__):
-        input, grad_output = ctx.saved_tensors
+    @_on_all_levels
+    def jvp(ctx, saved, keys, input_tangent, _, grad_tangent, *__):
+        input, grad_output = saved
         size, geometry, last = ctx.rest
         return _sum_of(
             lambda a, b: conv2d_weight(a, size, b, Geometry(*geometry), last),

@@ -57,6 +57,11 @@ def test_vmap(keywords, only_fonio):
             assert_close(vmap(ours, dims)(*arguments), expected)
 
 
+def along(function):
+    """The function's tangent, along a direction that depends on where it is."""
+    return lambda *arguments: jvp(function, arguments, tuple(argument.cos() for argument in arguments))[1]
+
+
 TRANSFORMS = {
     "grad": lambda function: grad(function, (0, 1, 2)),
     "jacrev": lambda function: jacrev(function, 1),
@@ -65,6 +70,13 @@ TRANSFORMS = {
     "jvp of the bias": lambda function: (
         lambda *arguments: jvp(lambda bias: function(*arguments[:2], bias), arguments[2:], arguments[2:])
     ),
+    "jvp of jvp": lambda function: along(along(function)),
+    "jvp of jvp of jvp": lambda function: along(along(along(function))),
+    "jvp of jvp of the bias": lambda function: (
+        lambda *arguments: along(along(lambda bias: function(*arguments[:2], bias)))(arguments[2])
+    ),
+    "jvp of grad of jvp": lambda function: along(grad(along(function), 1)),
+    "jvp of jvp of grad": lambda function: along(along(grad(function, 1))),
     "hessian": lambda function: hessian(function, 1),
     "grad of grad": lambda function: grad(lambda *arguments: grad(function, 1)(*arguments).sin().sum(), 0),
     "grad of jvp": lambda function: grad(lambda *arguments: jvp(function, arguments, arguments)[1]),
@@ -155,6 +167,7 @@ COMPILED = {
     "grad": grad,
     "jacfwd": jacfwd,
     "grad of jvp": lambda function: grad(lambda image: jvp(function, (image,), (image,))[1]),
+    "jvp of jvp": lambda function: along(along(function)),
 }
 
 
