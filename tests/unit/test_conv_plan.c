@@ -558,11 +558,12 @@ static void a_plan_keeps_the_problem_as_asked(void **state) {
 }
 
 /* An image without pixels, of which padding that is not PyTorch's alone makes an output; more channels than 32 bits
- * count. */
+ * count; none. */
 static void extreme_sizes_have_plans(void **state) {
   (void)state;
   static const char *const problems[] = {"n1c15h6w0k15r7s3u4,2p4,3,6,5d1,3g15lnhwc", "n1c2h0w6k3r1s1u2p1,2,0,1",
-                                         "n2c4h0w0k4r3s3u2,3p3,4,3,4g4", "n1c1h1w8k8589934593r3s2u1,4p3,3,4,2"};
+                                         "n2c4h0w0k4r3s3u2,3p3,4,3,4g4", "n1c1h1w8k8589934593r3s2u1,4p3,3,4,2",
+                                         "n1c0h9w9k16r3s3u2"};
   for (size_t i = 0; i < 3 * sizeof problems / sizeof *problems; i++) {
     fonio_conv_problem p;
     assert_int_equal(fonio_conv_problem_parse(&p, problems[i / 3]), FONIO_OK);
