@@ -61,16 +61,17 @@ static double cost_of_packing(const fonio_conv_plan *plan, const conv_algorithm 
   return conv_packing_cost(&probe);
 }
 
-/* The cheapest one that can do it and is exact enough; of those that pack weights, if `packing`. */
+/* The cheapest one that can do it and is exact enough; of those that pack weights, if `packing`. The first of those
+ * that cost the same but for rounding, which a batch changes. */
 static void take_cheapest(fonio_conv_plan *plan, bool packing) {
   double least = 0;
   for (int i = 0; conv_algorithms[i]; i++) {
     if (!conv_can_do(conv_algorithms[i], plan) || conv_algorithms[i]->accuracy > plan->accuracy) continue;
     if (packing && !conv_algorithms[i]->pack) continue;
     double cost = conv_algorithms[i]->cost(plan);
-    if (plan->algorithm && cost >= least) continue;
+    if (plan->algorithm && cost >= least * (1 - 1e-9)) continue;
     cost += cost_of_packing(plan, conv_algorithms[i]);
-    if (plan->algorithm && cost >= least) continue;
+    if (plan->algorithm && cost >= least * (1 - 1e-9)) continue;
     plan->algorithm = conv_algorithms[i];
     least = cost;
   }

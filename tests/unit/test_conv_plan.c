@@ -406,7 +406,8 @@ static const char *chosen(const char *text, int batch, fonio_conv_direction dire
 static void the_choice_looks_at_one_image(void **state) {
   (void)state;
   static const char *const texts[] = {"c144h3w15k765r3s3p1",  "c332h47w47k9r4s4u2p1lnhwc", "c495h54w54k42r3s3u2p1",
-                                      "c431h53w53k5r5s5u2p1", "c70h47w24k599r6s6u3p2tf64", "c353h33w16k488r9s9u3p4"};
+                                      "c431h53w53k5r5s5u2p1", "c70h47w24k599r6s6u3p2tf64", "c353h33w16k488r9s9u3p4",
+                                      "c9h18w12k6r2s1u2lnhwc"};
   enum { WRITTEN = sizeof texts / sizeof *texts };
   for (int i = 0; i < WRITTEN + problems(500); i++) {
     char text[256];
