@@ -78,7 +78,7 @@ static bool side_by_side(const fonio_conv_problem *p) {
 }
 
 static bool applicable(const fonio_conv_problem *p) {
-  bool alone = p->padding_mode == FONIO_ZEROS || (p->padding[0] | p->padding[1] | p->padding[2] | p->padding[3]) == 0;
+  bool alone = p->padding_mode == FONIO_ZEROS || !conv_pads(p);
   bool small = p->kernel_height * p->kernel_width <= MOST_TAPS && p->stride[0] <= MOST_STRIDE &&
                p->stride[1] <= MOST_STRIDE && p->dilation[0] <= 1024 && p->dilation[1] <= 1024;
   if (!alone || !small || p->groups > 1 || p->input_strides[3] != 1 || !side_by_side(p)) return false;

@@ -1,7 +1,14 @@
-/* The weights of depthwise convolutions. */
+/* The kernels and the weights of depthwise convolutions. */
 #include "conv/depthwise.h"
 
 #include <string.h>
+
+#include "base/cpu.h"
+
+const kernel_table *conv_depthwise_kernels(const kernel_table *kernels, fonio_dtype dtype, int64_t columns) {
+  bool half = columns * 2 <= kernels->lanes && cpu_isa_in_use() == ISA_AVX512;
+  return half ? kernel_table_for(dtype, ISA_AVX2) : kernels;
+}
 
 /* `count` weights of a channel; returns 0 where all are finite. */
 static double copy_f32(const float *weight, int64_t count, const int64_t *from, int64_t block, float *to) {

@@ -29,6 +29,10 @@ static inline int64_t conv_depthwise_input_rows(const fonio_conv_plan *plan, int
   return (rows - 1) * plan->geometry.stride[0] + conv_depthwise_reach(&plan->geometry, 0) + 1;
 }
 
+/* Those of `kernels`, or where half a vector of AVX-512 holds a row of so many columns, those of half vectors: they are
+ * as quick. */
+const kernel_table *conv_depthwise_kernels(const kernel_table *kernels, fonio_dtype dtype, int64_t columns);
+
 /* The weights as [block of channels][tap][channel of the block], the last block filled up with zeros; returns whether
  * all are finite. */
 bool conv_depthwise_pack(const fonio_conv_plan *plan, const void *weight, int64_t block, void *packed);

@@ -63,7 +63,7 @@ static int64_t copy_bytes(const fonio_conv_problem *p, int64_t steps) {
 }
 
 static bool applicable(const fonio_conv_problem *p) {
-  bool alone = p->padding_mode == FONIO_ZEROS || (p->padding[0] | p->padding[1] | p->padding[2] | p->padding[3]) == 0;
+  bool alone = p->padding_mode == FONIO_ZEROS || !conv_pads(p);
   bool small = p->kernel_height <= MOST_TAPS && p->kernel_width <= MOST_TAPS && p->stride[0] <= MOST_TAPS &&
                p->dilation[0] <= 1024 && p->dilation[1] <= 1024 && p->in_width <= (1 << 16);
   return conv_is_depthwise(p) && p->out_channels == p->in_channels && alone && small && p->stride[1] == 2 &&
@@ -101,9 +101,7 @@ static int64_t copy_at(const fonio_conv_plan *plan) {
 static void prepare(fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
   int64_t steps = steps_of(p, 0);
-  /* Half a vector is as quick as a whole one. */
-  if (steps_of(p, 1) * 2 <= plan->kernels->lanes && cpu_isa_in_use() == ISA_AVX512 && !is_narrow(plan))
-    plan->kernels = kernel_table_for(p->dtype, ISA_AVX2);
+  if (!is_narrow(plan)) plan->kernels = conv_depthwise_kernels(plan->kernels, p->dtype, steps_of(p, 1));
   while (steps > 1 && copy_bytes(p, steps) > conv_min(MOST_BYTES, cpu_cache_sizes()->l1_bytes / 2))
     steps = conv_ceil_div(steps, 2);
   plan->blocks.rows = steps;
@@ -185,27 +183,53 @@ static kernel_pairs find_job(const fonio_conv_problem *p, const pairs_window *w,
   return job;
 }
 
-static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
+/* Of a channel: its packed weights, and where it begins in the arrays. */
+typedef struct channel_of_run {
+  const void *weights, *from;
+  char *to;
+} channel_of_run;
+
+static channel_of_run find_channel(const conv_run *run, int64_t image, int64_t channel) {
+  const fonio_conv_plan *plan = run->plan;
+  return (channel_of_run){
+      .weights = conv_at(run->packed, channel * conv_depthwise_taps(plan) * element_bytes(plan)),
+      .from = conv_at(run->buffers->grad_output, conv_output_offset(plan, image, channel)),
+      .to = (char *)run->buffers->grad_input + conv_input_offset(plan, image, channel),
+  };
+}
+
+static void run_copied(const conv_run *run, int64_t image, int64_t first, int64_t end, void *workspace) {
   const fonio_conv_plan *plan = run->plan;
   const fonio_conv_problem *p = &plan->problem;
-  int64_t first = conv_take(&piece, pieces_of_image(plan)) * plan->blocks.channels, bytes = element_bytes(plan);
-  int64_t end = conv_min(first + plan->blocks.channels, p->in_channels), taps = conv_depthwise_taps(plan);
-  for (int64_t c = first; is_narrow(plan) && c < end; c++)
-    plan->kernels->depthwise_narrow_pairs(&plan->geometry, conv_at(run->packed, c * taps * bytes),
-                                          conv_at(run->buffers->grad_output, conv_output_offset(plan, piece, c)),
-                                          (char *)run->buffers->grad_input + conv_input_offset(plan, piece, c));
-  if (is_narrow(plan)) return;
   pairs_window w = find_window(p);
   char *memory = memset(workspace, 0, (size_t)plan->workspace_bytes), *copy = memory + copy_at(plan);
   kernel_pairs job = find_job(p, &w, workspace);
-  for (int64_t c = first; c < end; c++)
+  for (int64_t c = first; c < end; c++) {
+    channel_of_run channel = find_channel(run, image, c);
     for (int64_t step = 0, row = 0; row < p->in_height; step += plan->blocks.rows, row += job.rows) {
       job.rows = conv_min(plan->blocks.rows * p->stride[0], p->in_height - row);
-      copy_rows(plan, &w, conv_at(run->buffers->grad_output, conv_output_offset(plan, piece, c)), step, copy);
-      plan->kernels->depthwise_pairs(&job, conv_at(run->packed, c * taps * bytes), copy,
-                                     (char *)run->buffers->grad_input + conv_input_offset(plan, piece, c) +
-                                         row * job.row_stride * bytes);
+      copy_rows(plan, &w, channel.from, step, copy);
+      plan->kernels->depthwise_pairs(&job, channel.weights, copy,
+                                     channel.to + row * job.row_stride * element_bytes(plan));
     }
+  }
+}
+
+static void run_narrow(const conv_run *run, int64_t image, int64_t first, int64_t end) {
+  for (int64_t c = first; c < end; c++) {
+    channel_of_run channel = find_channel(run, image, c);
+    run->plan->kernels->depthwise_narrow_pairs(&run->plan->geometry, channel.weights, channel.from, channel.to);
+  }
+}
+
+static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
+  const fonio_conv_plan *plan = run->plan;
+  int64_t first = conv_take(&piece, pieces_of_image(plan)) * plan->blocks.channels;
+  int64_t end = conv_min(first + plan->blocks.channels, plan->problem.in_channels);
+  if (is_narrow(plan))
+    run_narrow(run, piece, first, end);
+  else
+    run_copied(run, piece, first, end, workspace);
 }
 
 const conv_algorithm conv_depthwise_pairs_input_gradient = {

@@ -43,8 +43,8 @@ static bool is_narrow(const fonio_conv_plan *plan) {
 
 /* The kernels to take: where half a vector is enough, those of half vectors. */
 static const kernel_table *kernels_of(const fonio_conv_plan *plan) {
-  bool half = plan->problem.out_width * 2 <= plan->kernels->lanes && cpu_isa_in_use() == ISA_AVX512;
-  return half && !is_narrow(plan) ? kernel_table_for(plan->problem.dtype, ISA_AVX2) : plan->kernels;
+  const fonio_conv_problem *p = &plan->problem;
+  return is_narrow(plan) ? plan->kernels : conv_depthwise_kernels(plan->kernels, p->dtype, p->out_width);
 }
 
 /* Whether the kernel masks out what lies beside the image. */

@@ -15,7 +15,7 @@
 #define MOST_BLOCKS (1 << 14)
 
 static bool shows_pixels(const fonio_conv_problem *p) {
-  return p->padding_mode != FONIO_ZEROS && (p->padding[0] | p->padding[1] | p->padding[2] | p->padding[3]) != 0;
+  return p->padding_mode != FONIO_ZEROS && conv_pads(p);
 }
 
 /* The padding as four rectangles, in the order in which they are folded. */

@@ -156,10 +156,9 @@ static void shorten_stride(fonio_conv_problem *p, int axis) {
  * one long one. (The index maps grow with the width, so a large image is left as it is.) */
 static void join_rows(fonio_conv_problem *p) {
   bool one_tap = p->kernel_height * p->kernel_width * p->stride[0] * p->stride[1] == 1;
-  bool pads = (p->padding[0] | p->padding[1] | p->padding[2] | p->padding[3]) != 0;
   bool joined = p->input_strides[2] == p->in_width * p->input_strides[3] &&
                 p->output_strides[2] == p->out_width * p->output_strides[3];
-  if (!one_tap || pads || !joined || p->in_height == 0 || p->in_width > 4096 / p->in_height) return;
+  if (!one_tap || conv_pads(p) || !joined || p->in_height == 0 || p->in_width > 4096 / p->in_height) return;
   p->in_width = p->out_width = p->in_width * p->in_height;
   p->in_height = p->out_height = 1;
 }

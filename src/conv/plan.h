@@ -265,6 +265,11 @@ static inline int64_t conv_even_pairs(int64_t count, int64_t most) {
   return count > most ? conv_ceil_div(count, conv_round_up(conv_ceil_div(count, most), 2)) : count;
 }
 
+/* Whether there is padding at any side. */
+static inline bool conv_pads(const fonio_conv_problem *p) {
+  return (p->padding[0] | p->padding[1] | p->padding[2] | p->padding[3]) != 0;
+}
+
 /* How far to lay rows of so many elements from each other: a power of two apart they would fall into the same sets of a
  * cache, a vector more keeps them out of step. */
 static inline int64_t conv_pitch(int64_t elements, int64_t lanes) {

@@ -19,8 +19,7 @@ static bool side_by_side(const fonio_conv_problem *p, const int64_t *strides, in
 /* Few channels under windows that neither overlap nor reach into padding: a window as a whole is turned into the
  * channels of one pixel. */
 static bool turns_windows(const fonio_conv_problem *p) {
-  bool pads = (p->padding[0] | p->padding[1] | p->padding[2] | p->padding[3]) != 0;
-  if (p->dtype != FONIO_FLOAT32 || pads || side_by_side(p, p->input_strides, p->in_channels)) return false;
+  if (p->dtype != FONIO_FLOAT32 || conv_pads(p) || side_by_side(p, p->input_strides, p->in_channels)) return false;
   for (int i = 0; i < 2; i++) {
     int64_t taps = i == 0 ? p->kernel_height : p->kernel_width;
     if (p->stride[i] < (taps - 1) * p->dilation[i] + 1) return false;

@@ -7,7 +7,7 @@
 
 #include "base/cpu.h"
 #include "base/memory.h"
-#include "conv/plan.h"
+#include "conv/rows.h"
 
 static int64_t bytes_of_element(const fonio_conv_plan *plan) {
   return (int64_t)fonio_dtype_bytes(plan->problem.dtype);
@@ -20,10 +20,6 @@ typedef struct block_size {
 
 static int64_t reach(int64_t outputs, int64_t stride, int64_t kernel, int64_t dilation) {
   return (outputs - 1) * stride + (kernel - 1) * dilation + 1;
-}
-
-static bool is_direct(const fonio_conv_problem *p) {
-  return (p->padding[0] | p->padding[1] | p->padding[2] | p->padding[3]) == 0;
 }
 
 /* The strip of a block. */
@@ -70,7 +66,7 @@ static double cost(const fonio_conv_plan *plan) {
   double rows = (double)p->out_height * (double)p->out_width / (double)b.columns;
   double tiles = rows * (double)conv_ceil_div(b.columns, k->rows_tile_rows);
   double sums = tiles * (double)(p->out_channels / k->lanes) * ((double)(terms * k->rows_tile_rows) / 1.93 + 6);
-  double copies = is_direct(p) ? 0 : rows / (double)b.rows * (double)strip_elements(p, b);
+  double copies = conv_pads(p) ? rows / (double)b.rows * (double)strip_elements(p, b) : 0;
   return sums + copies * (k->lanes > 8 ? 0.1 : 0.15) + 300;
 }
 
@@ -84,7 +80,7 @@ static void prepare(fonio_conv_plan *plan) {
   b->pixels = size.rows * size.columns;
   plan->packed_bytes = p->out_channels * terms * bytes;
   plan->workspace_bytes = conv_round_up(terms * (int64_t)sizeof(int64_t), MEMORY_ALIGNMENT) +
-                          (is_direct(p) ? 0 : strip_elements(p, size) * bytes);
+                          (conv_pads(p) ? strip_elements(p, size) * bytes : 0);
 }
 
 static bool pack(const fonio_conv_plan *plan, const void *weight, void *packed) {
@@ -145,28 +141,21 @@ static void run_channels(const fonio_conv_plan *plan, const conv_run *run, kerne
   }
 }
 
-static int64_t blocks_across(const fonio_conv_plan *plan) {
-  return conv_ceil_div(plan->problem.out_width, plan->blocks.pixels / plan->blocks.rows);
-}
-
-static int64_t blocks_down(const fonio_conv_plan *plan) {
-  return conv_ceil_div(plan->problem.out_height, plan->blocks.rows);
-}
-
 static int64_t pieces(const fonio_conv_plan *plan) {
-  return plan->problem.batch * blocks_down(plan) * blocks_across(plan);
+  return plan->problem.batch * conv_rows_blocks_down(plan) * conv_rows_blocks_across(plan);
 }
 
 static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   const fonio_conv_plan *plan = run->plan;
   const kernel_conv *g = &plan->geometry;
-  int64_t bytes = bytes_of_element(plan), blocks = blocks_across(plan), across = conv_take(&piece, blocks);
-  int64_t row = conv_take(&piece, blocks_down(plan)) * plan->blocks.rows, column = g->out_width * across / blocks;
+  int64_t bytes = bytes_of_element(plan), blocks = conv_rows_blocks_across(plan), across = conv_take(&piece, blocks);
+  int64_t row = conv_take(&piece, conv_rows_blocks_down(plan)) * plan->blocks.rows,
+          column = g->out_width * across / blocks;
   block_size b = {conv_min(plan->blocks.rows, g->out_height - row), g->out_width * (across + 1) / blocks - column};
   const char *input = conv_at(run->buffers->input, conv_input_offset(plan, piece, 0));
   char *output = (char *)run->buffers->output + conv_output_offset(plan, piece, 0);
   int64_t first_row = row * g->stride[0], first_column = column * g->stride[1], pitch = g->input_strides[1];
-  if (is_direct(&plan->problem)) {
+  if (!conv_pads(&plan->problem)) {
     input += bytes * (first_row * pitch + first_column * g->in_channels);
   } else {
     block_size size = strip_of(&plan->problem, b);

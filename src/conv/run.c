@@ -120,7 +120,7 @@ static void run_plain(const fonio_conv_plan *plan, const fonio_conv_buffers *buf
 /* Whether weights may meet zeros that are not there. The edge of grad_output is one in nearly all input gradients. */
 static bool has_zeros(const fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
-  bool pads = p->padding_mode == FONIO_ZEROS && (p->padding[0] | p->padding[1] | p->padding[2] | p->padding[3]) != 0;
+  bool pads = p->padding_mode == FONIO_ZEROS && conv_pads(p);
   return pads || plan->direction == FONIO_CONV_INPUT_GRADIENT;
 }
 

@@ -23,10 +23,6 @@ typedef struct shifted_numbers {
   int64_t tiles;         /* of output channels */
 } shifted_numbers;
 
-static bool pads(const fonio_conv_problem *p) {
-  return (p->padding[0] | p->padding[1] | p->padding[2] | p->padding[3]) != 0;
-}
-
 /* A kernel of one tap over rows without gaps. */
 static bool is_one_row(const fonio_conv_problem *p) {
   return p->kernel_height * p->kernel_width == 1 && p->stride[0] == 1 && p->input_strides[2] == p->in_width &&
@@ -45,7 +41,7 @@ static int64_t bytes_of_element(const fonio_conv_plan *plan) {
 static shifted_numbers numbers_of(const fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
   const kernel_conv *g = &plan->geometry;
-  bool in_place = !pads(p) && p->stride[1] == 1 && p->input_strides[3] == 1 && !collide(g, bytes_of_element(plan));
+  bool in_place = !conv_pads(p) && p->stride[1] == 1 && p->input_strides[3] == 1 && !collide(g, bytes_of_element(plan));
   bool one_row = in_place && is_one_row(p);
   int64_t width = one_row ? p->out_height * p->out_width : p->out_width;
   bool direct = in_place && width >= plan->kernels->lanes;

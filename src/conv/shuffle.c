@@ -56,7 +56,7 @@ static int64_t count_blocks(const fonio_conv_problem *p) {
 
 static bool applicable(const fonio_conv_problem *p) {
   bool strides = p->stride[0] > 1 || p->stride[1] > 1, few = p->stride[0] <= 64 && p->stride[1] <= 64;
-  bool alone = p->padding_mode == FONIO_ZEROS || (p->padding[0] | p->padding[1] | p->padding[2] | p->padding[3]) == 0;
+  bool alone = p->padding_mode == FONIO_ZEROS || !conv_pads(p);
   return strides && few && alone && p->in_channels > 0 && p->in_height > 0 && p->in_width > 0 &&
          (p->input_strides[3] == 1 || few_channels(p)) && count_blocks(p) <= MOST_BLOCKS;
 }

@@ -11,9 +11,8 @@
 #define LEAST_CHANNELS 64
 
 static bool applicable(const fonio_conv_problem *p) {
-  bool pads = (p->padding[0] | p->padding[1] | p->padding[2] | p->padding[3]) != 0;
   bool one = p->in_height == 1 && p->in_width == 1 && p->kernel_height == 1 && p->kernel_width == 1;
-  return one && !pads && p->groups == 1 && p->in_channels >= LEAST_CHANNELS && p->out_channels > 0 &&
+  return one && !conv_pads(p) && p->groups == 1 && p->in_channels >= LEAST_CHANNELS && p->out_channels > 0 &&
          p->weight_strides[1] == 1;
 }
 

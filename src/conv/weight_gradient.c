@@ -16,10 +16,6 @@ static int64_t bytes_of(const fonio_conv_plan *plan) {
   return (int64_t)fonio_dtype_bytes(plan->problem.dtype);
 }
 
-static bool pads(const fonio_conv_problem *p) {
-  return (p->padding[0] | p->padding[1] | p->padding[2] | p->padding[3]) != 0;
-}
-
 /* ---- What is read ---- */
 
 int64_t conv_gradient_reach(const fonio_conv_plan *plan, const gradient_numbers *n, int axis, int64_t outputs,
@@ -52,12 +48,12 @@ static double share_inside(const fonio_conv_plan *plan) {
 static gradient_source source_of(const fonio_conv_plan *plan, const gradient_numbers *n) {
   const fonio_conv_problem *p = &plan->problem;
   const kernel_conv *g = &plan->geometry;
-  if (n->lanes == LANES_OF_CHANNELS && !pads(p) && !lie_apart(plan)) return SOURCE_IMAGE;
+  if (n->lanes == LANES_OF_CHANNELS && !conv_pads(p) && !lie_apart(plan)) return SOURCE_IMAGE;
   if (n->lanes == LANES_OF_CHANNELS && share_inside(plan) < 0.7 && !lie_apart(plan)) return SOURCE_INSIDE;
   if (n->lanes == LANES_OF_CHANNELS)
     return p->input_strides[1] == 1 && g->in_channels > 1 ? SOURCE_PIXELS : SOURCE_PLANES;
   bool side_by_side = g->in_channels == 1 && p->input_strides[1] == 1 && p->groups % n->width == 0;
-  return side_by_side && !pads(p) ? SOURCE_IMAGE : SOURCE_PIXELS;
+  return side_by_side && !conv_pads(p) ? SOURCE_IMAGE : SOURCE_PIXELS;
 }
 
 /* Elements of a pixel of the copy: no large power of two, so that what is read at once does not fall on the same places

@@ -172,8 +172,7 @@ static const void *input_at(const work *w, int64_t image, int64_t channel) {
 static bool copies_flat(const work *w) {
   const fonio_conv_problem *p = &w->plan->problem;
   bool one_tap = w->n->taps * p->stride[0] * p->stride[1] == 1;
-  bool pads = (p->padding[0] | p->padding[1] | p->padding[2] | p->padding[3]) != 0;
-  return one_tap && !pads && w->pixels.columns == p->in_width &&
+  return one_tap && !conv_pads(p) && w->pixels.columns == p->in_width &&
          p->input_strides[2] == p->in_width * p->input_strides[3];
 }
 

@@ -12,11 +12,8 @@ enum { PIECE_PRODUCTS = 1 << 19, CHANNELS = 16 };
 /* Of a channel: those of the taps, then the bias's. */
 enum { TAPS = 9, SUMS = TAPS + 1 };
 
-/* Where half a vector is enough for a row, those of half vectors. */
 static const kernel_table *kernels_for(const fonio_conv_problem *p) {
-  const kernel_table *k = kernel_table_for(p->dtype, cpu_isa_in_use());
-  bool half = p->out_width * 2 <= k->lanes && cpu_isa_in_use() == ISA_AVX512;
-  return half ? kernel_table_for(p->dtype, ISA_AVX2) : k;
+  return conv_depthwise_kernels(kernel_table_for(p->dtype, cpu_isa_in_use()), p->dtype, p->out_width);
 }
 
 static bool applicable(const fonio_conv_problem *p) {

@@ -291,7 +291,7 @@ static void turn_panels(const gradient_work *w, int64_t panel) {
 /* ---- The sums ---- */
 
 static bool pads_with_zeros(const fonio_conv_problem *p) {
-  return p->padding_mode == FONIO_ZEROS && (p->padding[0] | p->padding[1] | p->padding[2] | p->padding[3]) != 0;
+  return p->padding_mode == FONIO_ZEROS && conv_pads(p);
 }
 
 /* The gradient of the output has an Inf or a NaN here, which must not meet the zeros of the padding: the plain loops

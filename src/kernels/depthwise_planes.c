@@ -483,6 +483,7 @@ static __attribute__((noinline)) void block_direct(const band *block) {
     move_down(&b, least(BAND_ROWS, left - BAND_ROWS));
   }
 }
+
 /* Kernels of 5 x 5, some vectors of all rows: each input row is loaded once, for all output rows that have it under one
  * of their taps. Without a stride its vectors are moved from tap to tap in registers, with a stride of 2 they are dealt
  * out there. What lies beside the image can be in the first vector and in the last ones. There are masks for as many as
