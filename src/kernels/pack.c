@@ -4,8 +4,10 @@
 
 /* A stretch of a panel's row that comes from one place: `length` elements from `source` on, `step` apart; or zeros. */
 typedef struct span {
-  int64_t to, length, source; /* source: an offset into a channel of the input; -1: zeros */
+  int64_t to, length, source; /* source: an offset into a channel of the input, of either sign; or ZEROS */
 } span;
+
+#define ZEROS INT64_MIN
 
 /* Each pixel may be a span of its own, and one more closes the row. */
 typedef struct span_list {
@@ -23,7 +25,7 @@ static void add_span(span_list *list, int64_t length, int64_t source) {
 static void add_edge(span_list *list, const kernel_conv *conv, int64_t row, int64_t s, int64_t from, int64_t to) {
   for (int64_t ow = from; ow < to; ow++) {
     int64_t column = conv->columns[ow * conv->stride[1] + s * conv->dilation[1]];
-    add_span(list, 1, column < 0 ? -1 : row * conv->input_strides[1] + column * conv->input_strides[2]);
+    add_span(list, 1, column < 0 ? ZEROS : row * conv->input_strides[1] + column * conv->input_strides[2]);
   }
 }
 
@@ -32,7 +34,7 @@ static void add_row(span_list *list, const kernel_conv *conv, int64_t oh, int64_
                     int64_t s) {
   int64_t row = conv->rows[oh * conv->stride[0] + r * conv->dilation[0]];
   if (row < 0) {
-    add_span(list, to - from, -1);
+    add_span(list, to - from, ZEROS);
     return;
   }
   int64_t inner_from = clamp(conv->interior[2 * s], from, to);
@@ -55,7 +57,7 @@ static void find_spans(span_list *list, const kernel_conv *conv, const kernel_pi
     add_row(list, conv, oh, ow, ow + length, r, s);
     left -= length;
   }
-  add_span(list, width - part->pixels, -1);
+  add_span(list, width - part->pixels, ZEROS);
 }
 
 /* One row of a span of step 1 and at least a vector: the last vector ends with the span and may overlap the one before.
@@ -140,7 +142,7 @@ static void pack_span(const span *s, const real *input, int64_t channel_stride, 
                       int64_t width, real *panel) {
   const real *from = input + s->source;
   real *to = panel + s->to;
-  if (s->source < 0) {
+  if (s->source == ZEROS) {
     zero_channels(s, channels, width, to);
     return;
   }
@@ -184,7 +186,7 @@ static void deal_span(const span *s, const real *from, int64_t width, int64_t ap
 static void pack_four(const kernel_conv *conv, const span *s, const real *input, int64_t width, real *panel) {
   int64_t apart = conv->in_channels * width;
   for (int64_t c = 0; c < conv->in_channels; c++, panel += width, input += conv->input_strides[0])
-    if (s->source >= 0)
+    if (s->source != ZEROS)
       deal_span(s, input + s->source, width, apart, panel + s->to);
     else
       for (int j = 0; j < 4; j++)

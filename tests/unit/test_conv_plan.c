@@ -93,12 +93,21 @@ static void compare(const char *algorithm, const char *problem, const char *expe
     fail_msg("%s is off by %g of %g: %s", algorithm, error, largest, problem);
 }
 
+/* The first element of an image whose rows or columns may lie backwards in the memory from `array` on. */
+static const void *first_pixel(const void *array, const fonio_conv_problem *p, const int64_t strides[4]) {
+  bool image = strides == p->input_strides;
+  int64_t rows = image ? p->in_height : p->out_height, columns = image ? p->in_width : p->out_width, first = 0;
+  if (strides[2] < 0) first -= (rows - 1) * strides[2];
+  if (strides[3] < 0) first -= (columns - 1) * strides[3];
+  return (const char *)array + first * (int64_t)fonio_dtype_bytes(p->dtype);
+}
+
 static void check_parsed(fonio_conv_problem p, const char *text) {
   int64_t outputs = p.batch * p.out_channels * p.out_height * p.out_width;
   void *x = random_array(p.batch * p.in_channels * p.in_height * p.in_width, p.dtype);
   void *w = random_array(p.out_channels * (p.in_channels / p.groups) * p.kernel_height * p.kernel_width, p.dtype);
   void *bias = random_array(p.out_channels, p.dtype);
-  fonio_conv_buffers b = {.input = x, .weight = w, .bias = p.has_bias ? bias : NULL};
+  fonio_conv_buffers b = {.input = first_pixel(x, &p, p.input_strides), .weight = w, .bias = p.has_bias ? bias : NULL};
   size_t bytes = (size_t)outputs * fonio_dtype_bytes(p.dtype);
   char *expected = run(&p, &(fonio_conv_plan_options){.algorithm = "reference"}, b, bytes, false);
   assert_non_null(expected);
@@ -118,12 +127,10 @@ static void check_problem(const char *text) {
 }
 
 /* In the class `strict` all algorithms have the same bits; `columns` is not in it. */
-static void check_input_gradient(const char *text) {
-  fonio_conv_problem p;
-  if (fonio_conv_problem_parse(&p, text) != FONIO_OK) fail_msg("%s: %s", text, fonio_last_error());
+static void check_parsed_input_gradient(fonio_conv_problem p, const char *text) {
   void *w = random_array(p.out_channels * (p.in_channels / p.groups) * p.kernel_height * p.kernel_width, p.dtype);
   void *g = random_array(p.batch * p.out_channels * p.out_height * p.out_width, p.dtype);
-  fonio_conv_buffers b = {.weight = w, .grad_output = g};
+  fonio_conv_buffers b = {.weight = w, .grad_output = first_pixel(g, &p, p.output_strides)};
   size_t bytes = (size_t)(p.batch * p.in_channels * p.in_height * p.in_width) * fonio_dtype_bytes(p.dtype);
   fonio_conv_plan_options options = {.direction = FONIO_CONV_INPUT_GRADIENT, .algorithm = "reference_input_gradient"};
   char *expected = run(&p, &options, b, bytes, pick(0, 1));
@@ -135,6 +142,12 @@ static void check_input_gradient(const char *text) {
     free(got);
   }
   free(expected), free(w), free(g);
+}
+
+static void check_input_gradient(const char *text) {
+  fonio_conv_problem p;
+  if (fonio_conv_problem_parse(&p, text) != FONIO_OK) fail_msg("%s: %s", text, fonio_last_error());
+  check_parsed_input_gradient(p, text);
 }
 
 /* As many, or fewer where FONIO_TEST_COUNT asks for fewer problems than the usual 600. */
@@ -183,6 +196,31 @@ static void weights_may_lie_in_any_order(void **state) {
     assert_int_equal(fonio_conv_problem_parse(&p, text), FONIO_OK);
     memcpy(p.weight_strides, strides[i], sizeof p.weight_strides);
     check_parsed(p, text);
+  }
+}
+
+/* Mirrored images, as NumPy has them: strides below 0. */
+static void images_may_lie_backwards(void **state) {
+  (void)state;
+  static const char *const problems[] = {"n2c5h9w12k18r3s3p1",
+                                         "n1c3h12w40k20r3s4u2p1,0mreflect",
+                                         "n1c40h12w13k40r3s3",
+                                         "n2c6h9w30k6r3s3p1g6",
+                                         "n1c4h7w20k9r1s1",
+                                         "n1c8h9w9k8r3s3p2mcircularg2tf64",
+                                         "n2c6h9w10k6r5s5p2g6tf64lnhwc",
+                                         "n1c3h9w10k40r3s3p6d6lnhwc"};
+  for (size_t i = 0; i < 3 * sizeof problems / sizeof *problems; i++) {
+    const char *text = problems[i / 3];
+    fonio_conv_problem p;
+    assert_int_equal(fonio_conv_problem_parse(&p, text), FONIO_OK);
+    for (int axis = 2; axis < 4; axis++)
+      if (i % 3 != (size_t)axis - 2) p.input_strides[axis] *= -1; /* either one, or both */
+    check_parsed(p, text);
+    fonio_conv_problem_parse(&p, text);
+    for (int axis = 2; axis < 4; axis++)
+      if (i % 3 != (size_t)axis - 2) p.output_strides[axis] *= -1;
+    check_parsed_input_gradient(p, text);
   }
 }
 
@@ -581,6 +619,7 @@ int main(void) {
       cmocka_unit_test(sums_may_shrink_to_nothing),
       cmocka_unit_test(large_sums_are_cut_and_joined),
       cmocka_unit_test(weights_may_lie_in_any_order),
+      cmocka_unit_test(images_may_lie_backwards),
       cmocka_unit_test(the_input_gradient_is_the_transpose),
       cmocka_unit_test(padding_is_never_multiplied),
       cmocka_unit_test(no_zeros_are_multiplied_in_a_gradient),
