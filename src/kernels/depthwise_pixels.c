@@ -18,15 +18,15 @@ typedef struct pixel_row {
 } pixel_row;
 
 /* Some taps of a kernel row, their number and the stride constant: a pixel of the input serves all pixels of the tile
- * that have it under one of their taps. */
-INLINE void sum_taps(int taps, int stride, const pixel_row *row, const void *const *from, const real *weights,
-                     int64_t channel, vec sum[TILE_PIXELS]) {
+ * that have it under one of their taps, but for the first and last `beside`, which lie in the padding. */
+INLINE void sum_taps(int taps, int stride, int beside, const pixel_row *row, const void *const *from,
+                     const real *weights, int64_t channel, vec sum[TILE_PIXELS]) {
   vec w[MOST_TAPS];
 #pragma GCC unroll 7
   for (int s = 0; s < taps; s++)
     w[s] = vec_load(weights + s * row->channels);
 #pragma GCC unroll 32
-  for (int i = 0; i < (TILE_PIXELS - 1) * stride + taps; i++) {
+  for (int i = beside; i < (TILE_PIXELS - 1) * stride + taps - beside; i++) {
     vec x = vec_keep(vec_load((const real *)from[i] + channel));
 #pragma GCC unroll 7
     for (int p = 0; p < TILE_PIXELS; p++)
@@ -35,19 +35,19 @@ INLINE void sum_taps(int taps, int stride, const pixel_row *row, const void *con
 }
 
 /* A kernel row is some taps, and as many once more as fit; then one after the other. */
-INLINE void sum_rows(int taps, bool more, int stride, const pixel_row *row, int64_t column, int64_t channel,
+INLINE void sum_rows(int taps, bool more, int stride, int beside, const pixel_row *row, int64_t column, int64_t channel,
                      vec sum[TILE_PIXELS]) {
   int64_t width = row->conv->kernel_width;
   const real *weights = row->weights + channel;
   for (int64_t r = 0; r < row->conv->kernel_height; r++, weights += width * row->channels) {
     if (!row->rows[r]) continue;
     const void *const *from = row->rows[r] + column * stride;
-    sum_taps(taps, stride, row, from, weights, channel, sum);
+    sum_taps(taps, stride, beside, row, from, weights, channel, sum);
     int64_t s = taps;
     for (; more && s + taps <= width; s += taps)
-      sum_taps(taps, stride, row, from + s, weights + s * row->channels, channel, sum);
+      sum_taps(taps, stride, beside, row, from + s, weights + s * row->channels, channel, sum);
     for (; more && s < width; s++)
-      sum_taps(1, stride, row, from + s, weights + s * row->channels, channel, sum);
+      sum_taps(1, stride, 0, row, from + s, weights + s * row->channels, channel, sum);
   }
 }
 
@@ -71,13 +71,14 @@ INLINE void sum_any(int pixels, int64_t lanes, const pixel_row *row, int64_t col
 }
 
 /* Inlined with constants; `taps` 0: any. */
-INLINE void tile(int taps, bool more, int stride, int pixels, const pixel_row *row, int64_t column, int64_t channel) {
+INLINE void tile(int taps, bool more, int stride, int beside, int pixels, const pixel_row *row, int64_t column,
+                 int64_t channel) {
   vec sum[TILE_PIXELS];
 #pragma GCC unroll 7
   for (int p = 0; p < pixels; p++)
     sum[p] = vec_zero();
   if (taps)
-    sum_rows(taps, more, stride, row, column, channel, sum);
+    sum_rows(taps, more, stride, beside, row, column, channel, sum);
   else
     sum_any(pixels, LANES, row, column, channel, sum);
   vec add = (row->bias ? vec_load(row->bias + channel) : vec_zero()) + vec_zero();
@@ -87,10 +88,10 @@ INLINE void tile(int taps, bool more, int stride, int pixels, const pixel_row *r
     vec_store(to + p * row->conv->output_strides[2], sum[p] + add);
 }
 
-INLINE void run_row(int taps, bool more, int stride, int pixels, const pixel_row *row) {
+INLINE void run_row(int taps, bool more, int stride, int beside, int pixels, const pixel_row *row) {
   for (int64_t column = 0; column < row->conv->out_width; column += pixels)
     for (int64_t channel = 0; channel < row->channels; channel += LANES)
-      tile(taps, more, stride, pixels, row, least(column, row->conv->out_width - pixels),
+      tile(taps, more, stride, beside, pixels, row, least(column, row->conv->out_width - pixels),
            least(channel, row->channels - LANES));
 }
 
@@ -98,13 +99,14 @@ INLINE void run_row(int taps, bool more, int stride, int pixels, const pixel_row
   static __attribute__((noinline)) void row_##name(const pixel_row *row) {                                             \
     run_row(__VA_ARGS__, row);                                                                                         \
   }
-ROW(small3, 3, false, 1, TILE_PIXELS)
-ROW(small3_2, 3, false, 2, TILE_PIXELS)
-ROW(small5, 5, false, 1, TILE_PIXELS)
-ROW(small5_2, 5, false, 2, TILE_PIXELS)
-ROW(wide, 7, true, 1, TILE_PIXELS)
-ROW(any, 0, false, 0, TILE_PIXELS)
-ROW(short, 0, false, 0, 1)
+ROW(small3, 3, false, 1, 0, TILE_PIXELS)
+ROW(small3_2, 3, false, 2, 0, TILE_PIXELS)
+ROW(small5, 5, false, 1, 0, TILE_PIXELS)
+ROW(small5_2, 5, false, 2, 0, TILE_PIXELS)
+ROW(wide, 7, true, 1, 0, TILE_PIXELS)
+ROW(beside, 7, false, 1, 3, TILE_PIXELS)
+ROW(any, 0, false, 0, 0, TILE_PIXELS)
+ROW(short, 0, false, 0, 0, 1)
 
 /* Fewer channels than lanes. */
 static void row_narrow(const pixel_row *row) {
@@ -129,6 +131,9 @@ void NAME(depthwise_pixels)(const kernel_conv *conv, const void *const *const *r
     (stride == 1 ? row_small3 : row_small3_2)(&row);
   else if (kernel == 5 && stride <= 2)
     (stride == 1 ? row_small5 : row_small5_2)(&row);
+  else if (REAL_BYTES == 4 && kernel == 7 && stride == 1 && conv->out_width == 7 && conv->in_width == 7 &&
+           conv->image_column == 3)
+    row_beside(&row);
   else if (kernel >= 7 && stride == 1)
     row_wide(&row);
   else
