@@ -14,16 +14,44 @@ typedef struct rows_of {
 /* A row; with a stride its even and its odd columns. */
 INLINE void load_row(int stride, const real *from, int64_t columns, vec_half row[2]) {
   const vec_mask deal = {0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15};
-  row[0] = half_load_part(from, least(columns, LANES / 2));
+  row[0] = half_load_lanes(from, 0, least(columns, LANES / 2));
   if (stride == 1) return;
   vec all = vec_permute(vec_load_part(from, columns), deal);
   memcpy(row, &all, sizeof all);
 }
 
-/* Inlined with constants: one plane, padded by half a kernel. `in` and `out`: rows so far apart, with so many columns.
+/* One plane under a kernel of 3 x 3 without a stride, padded by a row and a column. Tap by tap, so that no multiply-add
+ * waits for the one before it; what each tap reads of a row is loaded, as the unit that would move it in registers
+ * multiplies, too. */
+INLINE void sum_small(rows_of in, rows_of out, const real *image, const real *weights, real add, real *to) {
+  vec_half sum[ROWS], x[ROWS][3];
+#pragma GCC unroll 8
+  for (int j = 0; j < ROWS; j++)
+    sum[j] = half_set(0);
+#pragma GCC unroll 9
+  for (int tap = 0; tap < 9; tap++) {
+    int r = tap / 3, s = tap % 3;
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS && r == 0; i++)
+      x[i][s] = half_load_lanes(image + i * in.apart + s - 1, s == 0, least(in.columns + 1 - s, LANES / 2));
+    vec_half w = half_set(weights[tap]);
+#pragma GCC unroll 8
+    for (int j = 0; j < ROWS; j++)
+      if (j + r >= 1 && j + r <= ROWS) sum[j] = half_fma(w, x[j + r - 1][s], sum[j]);
+  }
+#pragma GCC unroll 8
+  for (int j = 0; j < ROWS; j++, to += out.apart)
+    half_store_part(to, sum[j] + half_set(add), out.columns);
+}
+
+/* Inlined with constants: any such plane. `in` and `out`: rows so far apart, with so many columns.
  */
 INLINE void sum_plane(int kernel, int stride, rows_of in, rows_of out, const real *image, const real *weights, real add,
                       real *to) {
+  if (kernel == 3 && stride == 1) {
+    sum_small(in, out, image, weights, add, to);
+    return;
+  }
   vec_half sum[ROWS], taps[9];
 #pragma GCC unroll 8
   for (int j = 0; j < ROWS; j++)
@@ -97,7 +125,7 @@ INLINE void add_tap_row(int even, const vec_half moved[3], const real *weights, 
 
 /* A row of grad_output, moved up by one, as it is, and moved down. */
 INLINE void load_moved(const real *from, int64_t columns, vec_half moved[3]) {
-  moved[1] = half_load_part(from, columns);
+  moved[1] = half_load_lanes(from, 0, columns);
   moved[0] = half_move(moved[1], -1);
   moved[2] = half_move(moved[1], 1);
 }

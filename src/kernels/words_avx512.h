@@ -58,9 +58,11 @@ INLINE void vec_store_part(real *p, vec v, int64_t n) {
   memcpy(p, &v, (size_t)n * sizeof(real));
 }
 
-INLINE vec_half half_load_part(const real *p, int64_t n) {
+/* Lanes [from, end), touching no other memory; the others are zero. */
+INLINE vec_half half_load_lanes(const real *p, int64_t from, int64_t end) {
   vec_half v = {0};
-  memcpy(&v, p, (size_t)n * sizeof(real));
+  for (int64_t i = from; i < end; i++)
+    v[i] = p[i];
   return v;
 }
 INLINE void half_store_part(real *p, vec_half v, int64_t n) {
@@ -116,8 +118,9 @@ INLINE void vec_store_lanes(real *p, vec v, vec_lanes lanes) {
   _mm512_mask_storeu_ps(p, (__mmask16)lanes, (__m512)v);
 }
 
-INLINE vec_half half_load_part(const real *p, int64_t n) {
-  return (vec_half)_mm256_maskz_loadu_ps((__mmask8)((1u << n) - 1), p);
+/* Lanes [from, end), touching no other memory; the others are zero. */
+INLINE vec_half half_load_lanes(const real *p, int64_t from, int64_t end) {
+  return (vec_half)_mm256_maskz_loadu_ps((__mmask8)((1u << end) - (1u << from)), p);
 }
 INLINE void half_store_part(real *p, vec_half v, int64_t n) {
   _mm256_mask_storeu_ps(p, (__mmask8)((1u << n) - 1), (__m256)v);
