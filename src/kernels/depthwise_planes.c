@@ -126,8 +126,6 @@ typedef struct band {
   int64_t second;          /* JOINED: how far below lie the rows of the other half */
   const void *const *rows; /* of the input, from the band's first on */
   const void *zeros;
-  const real *input; /* narrow_planes: the first row, the others `down` elements apart */
-  int64_t down;
   bool near; /* what lies beside the image is masked out */
   const real *weights, *bias;
   real *to;
@@ -154,20 +152,14 @@ INLINE void find_lanes(int vectors, int kernel, int64_t from, int64_t end, int64
       lanes[s][v] = vec_lanes_at(window, s + v * apart);
 }
 
-/* Which of the input rows of a band are known to be the only zeros: none; the first; the last. */
-typedef enum band_place { ANYWHERE, TOP, BOTTOM } band_place;
-
 /* Small kernels, all sizes constant: each input row serves the output rows that have it under one of their
  * taps. `apart`: columns from the first vector to the second. */
-INLINE void sum_small(bool edge, band_place place, int height, int vectors, int kernel, int stride, const band *b,
-                      const vec *weights, int64_t column, int64_t apart, tap_lanes lanes,
-                      vec sum[MOST_ROWS][BAND_VECTORS]) {
+INLINE void sum_small(bool edge, int height, int vectors, int kernel, int stride, const band *b, const vec *weights,
+                      int64_t column, int64_t apart, tap_lanes lanes, vec sum[MOST_ROWS][BAND_VECTORS]) {
 #pragma GCC unroll 16
   for (int i = 0; i < (height - 1) * stride + kernel; i++) {
-    if ((kernel > 3 && b->rows[i] == b->zeros) || (place == TOP && i == 0) || (place == BOTTOM && i == height + 1))
-      continue;
-    const real *row = (place == ANYWHERE ? (const real *)b->rows[i] : b->input + i * b->down) + column,
-               *odd = row + b->next;
+    if (kernel > 3 && b->rows[i] == b->zeros) continue;
+    const real *row = (const real *)b->rows[i] + column, *odd = row + b->next;
 #pragma GCC unroll 8
     for (int s = 0; s < kernel; s++) {
       vec x[BAND_VECTORS];
@@ -293,15 +285,15 @@ typedef enum band_kind { SMALL, WIDE, JOINED, TALL, ANY } band_kind;
 
 /* One tile: `height` rows, of a WIDE one as many as the band has, x `vectors` vectors; of a JOINED one half a vector of
  * them, and of as many rows below. */
-INLINE void tile(band_kind kind, bool edge, band_place place, int height, int vectors, int kernel, int stride,
-                 const band *b, const vec *weights, vec add, int64_t column, int64_t apart, tap_lanes lanes) {
+INLINE void tile(band_kind kind, bool edge, int height, int vectors, int kernel, int stride, const band *b,
+                 const vec *weights, vec add, int64_t column, int64_t apart, tap_lanes lanes) {
   vec sum[MOST_ROWS][BAND_VECTORS];
 #pragma GCC unroll 8
   for (int j = 0; j < height; j++)
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; v++)
       sum[j][v] = vec_zero();
-  if (kind == SMALL) sum_small(edge, place, height, vectors, kernel, stride, b, weights, column, apart, lanes, sum);
+  if (kind == SMALL) sum_small(edge, height, vectors, kernel, stride, b, weights, column, apart, lanes, sum);
   if (kind == WIDE || kind == JOINED)
     sum_wide(edge, kind == JOINED, vectors, kernel, stride, b, column, apart, lanes, sum);
   if (kind == TALL) sum_tall(vectors, b, column, apart, sum);
@@ -334,9 +326,9 @@ INLINE void find_tile(band_kind kind, int height, int vectors, int kernel, int s
   tap_lanes lanes;
   if (near && (kind == JOINED || is_edge(b, column, LANES + (vectors - 1) * apart + kernel - 1))) {
     find_lanes(vectors, kernel, b->near ? from : 0, b->near ? from + b->conv->in_width : WINDOW, apart, lanes);
-    tile(kind, true, ANYWHERE, height, vectors, kernel, stride, b, weights, add, column, apart, lanes);
+    tile(kind, true, height, vectors, kernel, stride, b, weights, add, column, apart, lanes);
   } else if (kind != JOINED || !near) {
-    tile(kind, false, ANYWHERE, height, vectors, kernel, stride, b, weights, add, column, apart, lanes);
+    tile(kind, false, height, vectors, kernel, stride, b, weights, add, column, apart, lanes);
   }
 }
 
@@ -379,23 +371,54 @@ INLINE void run_block(band_kind kind, int height, int vectors, int kernel, int s
   }
 }
 
-/* Planes no wider than a vector, of two bands that may overlap, padded by a row at the top and at the bottom, under a
- * kernel of 3 x 3: `count` of them. */
-static __attribute__((noinline)) void narrow_planes(band b, const kernel_depthwise *job, int64_t count) {
+/* Bands [first, end) of two, of a plane no wider than a vector, padded by a row at the top and at the bottom, under a
+ * kernel of 3 x 3. They take turns, so that a multiply-add need not wait for the one before it. `from`: the row above
+ * the image, whose rows lie `down` elements apart; the second band lies `second` rows below the first. */
+INLINE void narrow_bands(int first, int end, const band *b, const real *from, int64_t down, int64_t second,
+                         const vec weights[9], vec add, tap_lanes lanes) {
+  vec sum[2][SMALL_ROWS];
+  const real *row[2] = {from, from + second * down};
+  real *to[2] = {b->to, b->to + second * b->pitch};
+#pragma GCC unroll 14
+  for (int j = 0; j < 2 * SMALL_ROWS; j++)
+    sum[j % 2][j / 2] = vec_zero();
+#pragma GCC unroll 9
+  for (int i = 0; i < SMALL_ROWS + 2; i++, row[0] += down, row[1] += down)
+#pragma GCC unroll 6
+    for (int step = 0; step < 6; step++) {
+      int s = step / 2, k = step % 2;
+      if (k < first || k >= end || i == (k == 0 ? 0 : SMALL_ROWS + 1)) continue;
+      vec x = vec_keep(vec_load_lanes(row[k] + s, lanes[s][0]));
+#pragma GCC unroll 3
+      for (int r = 0; r < 3; r++)
+        if (i >= r && i - r < SMALL_ROWS) sum[k][i - r] = vec_fma(weights[r * 3 + s], x, sum[k][i - r]);
+    }
+#pragma GCC unroll 14
+  for (int j = 0; j < 2 * SMALL_ROWS; j++) {
+    int k = j / SMALL_ROWS;
+    if (k < first || k >= end) continue;
+    vec_store(to[k], sum[k][j % SMALL_ROWS] + add);
+    to[k] += b->pitch;
+  }
+}
+
+/* `count` such planes: where there are registers for it, both bands at once. */
+static __attribute__((noinline, aligned(64))) void narrow_planes(band b, const kernel_depthwise *job, int64_t count) {
+  int64_t down = b.conv->input_strides[1], second = b.count - SMALL_ROWS;
+  const real *from = (const real *)b.rows[1] - down;
   tap_lanes lanes;
   find_lanes(1, 3, b.conv->image_column, b.conv->image_column + b.conv->in_width, 0, lanes);
-  b.down = b.conv->input_strides[1];
-  b.input = (const real *)b.rows[1] - b.down;
-  for (int64_t i = 0; i < count; i++, b.input += job->in_plane, b.to += job->out_plane, b.weights += 9) {
+  for (int64_t i = 0; i < count; i++, from += job->in_plane, b.to += job->out_plane, b.weights += 9) {
     vec weights[9], add = vec_set((b.bias ? b.bias[i * job->bias_step] : 0) + (real)0);
 #pragma GCC unroll 9
     for (int tap = 0; tap < 9; tap++)
       weights[tap] = vec_set(b.weights[tap]);
-    band part = b;
-    tile(SMALL, true, TOP, SMALL_ROWS, 1, 3, 1, &part, weights, add, 0, 0, lanes);
-    part.input += (b.count - SMALL_ROWS) * b.down;
-    part.to += (b.count - SMALL_ROWS) * b.pitch;
-    tile(SMALL, true, BOTTOM, SMALL_ROWS, 1, 3, 1, &part, weights, add, 0, 0, lanes);
+    if (SMALL_ROWS > BAND_ROWS) {
+      narrow_bands(0, 2, &b, from, down, second, weights, add, lanes);
+    } else {
+      narrow_bands(0, 1, &b, from, down, second, weights, add, lanes);
+      narrow_bands(1, 2, &b, from, down, second, weights, add, lanes);
+    }
   }
 }
 
