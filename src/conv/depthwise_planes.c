@@ -121,6 +121,18 @@ static int64_t rows_of_block(const fonio_conv_plan *plan) {
   return conv_min(height, conv_max(fit, 4));
 }
 
+/* Channels at once: several where a plane is one block. What they are gone through again for, be it sums after the
+ * copies of their rows, be it what follows the sums, finds them in the first-level cache. */
+static int64_t channels_at_once(const fonio_conv_plan *plan, const planes_layout *l) {
+  const fonio_conv_problem *p = &plan->problem;
+  bool copies = l->pitch > 0, near = reads_near(plan) || is_narrow(plan);
+  if (plan->blocks.terms < p->out_height || (!copies && (!near || plan->geometry.out_channels > 1))) return 1;
+  int64_t most = copies ? conv_min(8, plan->blocks.channels) : plan->blocks.channels;
+  int64_t bytes = copies ? l->bytes : p->out_height * p->out_width * (int64_t)fonio_dtype_bytes(p->dtype);
+  bool again = copies || conv_has_finish(p);
+  return again ? conv_max(1, conv_min(most, cpu_cache_sizes()->l1_bytes / 2 / conv_max(1, bytes))) : most;
+}
+
 static void planes_prepare(fonio_conv_plan *plan) {
   int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), height = plan->problem.out_height;
   conv_blocks *b = &plan->blocks;
@@ -130,13 +142,7 @@ static void planes_prepare(fonio_conv_plan *plan) {
   b->channels = conv_even_pairs(plan->problem.out_channels, conv_max(1, PIECE_PRODUCTS / per_plane));
   plan->packed_bytes = plan->problem.out_channels * conv_depthwise_taps(plan) * bytes;
   planes_layout l = lay_out(plan);
-  /* Channels at once: several where a plane is one block, so many that they stay in the first-level cache. */
-  bool near = reads_near(plan) || is_narrow(plan);
-  int64_t plane_bytes = near ? conv_max(1, height * plan->problem.out_width * bytes) : l.bytes;
-  int64_t most = l.pitch ? 8 : near && plan->geometry.out_channels == 1 ? b->channels : 1;
-  bool whole = b->terms == height;
-  b->panel =
-      whole ? conv_max(1, conv_min(most, conv_min(b->channels, cpu_cache_sizes()->l1_bytes / 2 / plane_bytes))) : 1;
+  b->panel = channels_at_once(plan, &l);
   plan->workspace_bytes = l.bytes * (l.pitch ? b->panel : 1);
 }
 

@@ -3,14 +3,14 @@
 #include "base/error.h"
 #include "conv/plan.h"
 
-static bool asked_for(const fonio_conv_problem *p) {
+bool conv_has_finish(const fonio_conv_problem *p) {
   return p->has_residual || p->activation != FONIO_NO_ACTIVATION;
 }
 
 fonio_status conv_finish_check(const fonio_conv_problem *p, fonio_conv_direction direction) {
   if ((unsigned)p->activation > FONIO_GELU_TANH)
     return fail(FONIO_VALUE_ERROR, "there is no activation %d", (int)p->activation);
-  if (asked_for(p) && direction != FONIO_CONV_FORWARD)
+  if (conv_has_finish(p) && direction != FONIO_CONV_FORWARD)
     return fail(FONIO_NOT_IMPLEMENTED,
                 "gradients of a convolution with a residual or an activation are not implemented: take what comes to "
                 "the sum from fonio_conv_activation_gradient, and those of the problem without the two");
@@ -48,7 +48,7 @@ static bool rows_join(const fonio_conv_problem *p) {
 
 void conv_finish(const conv_run *run, int64_t image, int64_t channel, int64_t channels, const kernel_strip *block) {
   const fonio_conv_problem *p = &run->plan->problem;
-  if (!asked_for(p)) return;
+  if (!conv_has_finish(p)) return;
   int64_t rows = conv_min(block->rows, conv_ceil_div(p->out_height - block->row, block->step[0]));
   int64_t columns = conv_min(block->columns, conv_ceil_div(p->out_width - block->column, block->step[1]));
   int64_t offset = block->row * p->output_strides[2] + block->column * p->output_strides[3];
@@ -64,7 +64,7 @@ void conv_finish(const conv_run *run, int64_t image, int64_t channel, int64_t ch
 void conv_finish_pixels(const conv_run *run, int64_t image, int64_t channel, int64_t channels, int64_t pixel,
                         int64_t pixels) {
   const fonio_conv_problem *p = &run->plan->problem;
-  if (!asked_for(p)) return;
+  if (!conv_has_finish(p)) return;
   for (int64_t end = pixel + pixels, count; pixel < end; pixel += count) {
     int64_t row = pixel / p->out_width, column = pixel % p->out_width;
     count = rows_join(p) ? pixels : conv_min(end - pixel, p->out_width - column);

@@ -216,6 +216,9 @@ typedef union conv_slope {
 
 conv_slope conv_slope_of(const fonio_conv_problem *problem);
 
+/* Whether something follows the convolution: a residual, an activation. */
+bool conv_has_finish(const fonio_conv_problem *problem);
+
 /* What a forward algorithm calls for each part of the output once its sums and biases are whole: adds the residual and
  * applies the activation, where the problem asks for them. `channel` counts through all groups. A part is a block of
  * rows and columns (the strip's pixel and pitch do not matter; what lies outside of the output is left out), or pixels
