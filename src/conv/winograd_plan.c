@@ -161,15 +161,31 @@ static int64_t time_of_blocks(const kernel_table *k, const winograd *w, int64_t 
   int64_t tiles = w->rows * w->columns, blocks = conv_ceil_div(tiles, block), runs = w->rows + blocks;
   if (block % w->columns == 0) runs -= blocks;
   if (w->columns % block == 0) runs -= w->rows;
-  int64_t cycles = blocks * 6000 + runs * (400 + 500 * (w->terms + w->out_channels) / k->lanes);
+  int64_t strips = 125 * w->axes[0].alpha * w->terms + 600 * w->axes[0].m * w->out_channels;
+  int64_t cycles = blocks * 6000 + runs * (400 + strips / k->lanes);
   int64_t half_tile = conv_max(1, w->products * w->out_channels / (2 * k->lanes));
   return tiles / block * time_of_block(k, block) + time_of_block(k, tiles % block) + cycles / half_tile;
 }
 
-static int64_t best_block(const kernel_table *k, const winograd *w, int64_t most) {
-  int64_t best = most;
-  for (int64_t block = most - 1; block >= (most + 1) / 2; block--)
-    if (time_of_blocks(k, w, block) < time_of_blocks(k, w, best)) best = block;
+/* How much sooner than the other one of two threads is done. It looks at one image, as all that the choice does. One or
+ * two blocks are cut by output channels, too; many come out even. */
+static int64_t time_apart(const kernel_table *k, const winograd *w, int64_t groups, int64_t block) {
+  int64_t tiles = w->rows * w->columns, blocks = tiles / block, ends[2] = {0, 0};
+  int64_t pieces = groups * conv_ceil_div(tiles, block);
+  if (pieces < 3 || pieces > 50) return 0;
+  for (int64_t group = 0; group < groups; group++)
+    for (int64_t i = 0; i <= blocks; i++)
+      ends[ends[1] < ends[0]] += time_of_block(k, i < blocks ? block : tiles % block);
+  return ends[0] > ends[1] ? ends[0] - ends[1] : ends[1] - ends[0];
+}
+
+/* Mostly as one thread likes it. */
+static int64_t best_block(const kernel_table *k, const winograd *w, int64_t groups, int64_t most) {
+  int64_t best = most, least = INT64_MAX;
+  for (int64_t block = most; block >= (most + 1) / 2; block--) {
+    int64_t time = 4 * groups * time_of_blocks(k, w, block) + time_apart(k, w, groups, block);
+    if (time < least) least = time, best = block;
+  }
   return best;
 }
 
@@ -193,8 +209,11 @@ static int64_t tiles_to_share(const kernel_table *k, int64_t tiles, bool can_cut
   return can_cut ? tiles : conv_max(conv_ceil_div(tiles, 2), k->rows_tile_rows);
 }
 
+/* The sums of so many output channels at once stay near, whatever V takes. */
+#define MOST_SUMS 64
+
 /* Blocks: so many tiles that the transformed weights, which pass once for each block, are worth their way, yet V and M
- * stay near. Far weights pass as seldom as possible; then only the sums of a few channels stay near. */
+ * stay near. Far weights pass as seldom as possible. */
 static void block_tiles(fonio_conv_plan *plan, int alpha) {
   const kernel_table *k = plan->kernels;
   const cpu_caches *caches = cpu_cache_sizes();
@@ -202,9 +221,8 @@ static void block_tiles(fonio_conv_plan *plan, int alpha) {
   plan->blocks.pixels = 1;
   plan->blocks.channels = plan->blocks.sums = INT64_MAX / 2;
   winograd w = numbers_of(plan, alpha);
-  bool far = are_far(bytes_of_weights(plan, &w));
-  int64_t tiles = w.rows * w.columns, images = plan->problem.groups;
-  int64_t sums = conv_min(far ? 64 : INT64_MAX, w.out_channels), a_tile = w.elements * (w.terms + sums) * bytes;
+  int64_t tiles = w.rows * w.columns, groups = plan->problem.groups;
+  int64_t sums = conv_min(MOST_SUMS, w.out_channels), a_tile = w.elements * (w.terms + sums) * bytes;
   /* The phases of a stride are many terms, but the workspace grows with the channels only. */
   int64_t channels = plan->geometry.in_channels + plan->geometry.out_channels;
   int64_t a_padded_tile = w.elements * (w.in_pitch + conv_round_up(sums, w.pass)) * bytes;
@@ -212,20 +230,14 @@ static void block_tiles(fonio_conv_plan *plan, int alpha) {
   most = conv_min(most, conv_max(1, ((1 << 19) + 8192 * channels) / a_padded_tile));
   int64_t near = conv_max(caches->l2_bytes * 3 / 4 / a_tile, k->lanes * bytes * 3 / 4);
   near = conv_min(near, tiles_to_share(k, tiles, w.out_channels >= 4 * panel));
-  int64_t block = far ? conv_even_pairs(tiles, most) : best_block(k, &w, conv_min(conv_min(most, near), tiles));
-  /* Of one image, as all that the choice looks at. Two threads would share three or five blocks unevenly: one more, of
-   * whole tiles of the product if that will do. */
-  int64_t blocks = conv_ceil_div(tiles, block) * images;
-  if (blocks == 3 || blocks == 5) {
-    int64_t even = conv_even_pairs(tiles, block), whole = conv_round_up(even, k->rows_tile_rows);
-    bool better = whole * blocks < tiles && time_of_blocks(k, &w, whole) < time_of_blocks(k, &w, even);
-    block = better ? whole : even;
-  }
+  int64_t block = are_far(bytes_of_weights(plan, &w))
+                      ? conv_even_pairs(tiles, most)
+                      : best_block(k, &w, groups, conv_min(conv_min(most, near), tiles));
   /* Whole rows share strips of all interleaved images. */
   if (plan->problem.dilation[1] > 1 && block > w.columns) block -= block % w.columns;
   plan->blocks.pixels = block;
   /* Few tiles and many channels: cut the output channels, too, so that there is work for several threads. */
-  int64_t parts = 1;
+  int64_t blocks = conv_ceil_div(tiles, block) * groups, parts = 1;
   while (parts < 8 && blocks * parts < 3 && w.out_channels / (parts * 2) >= (blocks == 1 ? panel : 2 * panel))
     parts *= 2;
   plan->blocks.channels = conv_round_up(conv_ceil_div(w.out_channels, parts), panel);
