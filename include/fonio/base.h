@@ -142,11 +142,11 @@ FONIO_API const char *fonio_isa(void);
 
 /* ---- Threads ----
  *
- * A convolution that is long enough (some 20 microseconds) is shared among the calling thread and threads of the
- * library's own, which start when first needed, sleep between calls and end with the process. Results never depend on
- * how many take part. Calls that come at once from several threads of the host do not wait for one another: one of them
- * has the library's threads, the others work alone. Where sharing does not pay, as when another program took a core,
- * fewer threads are used for a while.
+ * A convolution that is long enough (some 20 microseconds; some 7 where calls follow each other closely) is shared
+ * among the calling thread and threads of the library's own, which start when first needed, sleep between calls and end
+ * with the process. Results never depend on how many take part. Calls that come at once from several threads of the
+ * host do not wait for one another: one of them has the library's threads, the others work alone. Where sharing does
+ * not pay, as when another program took a core, fewer threads are used for a while.
  *
  * A process may fork at any time: the child starts threads of its own when it needs them. A program that
  * unloads the library (dlclose) ends its threads with it. */

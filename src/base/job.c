@@ -1,15 +1,17 @@
 #include "base/job.h"
 
-/* Shorter pieces are claimed several at a time, some 10 microseconds of work, so that claiming costs nothing beside it.
- * Depends on the problem only; so does which pieces go together. */
+/* Shorter pieces are claimed several at a time, some 10 microseconds of work, so that claiming costs nothing beside it;
+ * or less, so that each thread has some claims and they end together. */
 #define CLAIMED_CYCLES 30000.0
+#define CLAIMS 4
 
-void job_init(job *j, int64_t pieces, double cost, threads_work work, void *context) {
+void job_init(job *j, int64_t pieces, double cost, int slots, threads_work work, void *context) {
   j->work = work;
   j->context = context;
   j->pieces = pieces;
   double at_once = CLAIMED_CYCLES / cost * (double)pieces;
-  j->at_once = at_once <= 1 ? 1 : at_once < (double)pieces ? (int64_t)at_once : pieces;
+  int64_t most = pieces / slots / CLAIMS;
+  j->at_once = at_once <= 1 || most <= 1 ? 1 : at_once < (double)most ? (int64_t)at_once : most;
   fegetenv(&j->floating_point);
   atomic_init(&j->next, 0);
 }

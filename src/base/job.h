@@ -16,8 +16,8 @@ typedef struct job {
   _Atomic int64_t next;
 } job;
 
-/* Fills in `j`. `cost`: cycles for all pieces. */
-void job_init(job *j, int64_t pieces, double cost, threads_work work, void *context);
+/* Fills in `j`. `cost`: cycles for all pieces; `slots`: how many threads may take part. */
+void job_init(job *j, int64_t pieces, double cost, int slots, threads_work work, void *context);
 
 /* Claims the next pieces and does them; false if none was left. */
 bool job_claim(job *j, int slot);

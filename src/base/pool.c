@@ -46,13 +46,15 @@ static struct {
    * a worker can wait for the next one. */
   _Alignas(64) _Atomic uint32_t tickets;
   _Atomic uint32_t sleepers;
-  _Atomic int core; /* that the owner began on */
+  _Atomic uint32_t lookers; /* awake, and without work */
+  _Atomic int core;         /* that the owner began on */
   _Atomic bool stop;
   _Alignas(64) _Atomic uint32_t departed;
   _Atomic bool owner_sleeps;
   /* At most `limit` threads before the time `paused_until`. */
   _Atomic int limit;
   _Atomic int64_t paused_until;
+  _Atomic int64_t missed; /* when short work last found nobody awake */
 } pool = {.owner = PTHREAD_MUTEX_INITIALIZER, .good_calls = GOOD_CALLS, .saved = FIRST_SAVED_NS};
 
 /* ---- Waiting ---- */
@@ -95,19 +97,28 @@ static void sleep_apart(uint32_t tickets) {
   if (known) sched_setaffinity(0, sizeof all, &all);
 }
 
+/* Whether there are tickets, or the pool stops, within `spin`. Returns for how long it looked, and the tickets that it
+ * saw last. */
+static bool look_for_tickets(int64_t spin, int64_t *waited, uint32_t *tickets) {
+  int64_t began = clock_ns();
+  bool found = false;
+  atomic_fetch_add(&pool.lookers, 1);
+  for (*waited = 0; !found && *waited < spin; *waited = clock_ns() - began) {
+    relax(*waited);
+    *tickets = atomic_load(&pool.tickets);
+    /* `stop` is set before `tickets` changes for it, and read after: whoever sleeps on these tickets will be woken. */
+    found = *tickets & TICKETS || atomic_load(&pool.stop);
+  }
+  atomic_fetch_sub(&pool.lookers, 1);
+  return found;
+}
+
 /* Waits until there are tickets, or the pool stops: awake for a while, then asleep. Returns for how long; `last` is
  * what it returned before. */
 static int64_t wait_for_tickets(bool has_core, int64_t last) {
-  int64_t spin = has_core && last < LONG_SPIN_NS ? LONG_SPIN_NS : SPIN_NS;
-  int64_t began = clock_ns(), waited = 0;
+  int64_t began = clock_ns(), waited;
   uint32_t tickets;
-  do {
-    relax(waited);
-    tickets = atomic_load(&pool.tickets);
-    waited = clock_ns() - began;
-    /* `stop` is set before `tickets` changes for it, and read after: whoever sleeps on these tickets will be woken. */
-    if (tickets & TICKETS || atomic_load(&pool.stop)) return waited;
-  } while (waited < spin);
+  if (look_for_tickets(has_core && last < LONG_SPIN_NS ? LONG_SPIN_NS : SPIN_NS, &waited, &tickets)) return waited;
   atomic_fetch_add(&pool.sleepers, 1);
   if (has_core)
     sleep_apart(tickets);
@@ -136,18 +147,18 @@ static void *worker(void *has_core) {
   return NULL;
 }
 
-/* `count` tickets for a new job, and whoever sleeps is woken. */
-static void lay_out_tickets(uint32_t count) {
+/* `count` tickets for a new job, and up to `sleepers` are woken. */
+static void lay_out_tickets(uint32_t count, int sleepers) {
   uint32_t next_job = (atomic_load(&pool.tickets) | TICKETS) + 1;
   atomic_store(&pool.tickets, next_job + count);
-  if (atomic_load(&pool.sleepers)) wake(&pool.tickets, count ? (int)count : THREADS_MAX);
+  if (sleepers > 0 && atomic_load(&pool.sleepers)) wake(&pool.tickets, sleepers);
 }
 
 /* ---- Start and stop ---- */
 
 static void stop_workers(void) {
   atomic_store(&pool.stop, true);
-  lay_out_tickets(0);
+  lay_out_tickets(0, THREADS_MAX);
   while (pool.workers > 0)
     pthread_join(pool.threads[--pool.workers], NULL);
   atomic_store(&pool.stop, false);
@@ -178,6 +189,7 @@ static void begin_anew(void) {
   pool.cannot_start_more = false;
   atomic_store(&pool.tickets, 0);
   atomic_store(&pool.sleepers, 0);
+  atomic_store(&pool.lookers, 0);
   atomic_store(&pool.owner_sleeps, false);
   atomic_store(&pool.stop, false);
 }
@@ -239,6 +251,17 @@ int pool_limit(int threads) {
   return threads > limit && clock_ns() < atomic_load(&pool.paused_until) ? limit : threads;
 }
 
+/* Short work that comes again within the time for which a woken worker looks for it is worth waking one. */
+bool pool_is_awake(void) {
+  if (atomic_load(&pool.lookers)) return true;
+  int64_t now = clock_ns(), last = atomic_exchange(&pool.missed, now);
+  if (now - last > SPIN_NS || pthread_mutex_trylock(&pool.owner)) return false;
+  start_workers(1);
+  lay_out_tickets(0, 1);
+  pthread_mutex_unlock(&pool.owner);
+  return false;
+}
+
 /* ---- The owner's work ---- */
 
 /* What the owner's own claims took; the longest may be the one during which it lost its core. */
@@ -274,7 +297,7 @@ static void work_together(void) {
   uint32_t workers = (uint32_t)pool.slots - 1;
   atomic_store(&pool.departed, 0);
   atomic_store(&pool.core, sched_getcpu());
-  lay_out_tickets(workers);
+  lay_out_tickets(workers, (int)workers - (int)atomic_load(&pool.lookers));
   int64_t began = clock_ns();
   pace p = work_at(pool.job, began);
   uint32_t began_too = workers - (atomic_fetch_and(&pool.tickets, ~TICKETS) & TICKETS);

@@ -11,6 +11,10 @@ bool pool_work(job *j, int slots);
 /* How many of `threads` should work together now: fewer for a while after working together did not pay. */
 int pool_limit(int threads);
 
+/* Whether a thread is awake and can take part at once. Where that is asked again and again, one is woken for next time.
+ */
+bool pool_is_awake(void);
+
 /* Ends the threads, and forgets that any was late; waits for the work that they are at. They start again when needed.
  */
 void pool_stop(void);

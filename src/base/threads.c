@@ -10,6 +10,8 @@
 
 /* Work that takes one core less than 20 microseconds (at 3 GHz) is done before a sleeping worker is up. */
 #define SHARED_CYCLES 60000.0
+/* Shorter work than that, down to this, is shared with a worker that is awake. */
+#define SHORT_CYCLES 20000.0
 
 static int at_most(int64_t threads) {
   return threads < THREADS_MAX ? (int)threads : THREADS_MAX;
@@ -35,15 +37,6 @@ int fonio_num_threads(void) {
   int found = at_most(wanted >= 1 && *end == 0 ? wanted : threads_cores());
   /* Another thread may have come first, or have set a number meanwhile: that one holds. */
   return atomic_compare_exchange_strong(&number_of_threads, &threads, found) ? found : threads;
-}
-
-int threads_wanted(int64_t pieces, double cost) {
-  double worth = cost / (SHARED_CYCLES / 2);
-  if (pieces < 2 || worth < 2) return 1;
-  int64_t threads = fonio_num_threads();
-  if (threads > pieces) threads = pieces;
-  if ((double)threads > worth) threads = (int64_t)worth;
-  return threads > 1 ? pool_limit((int)threads) : 1;
 }
 
 /* ---- Whose ---- */
@@ -89,12 +82,18 @@ static void host_task(void *context, int index) {
   job_help(context, index);
 }
 
-/* False if the host has no function for it. */
-static bool host_work(job *j, int slots) {
+static fonio_parallel_for host_parallel_for(void **user) {
   pthread_mutex_lock(&host_lock);
   fonio_parallel_for function = host_function;
-  void *user = host_user;
+  *user = host_user;
   pthread_mutex_unlock(&host_lock);
+  return function;
+}
+
+/* False if the host has no function for it. */
+static bool host_work(job *j, int slots) {
+  void *user;
+  fonio_parallel_for function = host_parallel_for(&user);
   if (!function) return false;
   function(slots, host_task, j, user);
   /* Nothing is left now, unless the host broke its word and left out all the tasks. */
@@ -105,12 +104,26 @@ static bool host_work(job *j, int slots) {
 
 /* ---- The work ---- */
 
+int threads_wanted(int64_t pieces, double cost) {
+  int64_t threads = fonio_num_threads();
+  if (threads > pieces) threads = pieces;
+  if (threads < 2 || cost < SHORT_CYCLES) return 1;
+  double worth = cost / (SHARED_CYCLES / 2);
+  bool is_short = worth < 2;
+  if (is_short || (double)threads > worth) threads = is_short ? 2 : (int64_t)worth;
+  threads = pool_limit((int)threads);
+  if (!is_short || threads < 2) return (int)threads;
+  watch_process();
+  void *user;
+  return !host_parallel_for(&user) && pool_is_awake() ? 2 : 1;
+}
+
 void threads_parallel_for(int64_t pieces, double cost, int slots, threads_work work, void *context) {
   slots = at_most(pieces < slots ? pieces : slots);
   if (slots > 1) {
     watch_process();
     job j;
-    job_init(&j, pieces, cost, work, context);
+    job_init(&j, pieces, cost, slots, work, context);
     if (host_work(&j, slots) || pool_work(&j, slots)) return;
   }
   for (int64_t piece = 0; piece < pieces; piece++)

@@ -139,7 +139,10 @@ static void planes_prepare(fonio_conv_plan *plan) {
   plan->kernels = kernels_of(plan);
   b->terms = rows_of_block(plan);
   int64_t per_plane = conv_max(1, height * plan->problem.out_width * conv_depthwise_taps(plan));
-  b->channels = conv_even_pairs(plan->problem.out_channels, conv_max(1, PIECE_PRODUCTS / per_plane));
+  int64_t channels = plan->problem.out_channels, piece = conv_max(1, PIECE_PRODUCTS / per_plane);
+  /* What would be one piece of half that: two. */
+  bool halves = channels <= piece && 2 * channels > piece;
+  b->channels = halves ? conv_ceil_div(channels, 2) : conv_even_pairs(channels, piece);
   plan->packed_bytes = plan->problem.out_channels * conv_depthwise_taps(plan) * bytes;
   planes_layout l = lay_out(plan);
   b->panel = channels_at_once(plan, &l);

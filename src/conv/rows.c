@@ -133,6 +133,11 @@ static int64_t terms_at_once(const fonio_conv_plan *plan, const rows_numbers *n)
   return conv_even(n->taps, most / g->in_channels) * g->in_channels;
 }
 
+/* Of a group. */
+static int64_t weight_bytes(const fonio_conv_plan *plan, const rows_numbers *n) {
+  return n->out_channels * n->terms * (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+}
+
 static double cost_as(const fonio_conv_plan *plan) {
   rows_numbers n = numbers_of(plan);
   block_size b = size_of_block(plan, &n);
@@ -159,7 +164,10 @@ static double cost_as(const fonio_conv_plan *plan) {
   /* Elements that are turned and pointers that are looked up: half of it with vectors as long as a cache line, where
    * more is turned at a time and the sums take two cycles for one. */
   double beside = (n.windows ? 5.5 : 1.2) * turn_in + 1.2 * turn_out + 2.5 * pixels * segments;
-  return (double)p->groups * (sum + beside / (plan->kernels->lanes > 8 ? 2 : 1)) + 300;
+  sum += beside / (plan->kernels->lanes > 8 ? 2 : 1);
+  /* For few pixels the weights' way is longer. */
+  double pass = (double)weight_bytes(plan, &n) / 24;
+  return (double)p->groups * (sum > pass ? sum : pass) + 300;
 }
 
 static double cost(const fonio_conv_plan *plan) {
@@ -189,14 +197,16 @@ static void prepare_as(fonio_conv_plan *plan) {
   b->rows = size.rows;
   b->pixels = size.rows * size.columns;
   /* Few blocks and many channels: cut the output channels, too, so that there is work for several threads; unless each
-   * would turn the windows again. */
+   * would turn the windows again. One pixel's are cut where many weights pass for it. */
   int64_t blocks =
       conv_ceil_div(plan->problem.out_height, size.rows) * conv_ceil_div(plan->problem.out_width, size.columns);
   int64_t parts = 1;
-  while (parts < 8 && blocks * parts < (n.windows ? 2 : 4) && n.out_channels / (parts * 2) >= 4 * n.panel)
+  bool weights_pass = b->pixels == 1 && weight_bytes(plan, &n) >= 1 << 19;
+  while (parts < 8 && blocks * parts < (n.windows || weights_pass ? 2 : 4) &&
+         n.out_channels / (parts * 2) >= (weights_pass ? 1 : 4) * n.panel)
     parts *= 2;
   b->channels = conv_round_up(conv_ceil_div(n.out_channels, parts), n.panel);
-  plan->packed_bytes = plan->problem.groups * n.out_channels * n.terms * bytes;
+  plan->packed_bytes = plan->problem.groups * weight_bytes(plan, &n);
   int64_t zeros = conv_round_up(plan->geometry.kernel_width * n.in_channels * bytes, 64);
   int64_t turned = turned_input(plan, &n, size.rows, size.columns) + b->pixels * turned_pitch(plan, &n);
   plan->workspace_bytes = zeros + pointer_bytes(plan) + turned * bytes + 2 * 64;

@@ -20,6 +20,7 @@
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "base/threads.h"
 #include "fonio/conv.h"
 
@@ -220,6 +221,23 @@ static void short_work_is_not_shared(void **state) {
   assert_int_equal(threads_wanted(3, 1e9), 3);
   assert_int_equal(threads_wanted(1, 1e9), 1);
   assert_int_equal(threads_wanted(0, 0), 1);
+}
+
+/* Whether it is shared in some call of many that follow each other closely. */
+static bool is_shared_in_time(double cost) {
+  for (int64_t end = clock_ns() + 1000000000; clock_ns() < end;)
+    if (threads_wanted(2, cost) == 2) return true;
+  return false;
+}
+
+static void short_work_that_comes_again_wakes_a_worker(void **state) {
+  (void)state;
+  fonio_set_num_threads(2);
+  assert_int_equal(threads_wanted(2, 30000), 1);
+  assert_true(is_shared_in_time(30000));
+  assert_int_equal(threads_wanted(2, 19000), 1);
+  fonio_set_num_threads(1);
+  assert_int_equal(threads_wanted(2, 30000), 1);
 }
 
 /* ---- A host's own parallel_for ---- */
@@ -828,6 +846,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(does_each_piece_once),
       cmocka_unit_test(work_may_share_work_of_its_own),
       cmocka_unit_test(short_work_is_not_shared),
+      cmocka_unit_test(short_work_that_comes_again_wakes_a_worker),
       cmocka_unit_test(results_do_not_depend_on_threads),
       cmocka_unit_test(workers_compute_under_the_callers_settings),
       cmocka_unit_test(as_many_take_part_as_the_workspace_holds),
