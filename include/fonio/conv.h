@@ -211,7 +211,8 @@ FONIO_API const char *fonio_conv_plan_algorithm(const fonio_conv_plan *plan);
  * NULL on FONIO_NO_MEMORY. Thread-safe. */
 FONIO_API const char *fonio_conv_plan_explain(const fonio_conv_plan *plan);
 
-/* The bytes of workspace that a run by at most `threads` threads needs beyond packed weights. */
+/* The bytes of workspace that a run by at most `threads` threads needs beyond packed weights: at most 1 MiB and 8 KiB
+ * for each channel in and out, for each thread, whatever the batch, height and width. */
 FONIO_API int64_t fonio_conv_plan_workspace_bytes(const fonio_conv_plan *plan, int threads);
 
 /* Packs a weight for this plan and all others of the same algorithm, weight shape, stride, padding and dilation,

@@ -141,7 +141,7 @@ static fonio_status prepare_all(const fonio_conv_plan *one, const arrays *a, can
   double least = one->algorithm->cost(one);
   for (int i = 0; conv_algorithms[i] && *count < MOST_CANDIDATES; i++) {
     const conv_algorithm *algorithm = conv_algorithms[i];
-    if (!conv_can_do(algorithm, one) || !same_bits(algorithm, one->algorithm)) continue;
+    if (!conv_may_take(algorithm, one) || !same_bits(algorithm, one->algorithm)) continue;
     if (algorithm != one->algorithm && algorithm->cost(one) > HOPELESS * least) continue;
     if (prepare_candidate(&candidates[*count], one, algorithm, a)) return FONIO_NO_MEMORY;
     ++*count;

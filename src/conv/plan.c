@@ -28,11 +28,25 @@ bool conv_can_do(const conv_algorithm *algorithm, const fonio_conv_plan *plan) {
   return algorithm->direction == plan->direction && (!empty || !algorithm->pack) && algorithm->applicable(p);
 }
 
+/* What a thread may need beside packed weights, whatever the image: very wide rows and far apart taps would make some
+ * algorithms ask for more. */
+static bool is_bounded(const fonio_conv_plan *plan, const conv_algorithm *algorithm) {
+  fonio_conv_plan probe = *plan;
+  probe.algorithm = algorithm;
+  algorithm->prepare(&probe);
+  double channels = (double)plan->problem.in_channels + (double)plan->problem.out_channels;
+  return (double)fonio_conv_plan_workspace_bytes(&probe, 1) <= (1 << 20) + (1 << 13) * channels;
+}
+
+bool conv_may_take(const conv_algorithm *algorithm, const fonio_conv_plan *plan) {
+  return conv_can_do(algorithm, plan) && is_bounded(plan, algorithm);
+}
+
 /* The algorithm of that name. */
 static fonio_status take_named(fonio_conv_plan *plan, const char *name) {
   for (int i = 0; conv_algorithms[i]; i++)
     if (strcmp(conv_algorithms[i]->name, name) == 0) {
-      if (!conv_can_do(conv_algorithms[i], plan))
+      if (!conv_may_take(conv_algorithms[i], plan))
         return fail(FONIO_VALUE_ERROR, "the algorithm '%s' cannot do this problem", name);
       plan->algorithm = conv_algorithms[i];
       plan->why = "asked for by name";
@@ -72,6 +86,7 @@ static void take_cheapest(fonio_conv_plan *plan, bool packing) {
     if (plan->algorithm && cost >= least * (1 - 1e-9)) continue;
     cost += cost_of_packing(plan, conv_algorithms[i]);
     if (plan->algorithm && cost >= least * (1 - 1e-9)) continue;
+    if (!is_bounded(plan, conv_algorithms[i])) continue;
     plan->algorithm = conv_algorithms[i];
     least = cost;
   }

@@ -122,6 +122,9 @@ extern const conv_algorithm conv_depthwise_turned_forward;
  * by: that is left to the plain loops. */
 bool conv_can_do(const conv_algorithm *algorithm, const fonio_conv_plan *plan);
 
+/* Whether it also stays within the workspace that a thread may have: 1 MiB and 8 KiB for each channel. */
+bool conv_may_take(const conv_algorithm *algorithm, const fonio_conv_plan *plan);
+
 /* Whether a plan's blocks of pixels are whole rows that `rows` turns on their way out. */
 bool conv_rows_turns_rows(const fonio_conv_plan *plan);
 

@@ -122,7 +122,7 @@ const conv_algorithm *conv_wisdom_find(const fonio_conv_plan *plan) {
   const wisdom_line *line = find_line(key);
   const conv_algorithm *algorithm = line ? line->algorithm : NULL;
   pthread_mutex_unlock(&lock);
-  return algorithm && conv_can_do(algorithm, plan) && algorithm->accuracy <= plan->accuracy ? algorithm : NULL;
+  return algorithm && conv_may_take(algorithm, plan) && algorithm->accuracy <= plan->accuracy ? algorithm : NULL;
 }
 
 fonio_status conv_wisdom_keep(const fonio_conv_plan *plan) {

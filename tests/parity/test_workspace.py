@@ -77,3 +77,32 @@ def test_kernels_in_many_parts_too():
     ):
         for direction in (fonio_c.FORWARD, fonio_c.INPUT_GRADIENT):
             assert workspace(text, direction, 1) <= most_bytes(text), (text, direction)
+
+
+def test_far_apart_and_very_wide_too():
+    """What would make an algorithm ask for more than a thread may have: another one is taken."""
+    for text in (
+        "n1c4h2w65000k4r4s11p1,1,5,1g4tf64",
+        "n1c4h203w1032k4r142s142u2p1,16,3,1g4tf64",
+        "n5c44h2w65000k44r4s4u5,13p144,1,9,133d32g44lnhwc",
+        "n7c2h1w65000k2r2s2p5,0,1,2g2mcircular",
+        "n1c9h2405w1887k18r4s4u16,1p2,0,31,3d174,1g9",
+        "n1c3h31w8k202r4s4p3,94,1,5mcircularlnhwc",
+        "n2c1h950w11k50r62s1p1,24,0,3mreflectlnhwc",
+        "n1c1h3057w83k109r9s7p1,3,1,80mcircularlnhwc",
+    ):
+        for direction in (fonio_c.FORWARD, fonio_c.INPUT_GRADIENT, fonio_c.WEIGHT_GRADIENT):
+            assert workspace(text, direction, 1) <= most_bytes(text), (text, direction)
+
+
+@pytest.mark.parametrize("direction", [fonio_c.FORWARD, fonio_c.INPUT_GRADIENT, fonio_c.WEIGHT_GRADIENT])
+def test_what_asks_for_more_is_refused_by_name_too(direction):
+    text = "n5c44h2w65000k44r4s4u5,13p144,1,9,133d32g44lnhwc"
+    taken, names = [], iter(range(100))
+    while name := fonio_c.lib.conv_algorithm_name(next(names)):
+        try:
+            taken.append(fonio_c.Plan(parse(text), direction, algorithm=name.decode()))
+        except ValueError as error:
+            assert "cannot do this problem" in str(error)
+    needed = [fonio_c.lib.conv_plan_workspace_bytes(plan.handle, 1) for plan in taken]
+    assert needed and max(needed) <= most_bytes(text)
