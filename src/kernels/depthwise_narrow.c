@@ -31,9 +31,10 @@ INLINE void sum_small(rows_of in, rows_of out, const real *image, const real *we
 #pragma GCC unroll 9
   for (int tap = 0; tap < 9; tap++) {
     int r = tap / 3, s = tap % 3;
+    const real *row = image;
 #pragma GCC unroll 8
-    for (int i = 0; i < ROWS && r == 0; i++)
-      x[i][s] = half_load_lanes(image + i * in.apart + s - 1, s == 0, least(in.columns + 1 - s, LANES / 2));
+    for (int i = 0; i < ROWS && r == 0; i++, row += in.apart)
+      x[i][s] = half_load_lanes(row + s - 1, s == 0, least(in.columns + 1 - s, LANES / 2));
     vec_half w = half_set(weights[tap]);
 #pragma GCC unroll 8
     for (int j = 0; j < ROWS; j++)
