@@ -528,9 +528,10 @@ INLINE vec stream_load(int vectors, int v, const real *row, const stream *t) {
   return vec_load_lanes(row + v * LANES, v == 0 ? t->first : t->last[v == vectors]);
 }
 
-/* One input row, under row r of the kernel for the newest of the sums, row r + stride for the one before. */
-INLINE void stream_row(int vectors, int stride, int r, const real *row, const vec weights[25], const stream *t,
-                       vec sum[5][2]) {
+/* One input row, under row r of the kernel for the newest of the sums, row r + stride for the one before; without a
+ * stride for those only that are `inside` the output, as not all are at the first and last rows of the image. */
+INLINE void stream_row(int vectors, int stride, int r, const bool inside[5], const real *row, const vec weights[25],
+                       const stream *t, vec sum[5][2]) {
   vec loaded[3], x[2][2];
 #pragma GCC unroll 3
   for (int v = 0; v <= vectors && stride == 1; v++)
@@ -550,7 +551,8 @@ INLINE void stream_row(int vectors, int stride, int r, const real *row, const ve
     for (int j = 0; j < 5; j++)
 #pragma GCC unroll 2
       for (int v = 0; v < vectors; v++)
-        if (r + j * stride < 5) sum[j][v] = vec_fma(weights[(r + j * stride) * 5 + s], x[s % 2][v], sum[j][v]);
+        if (r + j * stride < 5 && (stride == 2 || inside[j]))
+          sum[j][v] = vec_fma(weights[(r + j * stride) * 5 + s], x[s % 2][v], sum[j][v]);
   }
 }
 
@@ -569,7 +571,8 @@ INLINE void stream_columns(int vectors, int stride, const band *b, const vec wei
   real *to = b->to + column;
   for (int64_t i = 0;; i++) {
     const void *const *rows = b->rows + stride * i;
-    if (rows[0] != b->zeros) stream_row(vectors, stride, 0, (const real *)rows[0] + start, weights, &t, sum);
+    bool inside[5] = {i < b->count, i <= b->count, true, i >= 3, i >= 4};
+    if (rows[0] != b->zeros) stream_row(vectors, stride, 0, inside, (const real *)rows[0] + start, weights, &t, sum);
     if (i >= oldest) {
 #pragma GCC unroll 2
       for (int v = 0; v < vectors; v++) {
@@ -580,7 +583,7 @@ INLINE void stream_columns(int vectors, int stride, const band *b, const vec wei
     }
     if (i == b->count + oldest - 1) break;
     if (stride == 2 && rows[1] != b->zeros)
-      stream_row(vectors, stride, 1, (const real *)rows[1] + start, weights, &t, sum);
+      stream_row(vectors, stride, 1, inside, (const real *)rows[1] + start, weights, &t, sum);
 #pragma GCC unroll 5
     for (int j = 4; j >= 0; j--)
 #pragma GCC unroll 2
