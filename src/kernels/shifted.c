@@ -113,17 +113,6 @@ const kernel_shifted_tile NAME(shifted_tiles)[SHIFTED_ROWS] = {
 
 /* ---- The strip ---- */
 
-/* One padded element after the other; beyond the padding nothing is ever asked for. */
-static void deal_edge(const kernel_conv *conv, const kernel_shifted_strip *job, const real *row, int64_t from,
-                      int64_t to, real *strip) {
-  for (int64_t f = 0; f < job->phases; f++)
-    for (int64_t i = from; i < to; i++) {
-      int64_t p = job->column + i * job->step + f;
-      int64_t column = p < conv->padded_width ? conv->columns[p] : -1;
-      strip[f * job->pitch + i] = column < 0 ? 0 : row[column * conv->input_strides[2]];
-    }
-}
-
 /* Groups of LANES elements of each phase, the last one where `count` ends: it may overlap the one before. */
 INLINE int64_t group_at(int64_t group, int64_t count) {
   return (group + 1) * LANES <= count ? group * LANES : count - LANES;
@@ -202,41 +191,66 @@ static stretch find_inside(const kernel_conv *conv, const kernel_shifted_strip *
   return (stretch){from, to};
 }
 
+/* Where a padded column comes from, -1: it is zero; beyond the padding nothing is ever asked for. */
+INLINE int64_t column_at(const kernel_conv *conv, int64_t padded) {
+  return padded < conv->padded_width ? conv->columns[padded] : -1;
+}
+
+/* One padded element after the other, before and behind those in the image. */
+static __attribute__((noinline)) void deal_edges(const kernel_conv *conv, const kernel_shifted_strip *job,
+                                                 stretch inside, const real *row, real *strip) {
+  for (int64_t f = 0; f < job->phases; f++, strip += job->pitch)
+    for (int64_t i = 0; i < job->columns; i++) {
+      if (i >= inside.from && i < inside.to) {
+        i = inside.to - 1;
+        continue;
+      }
+      int64_t column = column_at(conv, job->column + i * job->step + f);
+      strip[i] = column < 0 ? 0 : row[column * conv->input_strides[2]];
+    }
+}
+
 static void clear_row(const kernel_shifted_strip *job, real *strip) {
   for (int64_t f = 0; f < job->phases; f++)
     memset(strip + f * job->pitch, 0, (size_t)job->columns * sizeof *strip);
 }
 
 /* The common case: columns side by side are copied as they are, with a few zeros before and behind. These are written
- * first, as whole vectors; the last vector of what is copied may overlap the one before. */
-static void copy_rows(const kernel_conv *conv, const kernel_shifted_strip *job, stretch inside, const real *input,
+ * first, as whole vectors; the last vector of what is copied may overlap the one before. Where there is something else
+ * than zeros it is put in their place. The same rows of the next channel are fetched meanwhile: they lie where
+ * processors do not foresee it. */
+static void copy_rows(const kernel_conv *conv, const kernel_shifted_strip *job, stretch inside, const real *image,
                       real *to) {
   int64_t count = inside.to - inside.from, last = count - LANES, end = most(0, job->columns - LANES);
+  int64_t first = job->column + inside.from - conv->image_column;
+  bool edges = (inside.from > 0 && conv->columns[job->column] >= 0) ||
+               (inside.to < job->columns && column_at(conv, job->column + inside.to) >= 0);
   for (int64_t i = 0; i < job->rows; i++, to += job->pitch) {
     int64_t row = conv->rows[job->row + i * job->row_step];
     if (row < 0) {
       clear_row(job, to);
       continue;
     }
-    const real *from = input + row * conv->input_strides[1];
+    const real *from = image + row * conv->input_strides[1] + first, *next = from + conv->input_strides[0];
     real *at = to + inside.from;
     vec_store(to, vec_zero());
     vec_store(to + end, vec_zero());
-    for (int64_t k = 0; k < last; k += LANES)
+    for (int64_t k = 0; k < last; k += LANES) {
+      __builtin_prefetch(next + k);
       vec_store(at + k, vec_load(from + k));
+    }
     if (last >= 0)
       vec_store(at + last, vec_load(from + last));
     else
       vec_store(at, vec_load_part(from, count));
+    if (edges) deal_edges(conv, job, inside, from - first, to);
   }
 }
 
 /* Whether they can be copied so: a row has room for a vector at its beginning, and for one where the copy begins. */
 static bool are_copied(const kernel_conv *conv, const kernel_shifted_strip *job, stretch inside) {
-  int64_t behind = job->column + inside.to;
   return job->step == 1 && conv->input_strides[2] == 1 && inside.from + LANES <= job->pitch && inside.from <= LANES &&
-         job->columns - inside.to <= LANES && (inside.from == 0 || conv->columns[job->column] < 0) &&
-         (inside.to == job->columns || behind >= conv->padded_width || conv->columns[behind] < 0);
+         job->columns - inside.to <= LANES;
 }
 
 void NAME(shifted_strip)(const kernel_conv *conv, const kernel_shifted_strip *job, const void *input, void *strip) {
@@ -245,8 +259,7 @@ void NAME(shifted_strip)(const kernel_conv *conv, const kernel_shifted_strip *jo
   real *to = strip;
   if (are_copied(conv, job, inside)) {
     for (int64_t c = 0; c < conv->in_channels; c++)
-      copy_rows(conv, job, inside, (const real *)input + c * conv->input_strides[0] + first,
-                to + c * job->rows * job->pitch);
+      copy_rows(conv, job, inside, (const real *)input + c * conv->input_strides[0], to + c * job->rows * job->pitch);
     return;
   }
   /* Of channels that are turned, the first one of a vector does it for all. */
@@ -261,12 +274,11 @@ void NAME(shifted_strip)(const kernel_conv *conv, const kernel_shifted_strip *jo
         continue;
       }
       const real *at = (const real *)input + c * conv->input_strides[0] + row * conv->input_strides[1];
-      deal_edge(conv, job, at, 0, inside.from, to);
+      deal_edges(conv, job, inside, at, to);
       if (c >= turned)
         deal_inside(conv, job, at + first, count, to + inside.from);
       else if (c % LANES == 0)
         deal_turned(at + first, conv->input_strides[2], count, channel_stride, to + inside.from);
-      deal_edge(conv, job, at, inside.to, job->columns, to);
     }
 }
 

@@ -257,6 +257,9 @@ static void large_sums_are_cut_and_joined(void **state) {
   check_problem("n1c9h15w20k24r2s1b0lnhwc");
   check_problem("n2c3h50w67k70r5s6u5,7");
   check_problem("n1c6h64w71k66r2s3u4,7d2,3g2");
+  check_problem("n1c9h30w300k3r7s7p3mreflect");
+  check_problem("n2c5h12w90k2r3s6p1,1,4,2mcircular");
+  check_problem("n1c6h9w530k3r5s5p2mreplicate");
   check_input_gradient("n1c70h5w7k300r3s3p1");
   check_input_gradient("n1c300h9w9k530r1s1u2");
   check_input_gradient("n2c70h27w24k130r1s1u2p2");
