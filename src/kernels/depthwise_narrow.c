@@ -20,6 +20,13 @@ INLINE void load_row(int stride, const real *from, int64_t columns, vec_half row
   memcpy(row, &all, sizeof all);
 }
 
+/* The row below, as an address of its own: gcc would keep on the stack how far each row lies from the first. */
+INLINE const real *next_row(const real *row, int64_t apart) {
+  row += apart;
+  __asm__("" : "+r"(row));
+  return row;
+}
+
 /* One plane under a kernel of 3 x 3 without a stride, padded by a row and a column. Tap by tap, so that no multiply-add
  * waits for the one before it; what each tap reads of a row is loaded, as the unit that would move it in registers
  * multiplies, too. */
@@ -31,22 +38,23 @@ INLINE void sum_small(rows_of in, rows_of out, const real *image, const real *we
 #pragma GCC unroll 9
   for (int tap = 0; tap < 9; tap++) {
     int r = tap / 3, s = tap % 3;
-    const real *row = image;
-#pragma GCC unroll 8
-    for (int i = 0; i < ROWS && r == 0; i++, row += in.apart)
-      x[i][s] = half_load_lanes(row + s - 1, s == 0, least(in.columns + 1 - s, LANES / 2));
     vec_half w = half_set(weights[tap]);
+    const real *row = image + s - 1;
 #pragma GCC unroll 8
-    for (int j = 0; j < ROWS; j++)
-      if (j + r >= 1 && j + r <= ROWS) sum[j] = half_fma(w, x[j + r - 1][s], sum[j]);
+    for (int i = 0; i < ROWS; i++) {
+      if (r == 0) {
+        x[i][s] = half_load_lanes(row, s == 0, least(in.columns + 1 - s, LANES / 2));
+        row = next_row(row, in.apart);
+      }
+      if (i + 1 >= r && i + 1 - r < ROWS) sum[i + 1 - r] = half_fma(w, x[i][s], sum[i + 1 - r]);
+    }
   }
 #pragma GCC unroll 8
   for (int j = 0; j < ROWS; j++, to += out.apart)
     half_store_part(to, sum[j] + half_set(add), out.columns);
 }
 
-/* Inlined with constants: any such plane. `in` and `out`: rows so far apart, with so many columns.
- */
+/* Inlined with constants: any such plane. `in` and `out`: rows so far apart, with so many columns. */
 INLINE void sum_plane(int kernel, int stride, rows_of in, rows_of out, const real *image, const real *weights, real add,
                       real *to) {
   if (kernel == 3 && stride == 1) {
@@ -62,7 +70,7 @@ INLINE void sum_plane(int kernel, int stride, rows_of in, rows_of out, const rea
     taps[i] = half_set(kernel == 3 ? weights[i] : 0);
   int before = kernel / 2;
 #pragma GCC unroll 16
-  for (int i = 0; i < ROWS * stride; i++, image += in.apart) {
+  for (int i = 0; i < ROWS * stride; i++, image = next_row(image, in.apart)) {
     vec_half row[2];
     load_row(stride, image, in.columns, row);
 #pragma GCC unroll 5
@@ -87,9 +95,11 @@ INLINE void sum_plane(int kernel, int stride, rows_of in, rows_of out, const rea
                                                           const real *image, const real *weights, const real *bias,    \
                                                           real *to) {                                                  \
     rows_of in = {conv->input_strides[1], conv->in_width}, out = {conv->output_strides[1], conv->out_width};           \
-    for (int64_t i = 0; i < job->planes; i++, weights += (kernel) * (kernel))                                          \
-      sum_plane(kernel, stride, in, out, image + i * job->in_plane, weights,                                           \
-                (bias ? bias[i * job->bias_step] : 0) + (real)0, to + i * job->out_plane);                             \
+    int64_t in_plane = job->in_plane, out_plane = job->out_plane, bias_step = job->bias_step;                          \
+    for (int64_t i = job->planes; i > 0; i--, image += in_plane, to += out_plane, weights += (kernel) * (kernel)) {    \
+      sum_plane(kernel, stride, in, out, image, weights, (bias ? *bias : 0) + (real)0, to);                            \
+      if (bias) bias += bias_step;                                                                                     \
+    }                                                                                                                  \
   }
 PLANES(planes_3, 3, 1)
 PLANES(planes_3_2, 3, 2)
