@@ -1,4 +1,7 @@
-/* Work that several threads claim piece by piece: what the library's own threads and a host's do alike. */
+/* Work that several threads claim piece by piece: what the library's own threads and a host's do alike. Each thread
+ * begins in a part of the pieces that is its own and the same from call to call, and then takes what the others have
+ * left, from the far end: were two to do pieces that lie beside each other, each core's prefetching would fetch what
+ * the other one writes. */
 #ifndef BASE_JOB_H
 #define BASE_JOB_H
 
@@ -12,8 +15,9 @@ typedef struct job {
   void *context;
   int64_t pieces;
   int64_t at_once; /* pieces of one claim */
+  int slots;
   fenv_t floating_point;
-  _Atomic int64_t next;
+  _Atomic uint64_t left[THREADS_MAX]; /* claims of each slot's part: the first one, and behind the last one */
 } job;
 
 /* Fills in `j`. `cost`: cycles for all pieces; `slots`: how many threads may take part. */
