@@ -152,6 +152,13 @@ def measure_layer(row, options, pace, yardstick, progress):
     return found | {"peak": peaks, "subjects": subjects}
 
 
+def write_whole(path, text):
+    """Writes a file that is never seen in part, whenever the run ends."""
+    beside = path.with_suffix(".part")
+    beside.write_text(text)
+    beside.replace(path)
+
+
 def measure(rows, options):
     """The whole run; a line for each layer goes to the terminal, the file is written after each."""
     import torch
@@ -173,7 +180,7 @@ def measure(rows, options):
             layer = measure_layer(row, options, pace, yardstick, progress)
         results["layers"].append(layer)
         results["ended"] = machine.moment()
-        (options.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+        write_whole(options.out / "results.json", json.dumps(results, indent=1) + "\n")
         progress.clear()
         if columns is None:
             columns = table.widths(results, [row[0] for row in rows])
@@ -200,7 +207,12 @@ def main(arguments=None):
             print(f"{name:18} {text:40} {network}")
         return 0
     options.out.mkdir(parents=True, exist_ok=True)
-    results = measure(rows, options)
+    try:
+        results = measure(rows, options)
+    except KeyboardInterrupt:
+        done = options.out / "results.json"
+        print(f"\nscripts/bench: interrupted; scripts/bench report {done} makes table and charts of what was measured", file=sys.stderr)
+        return 130
     print()
     print("\n".join(table.summary(results, options.by)))
     report.write(results, options.out, options.by, charts=not options.no_charts)

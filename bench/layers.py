@@ -20,16 +20,36 @@ def read_suite():
         return [tuple(row) for row in list(csv.reader(file))[1:]]
 
 
+def own(word):
+    """A layer that the suite does not have, by its problem string."""
+    try:
+        problem = library.parse(word)
+    except RuntimeError as error:
+        raise ValueError(str(error)) from None
+    if problem.has_residual or problem.activation:
+        raise ValueError(f"{word}: the peers' convolutions are measured without a residual and an activation")
+    return word, "", word
+
+
+def in_suite(suite, word):
+    """The rows whose names it is, or matches."""
+    try:
+        return [row for row in suite if row[0] == word] or [row for row in suite if re.fullmatch(word, row[0])]
+    except re.error as error:
+        raise ValueError(f"{word!r} is no regular expression: {error}") from None
+
+
 def choose(wanted):
-    """The layers of the suite that `wanted` names: names, regular expressions for whole names, or problem strings."""
+    """The layers of the suite that `wanted` names: names, regular expressions for whole names, or problem strings. A
+    ValueError says which word is none of these."""
     suite = read_suite()
     if not wanted:
         return suite
     chosen = []
     for word in wanted:
-        found = [row for row in suite if row[0] == word] or [row for row in suite if re.fullmatch(word, row[0])]
+        found = in_suite(suite, word)
         if not found and re.match(r"(n\d+)?c\d", word):
-            found = [(word, "", word)]
+            found = [own(word)]
         if not found:
             raise ValueError(f"no layer of the suite is called {word!r}, nor is it a problem string")
         chosen += [row for row in found if row not in chosen]

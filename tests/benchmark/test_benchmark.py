@@ -179,6 +179,32 @@ def test_choice_of_layers():
         layers.choose(["lenex"])
 
 
+@pytest.mark.parametrize(
+    "word, message",
+    [
+        ("n1c64h56", "'w' is missing"),
+        ("c8h8w8k8r77s3", "can't be greater"),
+        ("c8h8w8k8r3s3arelu", "without a residual and an activation"),
+        ("c8h8w8k8r3s3z1", "without a residual and an activation"),
+        ("[", "no regular expression"),
+    ],
+)
+def test_what_is_no_layer_is_told_before_anything_is_measured(word, message):
+    with pytest.raises(ValueError, match=message):
+        layers.choose(["lenet", word])
+
+
+def test_a_run_that_is_interrupted_leaves_what_it_has(tmp_path, monkeypatch, capsys):
+    def measure(rows, options):
+        command.write_whole(options.out / "results.json", "{}\n")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "measure", measure)
+    assert command.main(["--layers", "lenet", "--out", str(tmp_path)]) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("results.json", "{}\n")]
+
+
 # ---- The whole ----
 
 
