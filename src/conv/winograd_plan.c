@@ -228,7 +228,7 @@ static void block_tiles(fonio_conv_plan *plan, int alpha) {
   int64_t a_padded_tile = w.elements * (w.in_pitch + conv_round_up(sums, w.pass)) * bytes;
   int64_t most = conv_max(8, 8192 * (w.terms + w.out_channels) / a_tile);
   most = conv_min(most, conv_max(1, ((1 << 19) + 8192 * channels) / a_padded_tile));
-  int64_t near = conv_max(caches->l2_bytes * 3 / 4 / a_tile, k->lanes * bytes * 3 / 4);
+  int64_t near = conv_max(caches->l2_bytes * 7 / 8 / a_tile, k->lanes * bytes * 3 / 4);
   near = conv_min(near, tiles_to_share(k, tiles, w.out_channels >= 4 * panel));
   int64_t block = are_far(bytes_of_weights(plan, &w))
                       ? conv_even_pairs(tiles, most)
