@@ -90,9 +90,7 @@ static bool same_bits(const conv_algorithm *a, const conv_algorithm *b) {
   return a == b || (a->accuracy == FONIO_ACCURACY_STRICT && b->accuracy == FONIO_ACCURACY_STRICT);
 }
 
-static fonio_status prepare_candidate(candidate *c, const fonio_conv_plan *plan, const conv_algorithm *algorithm,
-                                      const arrays *a) {
-  conv_plan_other(plan, algorithm, &c->plan);
+static fonio_status prepare_candidate(candidate *c, const arrays *a) {
   c->seconds = 0;
   int64_t bytes;
   if (!checked_add(conv_round_up(c->plan.packed_bytes, MEMORY_ALIGNMENT), fonio_conv_plan_workspace_bytes(&c->plan, 1),
@@ -100,7 +98,7 @@ static fonio_status prepare_candidate(candidate *c, const fonio_conv_plan *plan,
     bytes = INT64_MAX;
   c->packed = memory_take(bytes);
   if (!c->packed) return FONIO_NO_MEMORY;
-  if (c->plan.packed_bytes) algorithm->pack(&c->plan, a->buffers.weight, c->packed);
+  if (c->plan.packed_bytes) c->plan.algorithm->pack(&c->plan, a->buffers.weight, c->packed);
   return FONIO_OK;
 }
 
@@ -140,10 +138,11 @@ static const conv_algorithm *time_all(candidate *candidates, int count, const ar
 static fonio_status prepare_all(const fonio_conv_plan *one, const arrays *a, candidate *candidates, int *count) {
   double least = one->algorithm->cost(one);
   for (int i = 0; conv_algorithms[i] && *count < MOST_CANDIDATES; i++) {
-    const conv_algorithm *algorithm = conv_algorithms[i];
-    if (!conv_may_take(algorithm, one) || !same_bits(algorithm, one->algorithm)) continue;
-    if (algorithm != one->algorithm && algorithm->cost(one) > HOPELESS * least) continue;
-    if (prepare_candidate(&candidates[*count], one, algorithm, a)) return FONIO_NO_MEMORY;
+    candidate *c = &candidates[*count];
+    if (!conv_may_take(conv_algorithms[i], one) || !same_bits(conv_algorithms[i], one->algorithm)) continue;
+    conv_plan_other(one, conv_algorithms[i], &c->plan);
+    if (c->plan.algorithm != one->algorithm && c->plan.cycles > HOPELESS * least) continue;
+    if (prepare_candidate(c, a)) return FONIO_NO_MEMORY;
     ++*count;
   }
   return FONIO_OK;

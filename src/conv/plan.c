@@ -28,33 +28,6 @@ bool conv_can_do(const conv_algorithm *algorithm, const fonio_conv_plan *plan) {
   return algorithm->direction == plan->direction && (!empty || !algorithm->pack) && algorithm->applicable(p);
 }
 
-/* What a thread may need beside packed weights, whatever the image: very wide rows and far apart taps would make some
- * algorithms ask for more. */
-static bool is_bounded(const fonio_conv_plan *plan, const conv_algorithm *algorithm) {
-  fonio_conv_plan probe = *plan;
-  probe.algorithm = algorithm;
-  algorithm->prepare(&probe);
-  double channels = (double)plan->problem.in_channels + (double)plan->problem.out_channels;
-  return (double)fonio_conv_plan_workspace_bytes(&probe, 1) <= (1 << 20) + (1 << 13) * channels;
-}
-
-bool conv_may_take(const conv_algorithm *algorithm, const fonio_conv_plan *plan) {
-  return conv_can_do(algorithm, plan) && is_bounded(plan, algorithm);
-}
-
-/* The algorithm of that name. */
-static fonio_status take_named(fonio_conv_plan *plan, const char *name) {
-  for (int i = 0; conv_algorithms[i]; i++)
-    if (strcmp(conv_algorithms[i]->name, name) == 0) {
-      if (!conv_may_take(conv_algorithms[i], plan))
-        return fail(FONIO_VALUE_ERROR, "the algorithm '%s' cannot do this problem", name);
-      plan->algorithm = conv_algorithms[i];
-      plan->why = "asked for by name";
-      return FONIO_OK;
-    }
-  return fail(FONIO_VALUE_ERROR, "there is no algorithm '%s'", name);
-}
-
 double conv_packing_cost(const fonio_conv_plan *plan) {
   /* Costs count the time of two vectors' products as a cycle, which wide vectors make longer. */
   double wide = plan->kernels->lanes * (double)fonio_dtype_bytes(plan->problem.dtype) > 32 ? 2 : 1;
@@ -67,50 +40,76 @@ double conv_packing_cost(const fonio_conv_plan *plan) {
   return plan->packings * plan->algorithm->packing * turned * way / wide * (double)plan->packed_bytes;
 }
 
-static double cost_of_packing(const fonio_conv_plan *plan, const conv_algorithm *algorithm) {
-  if (plan->packings == 0 || !algorithm->pack) return 0;
+/* What follows from the algorithm. Returns the cycles that an image is expected to take. */
+static double take(fonio_conv_plan *plan, const conv_algorithm *algorithm, const char *why) {
+  plan->algorithm = algorithm;
+  plan->why = why;
+  algorithm->prepare(plan);
+  plan->pieces = algorithm->pieces(plan);
+  double cycles = algorithm->cost(plan);
+  plan->cycles = cycles * (double)plan->problem.batch;
+  return cycles;
+}
+
+/* What a thread may need beside packed weights, whatever the image: very wide rows and far apart taps would make some
+ * algorithms ask for more. */
+static bool is_bounded(const fonio_conv_plan *plan) {
+  double channels = (double)plan->problem.in_channels + (double)plan->problem.out_channels;
+  return (double)fonio_conv_plan_workspace_bytes(plan, 1) <= (1 << 20) + (1 << 13) * channels;
+}
+
+bool conv_may_take(const conv_algorithm *algorithm, const fonio_conv_plan *plan) {
   fonio_conv_plan probe = *plan;
-  probe.algorithm = algorithm;
-  algorithm->prepare(&probe);
-  return conv_packing_cost(&probe);
+  if (!conv_can_do(algorithm, plan)) return false;
+  take(&probe, algorithm, NULL);
+  return is_bounded(&probe);
+}
+
+/* The algorithm of that name. */
+static fonio_status take_named(fonio_conv_plan *plan, const char *name) {
+  for (int i = 0; conv_algorithms[i]; i++)
+    if (strcmp(conv_algorithms[i]->name, name) == 0) {
+      if (!conv_may_take(conv_algorithms[i], plan))
+        return fail(FONIO_VALUE_ERROR, "the algorithm '%s' cannot do this problem", name);
+      take(plan, conv_algorithms[i], "asked for by name");
+      return FONIO_OK;
+    }
+  return fail(FONIO_VALUE_ERROR, "there is no algorithm '%s'", name);
 }
 
 /* The cheapest one that can do it and is exact enough; of those that pack weights, if `packing`. The first of those
- * that cost the same but for rounding, which a batch changes. */
+ * that cost the same but for rounding, which a batch changes. What is dear without its packing is not prepared, which
+ * takes longer than to tell the cost. */
 static void take_cheapest(fonio_conv_plan *plan, bool packing) {
+  const fonio_conv_plan open = *plan;
+  const char *why = plan->packings > 0 ? "taken: the fewest, packing counted" : "taken: the fewest";
   double least = 0;
   for (int i = 0; conv_algorithms[i]; i++) {
-    if (!conv_can_do(conv_algorithms[i], plan) || conv_algorithms[i]->accuracy > plan->accuracy) continue;
-    if (packing && !conv_algorithms[i]->pack) continue;
-    double cost = conv_algorithms[i]->cost(plan);
-    if (plan->algorithm && cost >= least * (1 - 1e-9)) continue;
-    cost += cost_of_packing(plan, conv_algorithms[i]);
-    if (plan->algorithm && cost >= least * (1 - 1e-9)) continue;
-    if (!is_bounded(plan, conv_algorithms[i])) continue;
-    plan->algorithm = conv_algorithms[i];
-    least = cost;
+    const conv_algorithm *algorithm = conv_algorithms[i];
+    if (!conv_can_do(algorithm, &open) || algorithm->accuracy > open.accuracy || (packing && !algorithm->pack))
+      continue;
+    fonio_conv_plan candidate = open;
+    candidate.algorithm = algorithm;
+    if (plan->algorithm && algorithm->cost(&candidate) >= least * (1 - 1e-9)) continue;
+    double cycles = take(&candidate, algorithm, why) + conv_packing_cost(&candidate);
+    if ((plan->algorithm && cycles >= least * (1 - 1e-9)) || !is_bounded(&candidate)) continue;
+    *plan = candidate;
+    least = cycles;
   }
-  plan->why = plan->packings > 0 ? "taken: the fewest, packing counted" : "taken: the fewest";
 }
 
 /* The one that is remembered, or the cheapest; to measure, the fastest of those that give the same bits. */
 static fonio_status choose(fonio_conv_plan *plan, bool measure) {
-  plan->algorithm = conv_wisdom_find(plan);
-  plan->why = "taken: by wisdom";
-  if (plan->algorithm) return FONIO_OK;
+  const fonio_conv_plan open = *plan;
+  const conv_algorithm *algorithm = conv_wisdom_find(plan);
+  if (algorithm) return take(plan, algorithm, "taken: by wisdom"), FONIO_OK;
   take_cheapest(plan, false);
   if (!measure || plan->direction != FONIO_CONV_FORWARD || !plan->algorithm->pack) return FONIO_OK;
-  plan->why = "taken: the fastest when measured";
-  fonio_status status = conv_measure(plan, &plan->algorithm);
-  return status ? status : conv_wisdom_keep(plan);
-}
-
-/* What follows from the algorithm. */
-static void take_algorithm(fonio_conv_plan *plan, const conv_algorithm *algorithm) {
-  plan->algorithm = algorithm;
-  algorithm->prepare(plan);
-  plan->pieces = algorithm->pieces(plan);
-  plan->cycles = algorithm->cost(plan) * (double)plan->problem.batch;
+  fonio_status status = conv_measure(plan, &algorithm);
+  if (status) return status;
+  *plan = open;
+  take(plan, algorithm, "taken: the fastest when measured");
+  return conv_wisdom_keep(plan);
 }
 
 void conv_plan_other(const fonio_conv_plan *plan, const conv_algorithm *algorithm, fonio_conv_plan *other) {
@@ -131,7 +130,7 @@ void conv_plan_other(const fonio_conv_plan *plan, const conv_algorithm *algorith
       .shuffle = plan->shuffle,
       .columns = plan->columns,
   };
-  take_algorithm(other, algorithm);
+  take(other, algorithm, NULL);
 }
 
 static fonio_status fill_plan(fonio_conv_plan *plan, const fonio_conv_plan_options *options) {
@@ -143,10 +142,7 @@ static fonio_status fill_plan(fonio_conv_plan *plan, const fonio_conv_plan_optio
   if (!status && plan->direction == FONIO_CONV_INPUT_GRADIENT) status = conv_shuffle_init(plan);
   if (!status && plan->direction == FONIO_CONV_INPUT_GRADIENT) status = conv_columns_init(plan);
   if (status) return status;
-  status = options->algorithm ? take_named(plan, options->algorithm) : choose(plan, options->measure);
-  if (status) return status;
-  take_algorithm(plan, plan->algorithm);
-  return FONIO_OK;
+  return options->algorithm ? take_named(plan, options->algorithm) : choose(plan, options->measure);
 }
 
 /* The options that the caller knew of when it was compiled; without struct_bytes, all. */
@@ -221,10 +217,9 @@ fonio_conv_plan *conv_plan_part(const fonio_conv_plan *whole, const fonio_conv_p
     return NULL;
   }
   if (algorithm && conv_can_do(algorithm, plan))
-    plan->algorithm = algorithm;
+    take(plan, algorithm, NULL);
   else
     take_cheapest(plan, true);
-  take_algorithm(plan, plan->algorithm);
   return plan;
 }
 

@@ -87,9 +87,11 @@ struct conv_algorithm {
   fonio_accuracy accuracy; /* the strictest class that it may serve */
   bool (*applicable)(const fonio_conv_problem *problem);
   const char *needs; /* what makes it applicable, in words; NULL where it always is */
-  /* Expected time in cycles of one core; the planner takes the least. */
+  /* Cycles that an image is expected to take on one core; the planner takes the least. Asked before and after
+   * `prepare`, which takes longer. */
   double (*cost)(const fonio_conv_plan *plan);
-  /* Fills in the blocks, packed_bytes, workspace_bytes and shared_bytes of a plan whose other fields are set. */
+  /* Fills in the blocks, packed_bytes, workspace_bytes and shared_bytes of a plan whose other fields are set, and may
+   * take other kernels for it. */
   void (*prepare)(fonio_conv_plan *plan);
   double packing;   /* cycles that a byte of packed weights takes */
   bool any_kernels; /* packed weights are the same whichever kernels a plan takes, which may depend on its image */
