@@ -20,6 +20,13 @@ typedef struct conv_blocks {
   int64_t patch;    /* pixels of a patch, at the most; 0: there are none (patch.h) */
 } conv_blocks;
 
+/* How the sums of a weight's gradient fall into pieces: weight_gradient.h. */
+typedef struct conv_sums {
+  int64_t blocks; /* of weights */
+  int64_t parts;  /* of each sum */
+  int64_t bytes;  /* of the results of one part of one block */
+} conv_sums;
+
 /* Forward convolutions that an input gradient is made of; see parts.h. */
 typedef struct conv_part conv_part;
 typedef struct conv_fold conv_fold;
@@ -52,6 +59,7 @@ struct fonio_conv_plan {
   conv_parts shuffle;
   conv_parts columns;
   conv_blocks blocks;
+  conv_sums sums;            /* of a weight's gradient */
   int64_t pieces;            /* of work, in all images */
   double cycles;             /* that they are expected to take on one core */
   int64_t packed_bytes;      /* of all groups; 0: the algorithm reads the weights as they are */
@@ -238,6 +246,10 @@ void conv_copy_biases(const fonio_conv_plan *plan, const void *bias, int64_t cha
 /* `base` moved by `bytes`; NULL stays NULL. */
 static inline const void *conv_at(const void *base, int64_t bytes) {
   return base ? (const char *)base + bytes : base;
+}
+
+static inline int64_t conv_element_bytes(const fonio_conv_plan *plan) {
+  return (int64_t)fonio_dtype_bytes(plan->problem.dtype);
 }
 
 /* Takes `piece` modulo `count` and leaves the rest: to read a piece's number as several. */

@@ -1,179 +1,22 @@
-/* Gradients of weight and bias as a matrix product: how the problem is cut into pieces, and what they cost. Two
- * algorithms, which differ in what lies in the lanes of a vector: the output channels of one group, or one channel of
- * each of several groups, for groups so small that their channels would not fill a vector. Depthwise convolution is the
- * latter at its smallest.
- *
- * The loops of a piece, outermost first; the order of the sums is that of kernels/order.h:
- *   block of output pixels: the rows of the input that it reads are copied, padded, unless they can be read in place
- *     panel of output channels: its gradients are turned to lie pixel by pixel, and stay in the first-level cache
- *       some weights: one tile in registers */
+/* What the algorithms for a weight's gradient have in common. */
 #include "conv/weight_gradient.h"
 
+#include <string.h>
+
 #include "base/cpu.h"
-#include "conv/patch.h"
-
-static int64_t bytes_of(const fonio_conv_plan *plan) {
-  return (int64_t)fonio_dtype_bytes(plan->problem.dtype);
-}
-
-/* ---- What is read ---- */
-
-int64_t conv_gradient_reach(const fonio_conv_plan *plan, const gradient_numbers *n, int axis, int64_t outputs,
-                            int64_t taps) {
-  const kernel_conv *g = &plan->geometry;
-  return ((outputs - 1) * g->stride[axis] + (taps - 1) * g->dilation[axis]) / n->skip[axis] + 1;
-}
-
-int64_t conv_gradient_copy(const fonio_conv_plan *plan, const gradient_numbers *n) {
-  if (n->source == SOURCE_IMAGE || n->source == SOURCE_INSIDE) return 0;
-  int64_t pixels = conv_gradient_reach(plan, n, 0, n->order.rows, n->kernel_rows) * n->pitch;
-  return n->order.images * pixels * (n->source == SOURCE_PLANES ? n->channels : 1);
-}
-
-/* Channels lie side by side, and pixels so far from each other that those of a block fall on the same places of the
- * cache. */
-static bool lie_apart(const fonio_conv_plan *plan) {
-  const fonio_conv_problem *p = &plan->problem;
-  int64_t step = p->input_strides[3] * p->stride[1];
-  return p->input_strides[1] == 1 && plan->geometry.in_channels > 1 && step * bytes_of(plan) % 4096 == 0;
-}
-
-/* The share of the products that meet no zeros of the padding. */
-static double share_inside(const fonio_conv_plan *plan) {
-  if (plan->problem.padding_mode != FONIO_ZEROS) return 1;
-  return conv_share_inside(plan, 0) * conv_share_inside(plan, 1);
-}
-
-/* In place where there is no padding, or much of it; lanes of groups need the channels of all of them side by side. */
-static gradient_source source_of(const fonio_conv_plan *plan, const gradient_numbers *n) {
-  const fonio_conv_problem *p = &plan->problem;
-  const kernel_conv *g = &plan->geometry;
-  if (n->lanes == LANES_OF_CHANNELS && !conv_pads(p) && !lie_apart(plan)) return SOURCE_IMAGE;
-  if (n->lanes == LANES_OF_CHANNELS && share_inside(plan) < 0.7 && !lie_apart(plan)) return SOURCE_INSIDE;
-  if (n->lanes == LANES_OF_CHANNELS)
-    return p->input_strides[1] == 1 && g->in_channels > 1 ? SOURCE_PIXELS : SOURCE_PLANES;
-  bool side_by_side = g->in_channels == 1 && p->input_strides[1] == 1 && p->groups % n->width == 0;
-  return side_by_side && !conv_pads(p) ? SOURCE_IMAGE : SOURCE_PIXELS;
-}
-
-/* Elements of a pixel of the copy: no large power of two, so that what is read at once does not fall on the same places
- * of the cache. Where there are few, rows are copied as they are. */
-static int64_t pixel_of_copy(const fonio_conv_plan *plan, const gradient_numbers *n) {
-  int64_t line = 64 / bytes_of(plan), lanes = plan->kernels->lanes;
-  if (n->lanes == LANES_OF_GROUPS) return n->channels * n->width;
-  if (n->channels < 2 * lanes) return n->channels;
-  int64_t pixel = conv_round_up(n->channels, lanes);
-  return pixel % (4 * line) == 0 ? pixel + line : pixel;
-}
-
-/* Rows of planes are an odd number of cache lines long. */
-static void lay_out_copy(const fonio_conv_plan *plan, gradient_numbers *n) {
-  int64_t line = 64 / bytes_of(plan);
-  n->skip[0] = n->kernel_rows == 1 ? plan->geometry.stride[0] : 1;
-  n->skip[1] = plan->geometry.kernel_width == 1 ? plan->geometry.stride[1] : 1;
-  n->pixel = pixel_of_copy(plan, n);
-  n->pitch = conv_gradient_reach(plan, n, 1, n->order.columns, plan->geometry.kernel_width);
-  if (n->source == SOURCE_PLANES)
-    n->pitch = conv_round_up(n->pitch, line) + (conv_round_up(n->pitch, line) / line % 2 == 0 ? line : 0);
-  else
-    n->pitch *= n->pixel;
-}
 
 /* ---- How much at once ---- */
 
-/* Weights of a piece for one output channel: so many that turning the output's gradient counts little. */
-#define PIECE_ROWS 576
-
-int64_t conv_gradient_near(void) {
-  return cpu_cache_sizes()->l2_bytes / 3 < 1 << 18 ? cpu_cache_sizes()->l2_bytes / 3 : 1 << 18;
-}
-
-/* Nearly equal blocks of at most `most`, at least 1. */
-static int64_t even(int64_t all, int64_t most) {
-  return conv_ceil_div(all, conv_ceil_div(all, conv_max(1, most)));
-}
-
-/* Halves the block of weights until it fits: channels first, then kernel rows. */
-static void fit_rows(const fonio_conv_plan *plan, gradient_numbers *n) {
-  const kernel_conv *g = &plan->geometry;
-  n->kernel_rows = g->kernel_height;
-  n->channels = even(g->in_channels, PIECE_ROWS / (g->kernel_height * g->kernel_width));
-  for (;;) {
-    lay_out_copy(plan, n);
-    bool fits = conv_gradient_copy(plan, n) * bytes_of(plan) <= conv_gradient_near() &&
-                (conv_gradient_rows(plan, n) <= PIECE_ROWS || n->channels * n->kernel_rows == 1);
-    if (fits || n->channels * n->kernel_rows == 1) return;
-    if (n->channels > 1)
-      n->channels = even(g->in_channels, n->channels - 1);
-    else
-      n->kernel_rows = even(g->kernel_height, n->kernel_rows - 1);
-  }
-}
-
-static void fit_panels(const fonio_conv_plan *plan, gradient_numbers *n, int64_t panels) {
-  int64_t rows = conv_gradient_rows(plan, n), pixels = plan->problem.out_height * plan->problem.out_width;
-  int64_t most = conv_max(1, conv_gradient_near() / (rows * n->width * bytes_of(plan)));
-  int64_t others = n->outer * n->channel_blocks * n->row_blocks * n->order.parts;
-  double products = (double)plan->problem.batch * (double)pixels * (double)(rows * n->width);
-  int64_t worth = products < GRADIENT_PIECE_PRODUCTS ? (int64_t)(GRADIENT_PIECE_PRODUCTS / (products + 1)) + 1 : 1;
-  int64_t spread = conv_max(n->deal_output ? 4 : 2, panels * others / GRADIENT_PIECES_ENOUGH);
-  n->panels = even(panels, conv_min(most, conv_max(worth, spread)));
-  n->panel_blocks = conv_ceil_div(panels, n->panels);
-}
-
-int64_t conv_gradient_width(const fonio_conv_plan *plan, gradient_lanes lanes, int64_t count) {
+int64_t conv_gradient_width(const fonio_conv_plan *plan, bool by_lane, int64_t count) {
   int64_t most = plan->kernels->gradient_vectors, vectors = 1;
-  if (lanes == LANES_OF_GROUPS) most = conv_min(most, 2);
+  if (by_lane) most = conv_min(most, 2);
   while (vectors < most && vectors * plan->kernels->lanes < count)
     vectors *= 2;
   return vectors * plan->kernels->lanes;
 }
 
-gradient_numbers conv_gradient_numbers(const fonio_conv_plan *plan, gradient_lanes lanes) {
-  const kernel_conv *g = &plan->geometry;
-  gradient_numbers n = {.lanes = lanes, .order = conv_order(plan)};
-  n.all_lanes = lanes == LANES_OF_GROUPS ? plan->problem.groups : g->out_channels;
-  n.width = conv_gradient_width(plan, lanes, n.all_lanes);
-  n.lane_panels = conv_ceil_div(n.all_lanes, n.width);
-  n.source = source_of(plan, &n);
-  n.deal_input = plan->problem.input_strides[1] == 1;
-  n.deal_output = plan->problem.output_strides[1] == 1;
-  fit_rows(plan, &n);
-  n.channel_blocks = conv_ceil_div(g->in_channels, n.channels);
-  n.row_blocks = conv_ceil_div(g->kernel_height, n.kernel_rows);
-  n.outer = lanes == LANES_OF_GROUPS ? n.lane_panels : plan->problem.groups;
-  fit_panels(plan, &n, lanes == LANES_OF_GROUPS ? g->out_channels : n.lane_panels);
-  return n;
-}
-
-gradient_layout conv_gradient_layout(const fonio_conv_plan *plan, const gradient_numbers *n) {
-  int64_t bytes = bytes_of(plan), rows = conv_gradient_rows(plan, n);
-  int64_t pixels = n->order.images * n->order.rows * n->order.columns;
-  gradient_layout l = {.panel = conv_round_up(rows * (int64_t)sizeof(int64_t), 64)};
-  l.copy = l.panel + conv_round_up(conv_gradient_kept(n) * pixels * n->width * bytes, 64);
-  l.sums = conv_round_up(n->panels * n->width * bytes, 64);
-  l.result_bytes = conv_round_up(l.sums + n->panels * rows * n->width * bytes, 64);
-  l.results = l.copy + conv_round_up(conv_gradient_copy(plan, n) * bytes, 64);
-  l.bytes = l.results + (n->order.parts > 1 ? 0 : l.result_bytes);
-  return l;
-}
-
-/* ---- The two algorithms ---- */
-
-/* What the least piece takes: a row of taps of one channel. */
-static bool fits(const fonio_conv_problem *p, int64_t lanes) {
-  if (p->batch == 0 || p->in_channels == 0 || p->out_channels == 0) return false;
-  int64_t columns = conv_min(p->out_width, 256), rows = 256 / columns;
-  int64_t reach = (columns - 1) * p->stride[1] + (p->kernel_width - 1) * p->dilation[1] + 1;
-  return p->kernel_width <= 1024 && reach <= (1 << 16) / rows / lanes;
-}
-
-static bool channels_applicable(const fonio_conv_problem *p) {
-  return fits(p, 1);
-}
-
-static bool groups_applicable(const fonio_conv_problem *p) {
-  return p->groups > 1 && fits(p, 16);
+int64_t conv_gradient_near(void) {
+  return conv_min(cpu_cache_sizes()->l2_bytes / 3, 1 << 18);
 }
 
 /* A multiply-add takes half a cycle, or waits for the one before in the same sum, or for its operands. */
@@ -186,134 +29,88 @@ double conv_gradient_cycles(int64_t rows, int64_t vectors, bool by_lane) {
   return (double)tiles * (longest > wait ? longest : wait);
 }
 
-/* Of a panel, the last of which may be narrower than the others. */
-static double cycles_of_pixel(const fonio_conv_plan *plan, const gradient_numbers *n) {
-  int64_t rows = conv_gradient_rows(plan, n), lanes = plan->kernels->lanes, others = n->lane_panels - 1;
-  bool groups = n->lanes == LANES_OF_GROUPS;
-  int64_t last = conv_gradient_width(plan, n->lanes, n->all_lanes - others * n->width);
-  double all = (double)others * conv_gradient_cycles(rows, n->width / lanes, groups);
-  return (all + conv_gradient_cycles(rows, last / lanes, groups)) / (double)n->lane_panels;
+/* ---- Pieces ---- */
+
+void conv_gradient_prepare(fonio_conv_plan *plan, conv_sums sums, int64_t workspace_bytes) {
+  plan->sums = sums;
+  plan->workspace_bytes = workspace_bytes + (sums.parts > 1 ? 0 : sums.bytes);
+  plan->shared_bytes = sums.parts > 1 ? sums.blocks * sums.parts * sums.bytes : 0;
 }
 
-static double cost(const fonio_conv_plan *plan, gradient_lanes lanes) {
-  gradient_numbers n = conv_gradient_numbers(plan, lanes);
-  const fonio_conv_problem *p = &plan->problem;
-  double pixels = (double)(p->out_height * p->out_width), rows = (double)conv_gradient_rows(plan, &n);
-  double pieces = (double)conv_gradient_blocks(&n);
-  double of_pixel = cycles_of_pixel(plan, &n), share = n.source == SOURCE_INSIDE ? share_inside(plan) : 1;
-  double per_block = (double)(n.order.images * n.order.rows * n.order.columns);
-  double tiles = rows * (double)n.width / plan->kernels->lanes / 12, lines = pixels / (double)n.order.columns;
-  double sums = pixels * of_pixel * share + tiles * (lines * 8 + pixels / per_block * 40);
-  double copied = pixels / per_block * (double)conv_gradient_copy(plan, &n) * (n.source == SOURCE_PLANES ? 0.3 : 0.45);
-  double turned = pixels * (double)n.width * (p->output_strides[1] == 1 ? 0.25 : 0.45);
-  double stored = rows * (double)n.width / (double)conv_min(p->batch, 8);
-  return pieces * ((double)n.panels * (sums + turned + stored) + copied) + 300;
+int64_t conv_gradient_pieces(const fonio_conv_plan *plan) {
+  return plan->sums.blocks * plan->sums.parts;
 }
 
-static double channels_cost(const fonio_conv_plan *plan) {
-  return cost(plan, LANES_OF_CHANNELS);
+int64_t conv_gradient_last_pieces(const fonio_conv_plan *plan) {
+  return plan->sums.parts > 1 ? plan->sums.blocks : 0;
 }
 
-static double groups_cost(const fonio_conv_plan *plan) {
-  return cost(plan, LANES_OF_GROUPS);
+char *conv_gradient_results(const conv_run *run, int64_t block, int64_t part, void *workspace) {
+  const conv_sums *s = &run->plan->sums;
+  if (s->parts > 1) return (char *)run->shared + (block * s->parts + part) * s->bytes;
+  return (char *)workspace + run->plan->workspace_bytes - s->bytes;
 }
 
-static void prepare(fonio_conv_plan *plan, gradient_lanes lanes) {
-  gradient_numbers n = conv_gradient_numbers(plan, lanes);
-  plan->blocks = (conv_blocks){
-      .panel = n.width,
-      .terms = conv_gradient_rows(plan, &n),
-      .channels =
-          lanes == LANES_OF_GROUPS ? n.width * n.panels : conv_min(n.width * n.panels, plan->geometry.out_channels),
-      .pixels = n.order.images * n.order.rows * n.order.columns,
-      .rows = n.order.rows,
+void conv_gradient_add_parts(const conv_run *run, int64_t block) {
+  const kernel_table *k = run->plan->kernels;
+  int64_t vectors = run->plan->sums.bytes / (k->lanes * conv_element_bytes(run->plan));
+  for (int64_t part = 1; part < run->plan->sums.parts; part++)
+    k->gradient_add(vectors, conv_gradient_results(run, block, 0, NULL), conv_gradient_results(run, block, part, NULL));
+}
+
+gradient_block conv_gradient_block(const conv_run *run, int64_t block, int64_t in_channels, int64_t out_channels) {
+  const kernel_conv *g = &run->plan->geometry;
+  int64_t in = conv_take(&block, conv_ceil_div(g->in_channels, in_channels)) * in_channels;
+  int64_t out = conv_take(&block, conv_ceil_div(g->out_channels, out_channels)) * out_channels;
+  return (gradient_block){
+      .group = block,
+      .in_channel = in,
+      .in_channels = conv_min(in_channels, g->in_channels - in),
+      .out_channel = out,
+      .out_channels = conv_min(out_channels, g->out_channels - out),
+      .weight = run->buffers->grad_weight,
+      .bias = run->buffers->grad_bias && in == 0,
   };
-  plan->packed_bytes = 0;
-  gradient_layout l = conv_gradient_layout(plan, &n);
-  plan->workspace_bytes = l.bytes;
-  plan->shared_bytes = n.order.parts > 1 ? n.order.parts * conv_gradient_blocks(&n) * l.result_bytes : 0;
 }
 
-static void channels_prepare(fonio_conv_plan *plan) {
-  prepare(plan, LANES_OF_CHANNELS);
+char *conv_gradient_weight(const conv_run *run, const gradient_block *block) {
+  const int64_t *strides = run->plan->problem.weight_strides;
+  return (char *)run->buffers->grad_weight + conv_weight_offset(run->plan, block->group) +
+         (block->out_channel * strides[0] + block->in_channel * strides[1]) * conv_element_bytes(run->plan);
 }
 
-static void groups_prepare(fonio_conv_plan *plan) {
-  prepare(plan, LANES_OF_GROUPS);
+/* ---- What goes in and what comes out ---- */
+
+void conv_gradient_turn(const gradient_turn *job, const void *from, char *to) {
+  static const int64_t first_row[1] = {0};
+  const kernel_table *k = job->plan->kernels;
+  kernel_strip strip = {.rows = 1, .columns = job->pixels, .step = {1, 1}, .pixel = job->width};
+  kernel_conv conv = {
+      .in_channels = job->channels,
+      .rows = first_row,
+      .padded_height = 1,
+      .in_width = job->pixels,
+      .input_strides = {job->channel_stride, 0, job->pixel_stride},
+  };
+  for (int64_t lane = 0; lane < job->width; lane += k->lanes)
+    k->gather_strip(&conv, &strip, lane, from, to + lane * conv_element_bytes(job->plan));
 }
 
-static int64_t pieces(const fonio_conv_plan *plan, gradient_lanes lanes) {
-  gradient_numbers n = conv_gradient_numbers(plan, lanes);
-  return conv_gradient_blocks(&n) * n.order.parts;
+void conv_gradient_store(const gradient_store *job, const char *sums, char *to) {
+  const kernel_table *k = job->plan->kernels;
+  kernel_conv conv = {
+      .out_channels = job->lanes,
+      .out_height = 1,
+      .out_width = job->count,
+      .output_strides = {job->out_stride, 0, job->stride},
+  };
+  kernel_strip strip = {.rows = 1, .columns = job->count, .step = {1, 1}, .pixel = job->pixel};
+  for (int64_t lane = 0; lane < job->lanes; lane += k->lanes)
+    k->scatter_strip(&conv, &strip, lane, sums + lane * conv_element_bytes(job->plan), to);
 }
 
-static int64_t channels_pieces(const fonio_conv_plan *plan) {
-  return pieces(plan, LANES_OF_CHANNELS);
+void conv_gradient_store_biases(const conv_run *run, int64_t channel, int64_t apart, int64_t count, const char *from) {
+  int64_t bytes = conv_element_bytes(run->plan), stride = run->plan->problem.bias_stride * bytes;
+  for (int64_t i = 0; i < count; i++)
+    memcpy((char *)run->buffers->grad_bias + (channel + i * apart) * stride, from + i * bytes, (size_t)bytes);
 }
-
-static int64_t groups_pieces(const fonio_conv_plan *plan) {
-  return pieces(plan, LANES_OF_GROUPS);
-}
-
-static int64_t last_pieces(const fonio_conv_plan *plan, gradient_lanes lanes) {
-  gradient_numbers n = conv_gradient_numbers(plan, lanes);
-  return n.order.parts > 1 ? conv_gradient_blocks(&n) : 0;
-}
-
-static int64_t channels_last_pieces(const fonio_conv_plan *plan) {
-  return last_pieces(plan, LANES_OF_CHANNELS);
-}
-
-static int64_t groups_last_pieces(const fonio_conv_plan *plan) {
-  return last_pieces(plan, LANES_OF_GROUPS);
-}
-
-static void channels_run_last(const conv_run *run, int64_t block, void *workspace) {
-  (void)workspace;
-  gradient_numbers n = conv_gradient_numbers(run->plan, LANES_OF_CHANNELS);
-  conv_gradient_run_last(run, &n, block);
-}
-
-static void groups_run_last(const conv_run *run, int64_t block, void *workspace) {
-  (void)workspace;
-  gradient_numbers n = conv_gradient_numbers(run->plan, LANES_OF_GROUPS);
-  conv_gradient_run_last(run, &n, block);
-}
-
-static void channels_run_piece(const conv_run *run, int64_t piece, void *workspace) {
-  gradient_numbers n = conv_gradient_numbers(run->plan, LANES_OF_CHANNELS);
-  conv_gradient_run_piece(run, &n, piece, workspace);
-}
-
-static void groups_run_piece(const conv_run *run, int64_t piece, void *workspace) {
-  gradient_numbers n = conv_gradient_numbers(run->plan, LANES_OF_GROUPS);
-  conv_gradient_run_piece(run, &n, piece, workspace);
-}
-
-const conv_algorithm conv_channels_weight_gradient = {
-    .name = "channels_weight_gradient",
-    .direction = FONIO_CONV_WEIGHT_GRADIENT,
-    .accuracy = FONIO_ACCURACY_STRICT,
-    .applicable = channels_applicable,
-    .needs = "images and channels, and kernel rows that reach over few pixels",
-    .cost = channels_cost,
-    .prepare = channels_prepare,
-    .pieces = channels_pieces,
-    .run_piece = channels_run_piece,
-    .last_pieces = channels_last_pieces,
-    .run_last = channels_run_last,
-};
-
-const conv_algorithm conv_groups_weight_gradient = {
-    .name = "groups_weight_gradient",
-    .direction = FONIO_CONV_WEIGHT_GRADIENT,
-    .accuracy = FONIO_ACCURACY_STRICT,
-    .applicable = groups_applicable,
-    .needs = "images, several groups, and kernel rows that reach over few pixels",
-    .cost = groups_cost,
-    .prepare = groups_prepare,
-    .pieces = groups_pieces,
-    .run_piece = groups_run_piece,
-    .last_pieces = groups_last_pieces,
-    .run_last = groups_run_last,
-};

@@ -16,20 +16,16 @@ typedef struct numbers {
   int64_t in_blocks, out_blocks, blocks; /* of a group; in all */
   int64_t width, row;                    /* lanes of a panel; of all panels of a block */
   int64_t taps;
-  int64_t skip[2];                              /* between the rows and columns of the copy */
-  int64_t rows, columns;                        /* of the copy, for a full block of pixels */
-  int64_t pitch;                                /* elements of a row of output channels */
-  int64_t windows;                              /* copies: one for all blocks of pixels, or for each beside it */
-  int64_t window;                               /* elements of a copy */
-  bool moves;                                   /* rows that are read again stay in the copy */
-  int64_t copy, output, turned, results, bytes; /* where they lie in the workspace, and what it has */
-  int64_t sums, result_bytes;                   /* of the results: biases, then the sums */
-  bool direct;                                  /* the sums are the weight's */
+  int64_t skip[2];                     /* between the rows and columns of the copy */
+  int64_t rows, columns;               /* of the copy, for a full block of pixels */
+  int64_t pitch;                       /* elements of a row of output channels */
+  int64_t windows;                     /* copies: one for all blocks of pixels, or for each beside it */
+  int64_t window;                      /* elements of a copy */
+  bool moves;                          /* rows that are read again stay in the copy */
+  int64_t copy, output, turned, bytes; /* where they lie in the workspace, and what it has for them */
+  int64_t sums, result_bytes;          /* of the results: biases, then the sums */
+  bool direct;                         /* the sums are the weight's */
 } numbers;
-
-static int64_t bytes_of(const fonio_conv_plan *plan) {
-  return (int64_t)fonio_dtype_bytes(plan->problem.dtype);
-}
 
 static bool applicable(const fonio_conv_problem *p) {
   if (p->batch == 0 || p->in_channels == 0 || p->out_channels == 0) return false;
@@ -46,8 +42,8 @@ enum { LEAST_CHANNELS = 128 };
 /* As many input channels as stay in the second-level cache; of output channels as many as leave pieces enough. */
 static void find_blocks(const fonio_conv_plan *plan, numbers *n) {
   const kernel_conv *g = &plan->geometry;
-  int64_t near = conv_gradient_near() / bytes_of(plan), pixels = n->order.images * n->rows * n->columns;
-  n->width = conv_gradient_width(plan, LANES_OF_CHANNELS, g->in_channels);
+  int64_t near = conv_gradient_near() / conv_element_bytes(plan), pixels = n->order.images * n->rows * n->columns;
+  n->width = conv_gradient_width(plan, false, g->in_channels);
   n->in_channels = conv_round_up(conv_even(g->in_channels, conv_round_up(conv_max(1, near / pixels), n->width)),
                                  plan->kernels->lanes);
   n->row = n->in_channels;
@@ -74,7 +70,7 @@ enum { WINDOWS = 2 };
 
 static numbers numbers_of(const fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
-  int64_t bytes = bytes_of(plan), lanes = plan->kernels->lanes;
+  int64_t bytes = conv_element_bytes(plan), lanes = plan->kernels->lanes;
   numbers n = {.order = conv_order(plan), .taps = p->kernel_height * p->kernel_width};
   n.skip[0] = p->kernel_height == 1 ? p->stride[0] : 1;
   n.skip[1] = p->kernel_width == 1 ? p->stride[1] : 1;
@@ -92,8 +88,7 @@ static numbers numbers_of(const fonio_conv_plan *plan) {
   n.copy = conv_round_up(n.out_channels * (int64_t)sizeof(int64_t), 64);
   n.output = n.copy + conv_round_up(n.windows * n.window * bytes, 64);
   n.turned = n.output + n.out_channels * n.pitch * bytes;
-  n.results = n.turned + conv_round_up(pixels * lanes * bytes, 64);
-  n.bytes = n.results + (n.order.parts > 1 ? 0 : n.result_bytes);
+  n.bytes = n.turned + conv_round_up(pixels * lanes * bytes, 64);
   return n;
 }
 
@@ -104,9 +99,7 @@ static void prepare(fonio_conv_plan *plan) {
                                .channels = n.out_channels,
                                .pixels = n.order.images * n.order.rows * n.order.columns,
                                .rows = n.order.rows};
-  plan->packed_bytes = 0;
-  plan->workspace_bytes = n.bytes;
-  plan->shared_bytes = n.order.parts > 1 ? n.order.parts * n.blocks * n.result_bytes : 0;
+  conv_gradient_prepare(plan, (conv_sums){n.blocks, n.order.parts, n.result_bytes}, n.bytes);
 }
 
 /* Of a panel, of the `left` ones: a power of two. */
@@ -132,7 +125,10 @@ static double cost(const fonio_conv_plan *plan) {
   double sums = (n.direct ? 1.04 : 1.16) * pixels * taps * cycles + tiles * pixels / per_block * 40;
   double copied = pixels / per_block * (double)(n.order.images * n.rows * n.columns * n.row) * 0.45;
   double stored = taps * (double)(g->in_channels * g->out_channels) / (double)conv_min(p->batch, 8);
-  stored *= n.direct ? 0 : p->weight_strides[1] != 1 ? 1.5 : stored * (double)bytes_of(plan) > 1 << 20 ? 1.25 : 0.5;
+  stored *= n.direct                                              ? 0
+            : p->weight_strides[1] != 1                           ? 1.5
+            : stored * (double)conv_element_bytes(plan) > 1 << 20 ? 1.25
+                                                                  : 0.5;
   return (double)p->groups * (sums + stored + copied * (double)(n.in_blocks * n.out_blocks)) + 300;
 }
 
@@ -143,9 +139,7 @@ typedef struct work {
   const fonio_conv_plan *plan;
   const numbers *n;
   int64_t bytes; /* of an element */
-  int64_t group;
-  int64_t in_channel, in_channels, out_channel, out_channels; /* of the group */
-  bool weight, bias;                                          /* what there is to compute */
+  gradient_block block;
   kernel_block pixels;
   int64_t kept; /* rows of the copy that the block above has left */
   char *memory, *copy, *results, *sums;
@@ -154,7 +148,7 @@ typedef struct work {
 
 static int64_t width_of_panel(const work *w, int64_t channel) {
   int64_t lanes = w->plan->kernels->lanes;
-  return vectors_of_panel(w->n, lanes, conv_ceil_div(w->in_channels - channel, lanes)) * lanes;
+  return vectors_of_panel(w->n, lanes, conv_ceil_div(w->block.in_channels - channel, lanes)) * lanes;
 }
 
 /* Panels lie behind each other: [panel][image][row][column][lane]. */
@@ -163,8 +157,9 @@ static char *panel_at(const work *w, int64_t channel) {
 }
 
 static const void *input_at(const work *w, int64_t image, int64_t channel) {
-  return conv_at(w->run->buffers->input, conv_input_offset(w->plan, image, w->group) +
-                                             (w->in_channel + channel) * w->plan->problem.input_strides[1] * w->bytes);
+  return conv_at(w->run->buffers->input,
+                 conv_input_offset(w->plan, image, w->block.group) +
+                     (w->block.in_channel + channel) * w->plan->problem.input_strides[1] * w->bytes);
 }
 
 /* Rows of the image that are read one behind the other, without a gap: short ones would not fill the squares that are
@@ -179,7 +174,7 @@ static bool copies_flat(const work *w) {
 static void copy_flat(const work *w, int64_t channel, int64_t width) {
   const int64_t *strides = w->plan->problem.input_strides;
   const kernel_block *b = &w->pixels;
-  gradient_turn job = {w->plan,    conv_min(width, w->plan->geometry.in_channels - w->in_channel - channel),
+  gradient_turn job = {w->plan,    conv_min(width, w->plan->geometry.in_channels - w->block.in_channel - channel),
                        strides[1], b->rows * b->columns,
                        strides[3], width};
   for (int64_t i = 0; i < b->images; i++)
@@ -207,8 +202,8 @@ static void copy_panel(const work *w, int64_t channel, int64_t width) {
   for (int64_t i = 0; i < b->images; i++)
     for (int64_t lane = 0; lane < width; lane += w->plan->kernels->lanes)
       w->plan->kernels->gather_strip(
-          g, &strip, w->in_channel + channel + lane,
-          conv_at(w->run->buffers->input, conv_input_offset(w->plan, b->image + i, w->group)),
+          g, &strip, w->block.in_channel + channel + lane,
+          conv_at(w->run->buffers->input, conv_input_offset(w->plan, b->image + i, w->block.group)),
           to + ((i * n->rows + w->kept) * strip.pitch + lane) * w->bytes);
 }
 
@@ -216,7 +211,7 @@ static void copy_panel(const work *w, int64_t channel, int64_t width) {
 static const void *grad_output_at(const work *w, int64_t image, int64_t channel, int64_t row, int64_t column) {
   const int64_t *strides = w->plan->problem.output_strides;
   int64_t element = channel * strides[1] + row * strides[2] + column * strides[3];
-  return conv_at(w->run->buffers->grad_output, conv_output_offset(w->plan, image, w->group) + element * w->bytes);
+  return conv_at(w->run->buffers->grad_output, conv_output_offset(w->plan, image, w->block.group) + element * w->bytes);
 }
 
 /* Planes of the output's gradient that lie whole pages apart fall on the same places of the cache: they are copied, a
@@ -228,10 +223,11 @@ static bool copies_output(const work *w) {
 
 static void copy_output(const work *w) {
   const kernel_block *b = &w->pixels;
-  for (int64_t channel = 0; channel < w->out_channels; channel++) {
+  for (int64_t channel = 0; channel < w->block.out_channels; channel++) {
     char *to = w->memory + w->n->output + channel * w->n->pitch * w->bytes;
     for (int64_t i = 0; i < b->images * b->rows; i++, to += b->columns * w->bytes)
-      memcpy(to, grad_output_at(w, b->image + i / b->rows, w->out_channel + channel, b->row + i % b->rows, b->column),
+      memcpy(to,
+             grad_output_at(w, b->image + i / b->rows, w->block.out_channel + channel, b->row + i % b->rows, b->column),
              (size_t)(b->columns * w->bytes));
   }
 }
@@ -245,7 +241,7 @@ static void find_output(const work *w, int64_t row, int64_t column, kernel_gradi
     job->input = w->memory + w->n->output + element * w->bytes;
     job->image_step = b->rows * b->columns, job->segment_step = b->columns, job->term_step = 1;
   } else {
-    job->input = grad_output_at(w, b->image, w->out_channel, row, column);
+    job->input = grad_output_at(w, b->image, w->block.out_channel, row, column);
     job->image_step = strides[0], job->segment_step = strides[2], job->term_step = strides[3];
   }
 }
@@ -268,7 +264,7 @@ static void add_tap(const work *w, int64_t kernel_row, int64_t kernel_column, in
       .panel_segment_gap = down * pitch - columns.count * width,
       .panel_image_gap = (n->rows - rows.count * down) * pitch,
       .vectors = width / w->plan->kernels->lanes,
-      .rows = w->out_channels,
+      .rows = w->block.out_channels,
       .offsets = (const int64_t *)(void *)w->memory,
       .sums = w->sums + ((kernel_row * g->kernel_width + kernel_column) * w->sum_tap + channel) * w->bytes,
       .sum_step = w->sum_row,
@@ -288,21 +284,21 @@ static void add_biases(const work *w) {
   bool flat = b->rows == 1 || strides[2] == b->columns * strides[3];
   int64_t rows = flat ? 1 : b->rows, columns = flat ? b->rows * b->columns : b->columns;
   gradient_turn job = {w->plan, 0, strides[1], columns, strides[3], k->lanes};
-  for (int64_t lane = 0; lane < w->out_channels; lane += k->lanes) {
+  for (int64_t lane = 0; lane < w->block.out_channels; lane += k->lanes) {
     char *to = w->memory + w->n->turned;
-    job.channels = conv_min(w->out_channels - lane, k->lanes);
+    job.channels = conv_min(w->block.out_channels - lane, k->lanes);
     for (int64_t i = 0; i < b->images * rows; i++, to += columns * k->lanes * w->bytes)
       conv_gradient_turn(
-          &job, grad_output_at(w, b->image + i / rows, w->out_channel + lane, b->row + i % rows, b->column), to);
+          &job, grad_output_at(w, b->image + i / rows, w->block.out_channel + lane, b->row + i % rows, b->column), to);
     k->gradient_biases(b->images * rows * columns, 1, w->memory + w->n->turned, w->results + lane * w->bytes);
   }
 }
 
 static void add_block(const work *w) {
   const kernel_conv *g = &w->plan->geometry;
-  if (w->bias) add_biases(w);
-  if (w->weight && copies_output(w)) copy_output(w);
-  for (int64_t channel = 0, width; w->weight && channel < w->in_channels; channel += width) {
+  if (w->block.bias) add_biases(w);
+  if (w->block.weight && copies_output(w)) copy_output(w);
+  for (int64_t channel = 0, width; w->block.weight && channel < w->block.in_channels; channel += width) {
     width = width_of_panel(w, channel);
     if (copies_flat(w))
       copy_flat(w, channel, width);
@@ -314,35 +310,21 @@ static void add_block(const work *w) {
   }
 }
 
-static char *weight_at(const work *w) {
-  const int64_t *strides = w->plan->problem.weight_strides;
-  return (char *)w->run->buffers->grad_weight + conv_weight_offset(w->plan, w->group) +
-         (w->out_channel * strides[0] + w->in_channel * strides[1]) * w->bytes;
-}
-
 static work work_on(const conv_run *run, const numbers *n, int64_t block, char *memory, char *results) {
-  const kernel_conv *g = &run->plan->geometry;
-  int64_t in = conv_take(&block, n->in_blocks) * n->in_channels;
-  int64_t out = conv_take(&block, n->out_blocks) * n->out_channels;
   work w = {
       .run = run,
       .plan = run->plan,
       .n = n,
-      .bytes = bytes_of(run->plan),
-      .group = block,
-      .in_channel = in,
-      .in_channels = conv_min(n->in_channels, g->in_channels - in),
-      .out_channel = out,
-      .out_channels = conv_min(n->out_channels, g->out_channels - out),
-      .weight = run->buffers->grad_weight,
-      .bias = run->buffers->grad_bias && in == 0,
+      .bytes = conv_element_bytes(run->plan),
+      .block = conv_gradient_block(run, block, n->in_channels, n->out_channels),
       .memory = memory,
       .results = results,
       .sums = results + n->sums,
       .sum_row = n->row,
       .sum_tap = n->out_channels * n->row,
   };
-  if (n->direct && w.weight) w.sums = weight_at(&w), w.sum_row = run->plan->problem.weight_strides[0];
+  if (n->direct && w.block.weight)
+    w.sums = conv_gradient_weight(run, &w.block), w.sum_row = run->plan->problem.weight_strides[0];
   return w;
 }
 
@@ -350,7 +332,7 @@ static work work_on(const conv_run *run, const numbers *n, int64_t block, char *
 static void add_blocks(work *w, int64_t part) {
   const kernel_order *order = &w->n->order;
   memset(w->results, 0, (size_t)w->n->result_bytes);
-  for (int64_t i = 0; i < w->out_channels; i++)
+  for (int64_t i = 0; i < w->block.out_channels; i++)
     ((int64_t *)(void *)w->memory)[i] = i * (copies_output(w) ? w->n->pitch : w->plan->problem.output_strides[1]);
   int64_t first = kernel_first_block(order, part);
   for (int64_t block = first; block < kernel_first_block(order, part + 1); block++) {
@@ -364,48 +346,31 @@ static void add_blocks(work *w, int64_t part) {
 }
 
 static void store(const work *w) {
+  const gradient_block *b = &w->block;
   const int64_t *strides = w->plan->problem.weight_strides;
-  int64_t kernel = w->plan->geometry.kernel_width, bias = w->plan->problem.bias_stride * w->bytes;
-  gradient_store job = {w->plan, w->in_channels, strides[1], w->sum_row, w->out_channels, strides[0]};
-  for (int64_t tap = 0; w->weight && !w->n->direct && tap < w->n->taps; tap++)
+  int64_t kernel = w->plan->geometry.kernel_width, first = b->group * w->plan->geometry.out_channels + b->out_channel;
+  gradient_store job = {w->plan, b->in_channels, strides[1], w->sum_row, b->out_channels, strides[0]};
+  for (int64_t tap = 0; b->weight && !w->n->direct && tap < w->n->taps; tap++)
     conv_gradient_store(&job, w->sums + tap * w->sum_tap * w->bytes,
-                        weight_at(w) + (tap / kernel * strides[2] + tap % kernel * strides[3]) * w->bytes);
-  char *to = (char *)w->run->buffers->grad_bias;
-  for (int64_t i = 0; w->bias && i < w->out_channels; i++)
-    memcpy(to + conv_bias_offset(w->plan, w->group) + (w->out_channel + i) * bias, w->results + i * w->bytes,
-           (size_t)w->bytes);
-}
-
-static int64_t pieces(const fonio_conv_plan *plan) {
-  numbers n = numbers_of(plan);
-  return n.blocks * n.order.parts;
-}
-
-static int64_t last_pieces(const fonio_conv_plan *plan) {
-  numbers n = numbers_of(plan);
-  return n.order.parts > 1 ? n.blocks : 0;
-}
-
-static gradient_parts parts_in(const numbers *n) {
-  return (gradient_parts){n->order.parts, n->result_bytes};
+                        conv_gradient_weight(w->run, b) +
+                            (tap / kernel * strides[2] + tap % kernel * strides[3]) * w->bytes);
+  if (b->bias) conv_gradient_store_biases(w->run, first, 1, b->out_channels, w->results);
 }
 
 static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   numbers n = numbers_of(run->plan);
   int64_t block = conv_take(&piece, n.blocks), part = piece;
-  char *memory = workspace;
-  work w = work_on(run, &n, block, memory,
-                   n.order.parts > 1 ? conv_gradient_results(run, parts_in(&n), block, part) : memory + n.results);
-  if (!w.bias && !w.weight) return;
+  work w = work_on(run, &n, block, workspace, conv_gradient_results(run, block, part, workspace));
+  if (!w.block.bias && !w.block.weight) return;
   add_blocks(&w, part);
   if (n.order.parts == 1) store(&w);
 }
 
 static void run_last(const conv_run *run, int64_t block, void *workspace) {
   numbers n = numbers_of(run->plan);
-  work w = work_on(run, &n, block, workspace, conv_gradient_results(run, parts_in(&n), block, 0));
-  if (!w.bias && !w.weight) return;
-  conv_gradient_add_parts(run, parts_in(&n), block);
+  work w = work_on(run, &n, block, workspace, conv_gradient_results(run, block, 0, workspace));
+  if (!w.block.bias && !w.block.weight) return;
+  conv_gradient_add_parts(run, block);
   store(&w);
 }
 
@@ -417,8 +382,8 @@ const conv_algorithm conv_inputs_weight_gradient = {
     .needs = "images and channels, and kernels that reach over few pixels, without a stride or of one column",
     .cost = cost,
     .prepare = prepare,
-    .pieces = pieces,
+    .pieces = conv_gradient_pieces,
     .run_piece = run_piece,
-    .last_pieces = last_pieces,
+    .last_pieces = conv_gradient_last_pieces,
     .run_last = run_last,
 };

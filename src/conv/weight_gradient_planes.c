@@ -22,14 +22,10 @@ static bool applicable(const fonio_conv_problem *p) {
          p->dilation[1] == 1 && p->padding_mode == FONIO_ZEROS && p->input_strides[3] == 1 && p->output_strides[3] == 1;
 }
 
-static int64_t bytes_of(const fonio_conv_plan *plan) {
-  return (int64_t)fonio_dtype_bytes(plan->problem.dtype);
-}
-
 /* Where the results of some channels begin, behind the vectors of sums. */
 static int64_t results_at(const fonio_conv_plan *plan) {
   int64_t lanes = plan->kernels->lanes;
-  return conv_round_up(CHANNELS * SUMS, lanes) * lanes * bytes_of(plan);
+  return conv_round_up(CHANNELS * SUMS, lanes) * lanes * conv_element_bytes(plan);
 }
 
 /* Beginning with a plane is left out, like that with a block of groups_weight_gradient, which takes longer. */
@@ -44,9 +40,8 @@ static void prepare(fonio_conv_plan *plan) {
   plan->kernels = kernels_for(p);
   double products = (double)(p->batch * p->out_height * p->out_width) * TAPS;
   plan->blocks.channels = conv_even_pairs(p->out_channels, (int64_t)(PIECE_PRODUCTS / products) + 1);
-  plan->packed_bytes = 0;
   int64_t results = conv_round_up(CHANNELS * SUMS, plan->kernels->lanes);
-  plan->workspace_bytes = results_at(plan) + results * bytes_of(plan);
+  plan->workspace_bytes = results_at(plan) + results * conv_element_bytes(plan);
 }
 
 static int64_t pieces(const fonio_conv_plan *plan) {
@@ -60,7 +55,8 @@ static const void *input_at(const conv_run *run, int64_t image, int64_t channel)
 
 static const void *grad_output_at(const conv_run *run, int64_t image, int64_t channel) {
   const int64_t *strides = run->plan->problem.output_strides;
-  return conv_at(run->buffers->grad_output, (image * strides[0] + channel * strides[1]) * bytes_of(run->plan));
+  return conv_at(run->buffers->grad_output,
+                 (image * strides[0] + channel * strides[1]) * conv_element_bytes(run->plan));
 }
 
 /* Zeros beside the image or grad_output may have met what is not finite: the plain loops leave them out. */
@@ -86,7 +82,7 @@ static void store(const conv_run *run, int64_t channel, bool finite, const char 
   const fonio_conv_problem *p = &run->plan->problem;
   const fonio_conv_buffers *b = run->buffers;
   const int64_t *strides = p->weight_strides;
-  int64_t bytes = bytes_of(run->plan);
+  int64_t bytes = conv_element_bytes(run->plan);
   if (b->grad_bias)
     memcpy((char *)b->grad_bias + channel * p->bias_stride * bytes, results + TAPS * bytes, (size_t)bytes);
   if (!b->grad_weight) return;
@@ -101,7 +97,7 @@ static void store(const conv_run *run, int64_t channel, bool finite, const char 
 /* Channels whose planes are taken at once: small ones, which stay in the first-level cache. */
 static int64_t planes_at_once(const fonio_conv_plan *plan, int64_t count) {
   const fonio_conv_problem *p = &plan->problem;
-  int64_t plane = (p->in_height * p->in_width + p->out_height * p->out_width) * bytes_of(plan);
+  int64_t plane = (p->in_height * p->in_width + p->out_height * p->out_width) * conv_element_bytes(plan);
   if (plan->geometry.out_channels > 1) return 1;
   return conv_max(1, conv_min(count, cpu_cache_sizes()->l1_bytes / 2 / plane));
 }
@@ -109,7 +105,7 @@ static int64_t planes_at_once(const fonio_conv_plan *plan, int64_t count) {
 static void run_channels(const conv_run *run, int64_t first, int64_t count, char *sums) {
   const fonio_conv_plan *plan = run->plan;
   const kernel_table *k = plan->kernels;
-  int64_t bytes = bytes_of(plan), step = planes_at_once(plan, count);
+  int64_t bytes = conv_element_bytes(plan), step = planes_at_once(plan, count);
   char *results = sums + results_at(plan);
   for (int64_t c = 0; c < count; c += step)
     for (int64_t image = 0; image < plan->problem.batch; image++)

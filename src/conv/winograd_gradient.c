@@ -94,8 +94,8 @@ typedef struct numbers {
 
 static void find_blocks(const fonio_conv_plan *plan, int64_t most, numbers *n) {
   const kernel_conv *g = &plan->geometry;
-  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
-  n->width = conv_gradient_width(plan, LANES_OF_CHANNELS, g->out_channels);
+  int64_t bytes = conv_element_bytes(plan);
+  n->width = conv_gradient_width(plan, false, g->out_channels);
   n->pass = conv_max(plan->kernels->lanes, 64 / bytes);
   n->in_channels = conv_round_up(conv_even(g->in_channels, conv_max(1, most / n->phases)), n->pass);
   n->terms = n->in_channels * n->phases;
@@ -118,15 +118,19 @@ static int64_t parts_of(const numbers *n) {
   return conv_max(1, conv_min(parts, n->tiles));
 }
 
+/* Of all pieces that keep theirs, or of one. */
+static int64_t bytes_of_results(const numbers *n) {
+  return (n->parts > 1 ? n->blocks * n->parts : 1) * n->result_bytes;
+}
+
 /* The sums have their place; of what is left of the workspace, which grows with the channels only, as many tiles at
  * once as are worth anything. */
 static void lay_out(const fonio_conv_plan *plan, numbers *n) {
   const fonio_conv_problem *p = &plan->problem;
-  int64_t bytes = (int64_t)fonio_dtype_bytes(p->dtype), channels = n->terms + n->out_channels;
+  int64_t bytes = conv_element_bytes(plan), channels = n->terms + n->out_channels;
   n->sum_element = conv_gradient_odd_lines(n->out_channels * n->terms, bytes);
   int64_t strip = n->alpha * (n->run_tiles * n->side + n->taps - 1) * conv_max(n->pass, n->width) * bytes;
-  int64_t results = n->parts > 1 ? n->parts * n->blocks : 1;
-  int64_t taken = n->elements * n->sum_element * bytes + strip + results * n->result_bytes;
+  int64_t taken = n->elements * n->sum_element * bytes + strip + bytes_of_results(n);
   int64_t room = (1 << 20) - (1 << 14) + 8192 * (p->in_channels + p->out_channels) - taken;
   int64_t most = conv_max(LEAST_TILES, conv_min(MOST_TILES, room / (n->elements * channels * bytes)));
   n->chunk = conv_even(conv_ceil_div(n->tiles, n->parts), most);
@@ -136,7 +140,7 @@ static void lay_out(const fonio_conv_plan *plan, numbers *n) {
   n->u = n->v + n->elements * n->v_element * bytes;
   n->sums = n->u + n->elements * n->u_element * bytes;
   n->strip = n->sums + n->elements * n->sum_element * bytes;
-  n->bytes = n->strip + strip + (n->parts > 1 ? 0 : n->result_bytes);
+  n->bytes = n->strip + strip;
 }
 
 static numbers numbers_of(const fonio_conv_plan *plan) {
@@ -162,7 +166,7 @@ static numbers numbers_of(const fonio_conv_plan *plan) {
     find_blocks(plan, most, &n);
     n.parts = parts_of(&n);
     lay_out(plan, &n);
-    if (most <= 16 || n.bytes + (n.parts > 1 ? n.parts * n.blocks * n.result_bytes : 0) <= room) break;
+    if (most <= 16 || n.bytes + bytes_of_results(&n) <= room) break;
   }
   return n;
 }
@@ -171,9 +175,7 @@ static void prepare(fonio_conv_plan *plan) {
   numbers n = numbers_of(plan);
   plan->blocks = (conv_blocks){
       .panel = n.width, .terms = n.terms, .channels = n.out_channels, .pixels = n.chunk * n.side * n.side};
-  plan->packed_bytes = 0;
-  plan->workspace_bytes = n.bytes;
-  plan->shared_bytes = n.parts > 1 ? n.blocks * n.parts * n.result_bytes : 0;
+  conv_gradient_prepare(plan, (conv_sums){n.blocks, n.parts, n.result_bytes}, n.bytes);
 }
 
 /* The products, where fewer than eight input channels leave the multipliers waiting; the transforms, which each block
@@ -201,10 +203,8 @@ typedef struct work {
   const fonio_conv_plan *plan;
   const numbers *n;
   int64_t bytes; /* of an element */
-  int64_t group, part;
-  int64_t in_channel, in_channels, out_channel, out_channels; /* of the group */
+  gradient_block block;
   int64_t panels;
-  bool weight, bias; /* what there is to compute */
   char *memory, *results;
 } work;
 
@@ -241,22 +241,22 @@ static void transform_phase(const work *w, tile_run run, int64_t phase, int64_t 
   };
   strip.pitch = strip.columns * n->pass;
   kernel_winograd job = {(int)n->alpha, (int)n->side, run.tiles, 0, n->pass, strip.pitch, n->v_element, n->terms, 0};
-  const void *input = conv_at(w->run->buffers->input, conv_input_offset(w->plan, run.image, w->group));
-  for (int64_t c = 0; c < w->in_channels; c += n->pass) {
-    job.vectors = conv_ceil_div(conv_min(n->pass, w->in_channels - c), k->lanes);
+  const void *input = conv_at(w->run->buffers->input, conv_input_offset(w->plan, run.image, w->block.group));
+  for (int64_t c = 0; c < w->block.in_channels; c += n->pass) {
+    job.vectors = conv_ceil_div(conv_min(n->pass, w->block.in_channels - c), k->lanes);
     for (int64_t lane = 0; lane < job.vectors * k->lanes; lane += k->lanes)
-      k->gather_strip(g, &strip, w->in_channel + c + lane, input, strip_at + lane * w->bytes);
+      k->gather_strip(g, &strip, w->block.in_channel + c + lane, input, strip_at + lane * w->bytes);
     k->winograd_input(&job, strip_at, to + c * w->bytes);
   }
 }
 
 /* Lanes of a panel that there are, and as many as whole vectors have. */
 static int64_t lanes_of_panel(const work *w, int64_t panel) {
-  return conv_min(w->out_channels - panel * w->n->width, w->n->width);
+  return conv_min(w->block.out_channels - panel * w->n->width, w->n->width);
 }
 
 static int64_t width_of_panel(const work *w, int64_t panel) {
-  return conv_gradient_width(w->plan, LANES_OF_CHANNELS, lanes_of_panel(w, panel));
+  return conv_gradient_width(w->plan, false, lanes_of_panel(w, panel));
 }
 
 /* The gradient of the output as an image: no padding, and nothing beyond its edges. */
@@ -289,19 +289,19 @@ static void transform_outputs(const work *w, tile_run run, int64_t from) {
   };
   kernel_conv conv = grad_output(w, &strip, rows);
   strip.row = 0;
-  const void *output = conv_at(w->run->buffers->grad_output, conv_output_offset(w->plan, run.image, w->group));
+  const void *output = conv_at(w->run->buffers->grad_output, conv_output_offset(w->plan, run.image, w->block.group));
   for (int64_t panel = 0; panel < w->panels; panel++) {
-    int64_t width = width_of_panel(w, panel), channel = w->out_channel + panel * n->width;
+    int64_t width = width_of_panel(w, panel), channel = w->block.out_channel + panel * n->width;
     strip.pixel = width;
     strip.pitch = strip.columns * width;
     for (int64_t lane = 0; lane < width; lane += k->lanes)
       k->gather_strip(&conv, &strip, channel + lane, output, strip_at + lane * w->bytes);
-    if (w->bias)
+    if (w->block.bias)
       k->gradient_biases(n->side * strip.columns, width / k->lanes, strip_at,
                          w->results + n->biases + panel * n->width * w->bytes);
     kernel_winograd job = {(int)n->alpha, (int)n->side, run.tiles, width / k->lanes, width, strip.pitch,
                            n->u_element,  width,        0};
-    if (w->weight)
+    if (w->block.weight)
       k->winograd_gradient(&job, strip_at, w->memory + n->u + (panel * n->chunk * n->width + from * width) * w->bytes);
   }
 }
@@ -313,7 +313,7 @@ static void multiply(const work *w, int64_t tiles) {
                          .segments = 1,
                          .terms = tiles,
                          .term_step = n->terms,
-                         .rows = n->phases * w->in_channels,
+                         .rows = n->phases * w->block.in_channels,
                          .offsets = (const int64_t *)(void *)w->memory};
   for (int64_t e = 0; e < n->elements; e++)
     for (int64_t panel = 0; panel < w->panels; panel++) {
@@ -339,10 +339,10 @@ static void transform_back(const work *w, int64_t panel) {
   kernel_winograd job = {
       (int)n->alpha, (int)n->taps, 1, width / w->plan->kernels->lanes, across, kernel * across, n->sum_element, 0, 0};
   const char *sums = w->memory + n->sums + panel * n->width * n->terms * w->bytes;
-  for (int64_t c = 0; c < w->in_channels; c++)
+  for (int64_t c = 0; c < w->block.in_channels; c++)
     for (int64_t phase = 0; phase < n->phases; phase++) {
       int64_t tap = phase / n->stride * kernel + phase % n->stride;
-      w->plan->kernels->winograd_output(&job, sums + (phase * w->in_channels + c) * width * w->bytes, no_biases,
+      w->plan->kernels->winograd_output(&job, sums + (phase * w->block.in_channels + c) * width * w->bytes, no_biases,
                                         results_of_panel(w, panel) + (c * n->weights + tap) * width * w->bytes);
     }
 }
@@ -350,19 +350,19 @@ static void transform_back(const work *w, int64_t panel) {
 static void add_tiles(const work *w, int64_t first, int64_t end) {
   const numbers *n = w->n;
   memset(w->results + n->biases, 0, (size_t)(n->result_bytes - n->biases));
-  if (w->weight) memset(w->memory + n->sums, 0, (size_t)(n->elements * n->sum_element * w->bytes));
+  if (w->block.weight) memset(w->memory + n->sums, 0, (size_t)(n->elements * n->sum_element * w->bytes));
   for (int64_t tile = first; tile < end; tile += n->chunk) {
     int64_t tiles = conv_min(n->chunk, end - tile);
     for (int64_t from = 0; from < tiles;) {
       tile_run run = run_at(w, tile + from, tile + tiles);
-      for (int64_t phase = 0; w->weight && phase < n->phases; phase++)
+      for (int64_t phase = 0; w->block.weight && phase < n->phases; phase++)
         transform_phase(w, run, phase, from);
       transform_outputs(w, run, from);
       from += run.tiles;
     }
-    if (w->weight) multiply(w, tiles);
+    if (w->block.weight) multiply(w, tiles);
   }
-  for (int64_t panel = 0; w->weight && panel < w->panels; panel++)
+  for (int64_t panel = 0; w->block.weight && panel < w->panels; panel++)
     transform_back(w, panel);
 }
 
@@ -370,18 +370,17 @@ static void add_tiles(const work *w, int64_t first, int64_t end) {
 
 static void store_panel(const work *w, int64_t panel) {
   const int64_t *strides = w->plan->problem.weight_strides;
-  int64_t channel = w->out_channel + panel * w->n->width, width = width_of_panel(w, panel);
-  char *to = (char *)w->run->buffers->grad_weight + conv_weight_offset(w->plan, w->group);
-  to += (channel * strides[0] + w->in_channel * strides[1]) * w->bytes;
+  char *to = conv_gradient_weight(w->run, &w->block) + panel * w->n->width * strides[0] * w->bytes;
   const char *from = results_of_panel(w, panel);
-  int64_t weights = w->n->weights, kernel = w->plan->geometry.kernel_width;
-  gradient_store job = {w->plan, lanes_of_panel(w, panel), strides[0], width, w->in_channels * weights, strides[3]};
+  int64_t weights = w->n->weights, kernel = w->plan->geometry.kernel_width, width = width_of_panel(w, panel);
+  gradient_store job = {w->plan, lanes_of_panel(w, panel),       strides[0],
+                        width,   w->block.in_channels * weights, strides[3]};
   if (strides[2] == kernel * strides[3] && strides[1] == weights * strides[3]) {
     conv_gradient_store(&job, from, to);
     return;
   }
   job.pixel = weights * width;
-  job.count = w->in_channels;
+  job.count = w->block.in_channels;
   job.stride = strides[1];
   for (int64_t tap = 0; tap < weights; tap++)
     conv_gradient_store(&job, from + tap * width * w->bytes,
@@ -389,69 +388,43 @@ static void store_panel(const work *w, int64_t panel) {
 }
 
 static void store(const work *w) {
-  for (int64_t panel = 0; w->weight && panel < w->panels; panel++)
+  const gradient_block *b = &w->block;
+  for (int64_t panel = 0; b->weight && panel < w->panels; panel++)
     store_panel(w, panel);
-  int64_t stride = w->plan->problem.bias_stride * w->bytes;
-  char *to = (char *)w->run->buffers->grad_bias;
-  for (int64_t i = 0; w->bias && i < w->out_channels; i++)
-    memcpy(to + conv_bias_offset(w->plan, w->group) + (w->out_channel + i) * stride,
-           w->results + w->n->biases + i * w->bytes, (size_t)w->bytes);
-}
-
-static int64_t pieces(const fonio_conv_plan *plan) {
-  numbers n = numbers_of(plan);
-  return n.blocks * n.parts;
-}
-
-static int64_t last_pieces(const fonio_conv_plan *plan) {
-  numbers n = numbers_of(plan);
-  return n.parts > 1 ? n.blocks : 0;
+  int64_t first = b->group * w->plan->geometry.out_channels + b->out_channel;
+  if (b->bias) conv_gradient_store_biases(w->run, first, 1, b->out_channels, w->results + w->n->biases);
 }
 
 static work work_on(const conv_run *run, const numbers *n, int64_t block, char *memory, char *results) {
-  const kernel_conv *g = &run->plan->geometry;
-  int64_t in = conv_take(&block, n->in_blocks) * n->in_channels;
-  int64_t out = conv_take(&block, n->out_blocks) * n->out_channels;
   work w = {
       .run = run,
       .plan = run->plan,
       .n = n,
-      .bytes = (int64_t)fonio_dtype_bytes(run->plan->problem.dtype),
-      .group = block,
-      .in_channel = in,
-      .in_channels = conv_min(n->in_channels, g->in_channels - in),
-      .out_channel = out,
-      .out_channels = conv_min(n->out_channels, g->out_channels - out),
-      .weight = run->buffers->grad_weight,
-      .bias = run->buffers->grad_bias && in == 0,
+      .bytes = conv_element_bytes(run->plan),
+      .block = conv_gradient_block(run, block, n->in_channels, n->out_channels),
       .memory = memory,
       .results = results,
   };
-  w.panels = conv_ceil_div(w.out_channels, n->width);
+  w.panels = conv_ceil_div(w.block.out_channels, n->width);
   return w;
-}
-
-static gradient_parts parts_in(const numbers *n) {
-  return (gradient_parts){n->parts, n->result_bytes};
 }
 
 static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   numbers n = numbers_of(run->plan);
-  int64_t part = conv_take(&piece, n.parts), block = piece;
-  char *memory = workspace, *own = memory + n.bytes - n.result_bytes;
-  work w = work_on(run, &n, block, memory, n.parts > 1 ? conv_gradient_results(run, parts_in(&n), block, part) : own);
-  if (!w.bias && !w.weight) return;
-  int64_t *offsets = workspace;
-  for (int64_t i = 0; i < n.phases * w.in_channels; i++)
-    offsets[i] = i / w.in_channels * n.in_channels + i % w.in_channels;
+  int64_t block = conv_take(&piece, n.blocks), part = piece, *offsets = workspace;
+  work w = work_on(run, &n, block, workspace, conv_gradient_results(run, block, part, workspace));
+  if (!w.block.bias && !w.block.weight) return;
+  for (int64_t i = 0; i < n.phases * w.block.in_channels; i++)
+    offsets[i] = i / w.block.in_channels * n.in_channels + i % w.block.in_channels;
   add_tiles(&w, n.tiles * part / n.parts, n.tiles * (part + 1) / n.parts);
   if (n.parts == 1) store(&w);
 }
 
 static void run_last(const conv_run *run, int64_t block, void *workspace) {
   numbers n = numbers_of(run->plan);
-  work w = work_on(run, &n, block, workspace, conv_gradient_results(run, parts_in(&n), block, 0));
-  conv_gradient_add_parts(run, parts_in(&n), block);
+  work w = work_on(run, &n, block, workspace, conv_gradient_results(run, block, 0, workspace));
+  if (!w.block.bias && !w.block.weight) return;
+  conv_gradient_add_parts(run, block);
   store(&w);
 }
 
@@ -464,8 +437,8 @@ const conv_algorithm conv_winograd_weight_gradient = {
              "images",
     .cost = cost,
     .prepare = prepare,
-    .pieces = pieces,
+    .pieces = conv_gradient_pieces,
     .run_piece = run_piece,
-    .last_pieces = last_pieces,
+    .last_pieces = conv_gradient_last_pieces,
     .run_last = run_last,
 };
