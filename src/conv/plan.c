@@ -59,10 +59,10 @@ static bool is_bounded(const fonio_conv_plan *plan) {
 }
 
 bool conv_may_take(const conv_algorithm *algorithm, const fonio_conv_plan *plan) {
-  fonio_conv_plan probe = *plan;
+  fonio_conv_plan other;
   if (!conv_can_do(algorithm, plan)) return false;
-  take(&probe, algorithm, NULL);
-  return is_bounded(&probe);
+  conv_plan_other(plan, algorithm, &other);
+  return is_bounded(&other);
 }
 
 /* The algorithm of that name. */

@@ -31,11 +31,11 @@ typedef struct gradient_numbers {
   int64_t kernel_rows;                              /* of a piece */
   int64_t outer;                                    /* problems beside each other: groups, or panels of groups */
   int64_t panel_blocks, channel_blocks, row_blocks; /* blocks of one of them */
-  int64_t skip[2];         /* between the rows and columns of the copy: a kernel of one tap skips what the stride does */
-  int64_t pitch;           /* elements of a row of the copy */
-  int64_t pixel;           /* elements of a pixel of the copy */
-  int64_t panel, copy;     /* where they lie in the workspace, in bytes, behind the offsets */
-  int64_t workspace_bytes; /* of all of these */
+  int64_t skip[2];     /* between the rows and columns of the copy: a kernel of one tap skips what the stride does */
+  int64_t pitch;       /* elements of a row of the copy */
+  int64_t pixel;       /* elements of a pixel of the copy */
+  int64_t panel, copy; /* where they lie in the workspace, in bytes, behind the offsets */
+  int64_t workspace_bytes;    /* of all of these */
   int64_t sums, result_bytes; /* of the results: biases, then the sums */
 } gradient_numbers;
 

@@ -1,4 +1,5 @@
-/* What a piece of the gradient of the weight reads: the input, in place or copied, and the output's gradient, turned. */
+/* What a piece of the gradient of the weight reads: the input, in place or copied, and the output's gradient, turned.
+ */
 #include "conv/weight_gradient_outputs.h"
 
 #include <string.h>
@@ -55,8 +56,8 @@ static kernel_strip part_of_input(const gradient_work *w) {
 static void copy_planes(const gradient_work *w, const kernel_strip *part, int64_t image_stride) {
   kernel_conv conv = w->plan->geometry;
   conv.in_channels = w->channel.size;
-  kernel_shifted_strip strip = {part->row,  part->rows, part->step[0], part->column, part->columns,
-                                part->step[1], 1,       part->pitch};
+  kernel_shifted_strip strip = {part->row,     part->rows, part->step[0], part->column, part->columns,
+                                part->step[1], 1,          part->pitch};
   for (int64_t i = 0; i < w->pixels.images; i++)
     w->plan->kernels->shifted_strip(&conv, &strip, conv_gradient_input(w, w->pixels.image + i, w->in_channel),
                                     w->copy + i * image_stride * w->bytes);
@@ -209,4 +210,3 @@ void conv_gradient_turn_panels(const gradient_work *w, int64_t panel) {
                            (row * strides[2] + b->column * strides[3]) * w->bytes),
                    count, pixel);
 }
-
