@@ -307,6 +307,7 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   int64_t groups = plan->problem.groups, per_image = plan->pieces / plan->problem.batch / groups;
   int64_t image = piece / per_image / groups, group = piece / per_image % groups;
   int64_t lanes = plan->kernels->lanes, part = piece % per_image;
+  /* Pieces that are a vector shorter lie at the end of the others, where threads end. */
   int64_t vectors = conv_ceil_div(pixels_of_image(plan), lanes);
   int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), terms = terms_of_sum(plan);
   panel_work w = {
@@ -323,8 +324,8 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
       .scratch = (char *)workspace + conv_round_up((b->terms * b->panel + plan->kernels->lanes) * bytes, 64),
       .bytes = bytes,
       .terms = terms,
-      .first_pixel = vectors * part / per_image * lanes,
-      .end_pixel = conv_min(vectors * (part + 1) / per_image * lanes, pixels_of_image(plan)),
+      .first_pixel = conv_ceil_div(vectors * part, per_image) * lanes,
+      .end_pixel = conv_min(conv_ceil_div(vectors * (part + 1), per_image) * lanes, pixels_of_image(plan)),
       .flat = g->output_strides[2] == 1 && (g->output_strides[1] == g->out_width || g->out_height == 1),
   };
   cut_panels(&w);
