@@ -372,7 +372,8 @@ INLINE void run_block(band_kind kind, int height, int vectors, int kernel, int s
 }
 
 /* Bands [first, end) of two, of a plane no wider than a vector, padded by a row at the top and at the bottom, under a
- * kernel of 3 x 3. They take turns, so that a multiply-add need not wait for the one before it. `from`: the row above
+ * kernel of 3 x 3. They take turns, so that a multiply-add need not wait for the one before it, and rows are stored as
+ * they are done, which takes no time between multiply-adds, but some at the end of all. `from`: the row above
  * the image, whose rows lie `down` elements apart; the second band lies `second` rows below the first. */
 INLINE void narrow_bands(int first, int end, const band *b, const real *from, int64_t down, int64_t second,
                          const vec weights[9], vec add, tap_lanes lanes) {
@@ -383,7 +384,7 @@ INLINE void narrow_bands(int first, int end, const band *b, const real *from, in
   for (int j = 0; j < 2 * SMALL_ROWS; j++)
     sum[j % 2][j / 2] = vec_zero();
 #pragma GCC unroll 9
-  for (int i = 0; i < SMALL_ROWS + 2; i++, row[0] += down, row[1] += down)
+  for (int i = 0; i < SMALL_ROWS + 2; i++, row[0] += down, row[1] += down) {
 #pragma GCC unroll 6
     for (int step = 0; step < 6; step++) {
       int s = step / 2, k = step % 2;
@@ -393,12 +394,14 @@ INLINE void narrow_bands(int first, int end, const band *b, const real *from, in
       for (int r = 0; r < 3; r++)
         if (i >= r && i - r < SMALL_ROWS) sum[k][i - r] = vec_fma(weights[r * 3 + s], x, sum[k][i - r]);
     }
-#pragma GCC unroll 14
-  for (int j = 0; j < 2 * SMALL_ROWS; j++) {
-    int k = j / SMALL_ROWS;
-    if (k < first || k >= end) continue;
-    vec_store(to[k], sum[k][j % SMALL_ROWS] + add);
-    to[k] += b->pitch;
+#pragma GCC unroll 2
+    for (int k = first; k < end && i >= 2; k++, to[k - 1] += b->pitch) {
+      /* Behind the first band there is what the second one has written. */
+      if (k == 0 && end == 2 && i == SMALL_ROWS + 1)
+        vec_store_part(to[k], sum[k][i - 2] + add, b->conv->out_width);
+      else
+        vec_store(to[k], sum[k][i - 2] + add);
+    }
   }
 }
 
