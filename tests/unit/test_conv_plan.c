@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "cases.h"
 #include "fonio.h"
 
 static uint64_t random_state;
@@ -150,18 +151,12 @@ static void check_input_gradient(const char *text) {
   check_parsed_input_gradient(p, text);
 }
 
-/* As many, or fewer where FONIO_TEST_COUNT asks for fewer problems than the usual 600. */
-static int problems(int usually) {
-  const char *count = getenv("FONIO_TEST_COUNT");
-  return count && atoi(count) < 600 ? usually * atoi(count) / 600 : usually;
-}
-
 static void algorithms_agree_with_the_plain_loops(void **state) {
   (void)state;
-  const char *seed = getenv("FONIO_TEST_SEED"), *count = getenv("FONIO_TEST_COUNT");
+  const char *seed = getenv("FONIO_TEST_SEED");
   random_state = seed ? strtoull(seed, NULL, 0) : 20260101;
   print_message("isa %s, FONIO_TEST_SEED=%llu\n", fonio_isa(), (unsigned long long)random_state);
-  for (int i = 0, n = count ? atoi(count) : 600; i < n; i++) {
+  for (int i = 0, n = test_cases(600); i < n; i++) {
     char text[256];
     random_problem(text, sizeof text);
     check_problem(text);
@@ -175,7 +170,7 @@ static void sums_may_shrink_to_nothing(void **state) {
   (void)state;
   random_state = 11;
   random_scale = 1e-29;
-  for (int i = 0, n = problems(100); i < n; i++) {
+  for (int i = 0, n = test_cases(100); i < n; i++) {
     char text[256];
     random_problem(text, sizeof text);
     check_problem(text);
@@ -311,7 +306,7 @@ static void check_adjoint(const char *text) {
 static void the_input_gradient_is_the_transpose(void **state) {
   (void)state;
   random_state = 5;
-  for (int i = 0, n = problems(40); i < n; i++) {
+  for (int i = 0, n = test_cases(40); i < n; i++) {
     char text[256];
     random_problem(text, sizeof text);
     char *end = strrchr(text, 'b'); /* what follows: bias, dtype, layout */
@@ -450,7 +445,7 @@ static void the_choice_looks_at_one_image(void **state) {
                                       "c431h53w53k5r5s5u2p1", "c70h47w24k599r6s6u3p2tf64", "c353h33w16k488r9s9u3p4",
                                       "c9h18w12k6r2s1u2lnhwc"};
   enum { WRITTEN = sizeof texts / sizeof *texts };
-  for (int i = 0; i < WRITTEN + problems(500); i++) {
+  for (int i = 0; i < WRITTEN + test_cases(500); i++) {
     char text[256];
     if (i < WRITTEN)
       snprintf(text, sizeof text, "%s", texts[i]);

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "cases.h"
 #include "fenced.h"
 
 static int gradients; /* that depthwise_pairs did */
@@ -79,11 +80,11 @@ static int check(const char *text) {
 static const char *const modes[] = {"zeros", "reflect", "replicate", "circular"};
 static const char *const dtypes[] = {"f32", "f64"}, *const layouts[] = {"nchw", "nhwc"};
 
-/* Whether the next of many cases is left out: none is, but where fewer are asked for (FONIO_TEST_COUNT), all but every
- * fifth, which still meets every value of every argument. */
+/* Whether the next of many cases is left out: none is, but where fewer are asked for, all but every fifth, which still
+ * meets every value of every argument. */
 static bool left_out(void) {
-  static int cases;
-  return getenv("FONIO_TEST_COUNT") && cases++ % 5;
+  static int met;
+  return test_fewer_cases() && met++ % 5;
 }
 
 /* Kernel sizes, strides, dilations, padding modes, dtypes, layouts, one or two outputs of each channel. */
@@ -118,7 +119,7 @@ static void sizes(void **state) {
                padded ? k / 2 : 0, c + 1, dtypes[i / 12], layouts[(w + i) % 2]);
       assert_true(check(text) > 0);
     }
-  assert_true(gradients > (getenv("FONIO_TEST_COUNT") ? 60 : 300));
+  assert_true(gradients > (test_fewer_cases() ? 60 : 300));
 }
 
 /* The last maps of networks, of 7 rows, whose sums are all kept in registers where they are no wider than half a

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "cases.h"
 #include "fonio.h"
 #include "kernels/kernels.h"
 
@@ -83,15 +84,10 @@ static void fill(fonio_dtype dtype, void *values) {
   }
 }
 
-static int cases(int usually) {
-  const char *count = getenv("FONIO_TEST_COUNT");
-  return count ? atoi(count) : usually;
-}
-
 static void activations_are_as_exact_as_promised(void **state) {
   (void)state;
   for (int activation = FONIO_RELU; activation <= FONIO_GELU_TANH; activation++)
-    for (int i = 0; i < cases(4000); i++) {
+    for (int i = 0; i < test_cases(4000); i++) {
       double before[VALUES], after[VALUES], slope[1];
       fonio_dtype dtype = i % 2 ? FONIO_FLOAT64 : FONIO_FLOAT32;
       if (activation == FONIO_PRELU) continue;
@@ -121,7 +117,7 @@ static void every_instruction_set_gives_the_same_bits(void **state) {
   enum { ODD = sizeof odd / sizeof *odd };
   for (int isa = ISA_NEON; isa <= (int)cpu_isa_in_use(); isa++)
     for (int activation = FONIO_NO_ACTIVATION; activation <= FONIO_GELU_TANH; activation++)
-      for (int i = 0; i < cases(400); i++) {
+      for (int i = 0; i < test_cases(400); i++) {
         double ours[VALUES], plain[VALUES], slope[1];
         fonio_dtype dtype = i % 2 ? FONIO_FLOAT64 : FONIO_FLOAT32;
         set_element(slope, dtype, 0, -0.3);
@@ -273,7 +269,7 @@ static void algorithms_finish_as_if_step_by_step(void **state) {
   const char *seed = getenv("FONIO_TEST_SEED");
   random_state = seed ? strtoull(seed, NULL, 0) : 20260102;
   print_message("isa %s, FONIO_TEST_SEED=%llu\n", fonio_isa(), (unsigned long long)random_state);
-  for (int i = 0; i < cases(400); i++) {
+  for (int i = 0; i < test_cases(400); i++) {
     char text[256];
     fonio_conv_problem p;
     random_problem(&p, text, sizeof text);

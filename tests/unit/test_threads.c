@@ -20,6 +20,7 @@
 
 #include <cmocka.h>
 
+#include "cases.h"
 #include "base/clock.h"
 #include "base/threads.h"
 #include "fonio/conv.h"
@@ -30,10 +31,8 @@ enum { SANITIZED = 1 };
 enum { SANITIZED = 0 };
 #endif
 
-/* How much is tried; FONIO_TEST_COUNT says less where it is slow. */
 static int calls(void) {
-  const char *count = getenv("FONIO_TEST_COUNT");
-  return count ? atoi(count) : SANITIZED ? 200 : 1000;
+  return test_cases(SANITIZED ? 200 : 1000);
 }
 
 /* ---- What the tests are made of ---- */

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "cases.h"
 #include "fonio.h"
 
 static uint64_t random_state;
@@ -282,13 +283,12 @@ static void errors_are_those_of_the_class(void **state) {
       compare_errors(cases[i].algorithm, cases[i].problem, cut);
 }
 
-/* The same in the mean of many images and kernels, on maps so small that padding tells: where F(4x4) is done at all.
- * Fewer of them where fewer cases are asked for (FONIO_TEST_COUNT). */
+/* The same in the mean of many images and kernels, on maps so small that padding tells: where F(4x4) is done at all. */
 static void errors_of_small_maps(void **state) {
   (void)state;
   static const char *const kernels[] = {"r3s3p1", "r3s3p2", "r4s4p2", "r5s5p2", "r6s6p3", "r6s6u2p2", "r7s7u2p3"};
   random_state = 5;
-  int step = getenv("FONIO_TEST_COUNT") ? 5 : 1;
+  int step = test_fewer_cases() ? 5 : 1;
   for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++)
     for (int size = 3; size <= 13; size += step) {
       char text[64];
