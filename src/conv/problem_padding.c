@@ -29,7 +29,7 @@ fonio_status problem_check_padding_input(const problem_call *call) {
 
 fonio_status problem_kernel_reach(const problem_call *call, int64_t reach[2]) {
   for (int i = 0; i < 2; i++)
-    if (!checked_mul(call->args.dilation[i], call->weight->shape[2 + i] - 1, &reach[i]))
+    if (!checked_mul(call->args.dilation[i], call->weight->shape[2 + i] - 1, &reach[i]) || reach[i] == INT64_MAX)
       return fail(FONIO_RUNTIME_ERROR, "dilation %s is too large for a weight of size %s",
                   shape_to_text(2, call->args.dilation).text, shape_to_text(4, call->weight->shape).text);
   return FONIO_OK;

@@ -160,6 +160,9 @@ static void numbers_beyond_64_bits_are_refused(void **state) {
           "padding [1, 9223372036854775807, 0, 0] is too large for an input of size [2, 3, 8, 9]");
   refused(&input, &weight, NULL, FONIO_CONV2D_ARGS(.dilation = {1, INT64_MAX}), FONIO_RUNTIME_ERROR,
           "dilation [1, 9223372036854775807] is too large for a weight of size [6, 3, 3, 4]");
+  const fonio_array two_taps = {FONIO_FLOAT32, 4, (const int64_t[]){6, 3, 2, 2}, NULL};
+  refused(&input, &two_taps, NULL, FONIO_CONV2D_ARGS(.dilation = {1, INT64_MAX}), FONIO_RUNTIME_ERROR,
+          "dilation [1, 9223372036854775807] is too large for a weight of size [6, 3, 2, 2]");
   refused(
       &input, &weight, NULL, FONIO_CONV2D_ARGS(.padding = HUGE_SIZE, .padding_mode = "circular"), FONIO_RUNTIME_ERROR,
       "padding [4611686018427387904, 4611686018427387904, 4611686018427387904, 4611686018427387904] is too large for "
