@@ -12,6 +12,7 @@ const conv_algorithm *const conv_algorithms[] = {
     &conv_depthwise_planes_forward,
     &conv_depthwise_pixels_forward,
     &conv_depthwise_turned_forward,
+    &conv_depthwise_fours_forward,
     &conv_winograd4_forward,
     &conv_winograd2_forward,
     &conv_channels_weight_gradient,

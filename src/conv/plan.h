@@ -126,7 +126,7 @@ extern const conv_algorithm conv_inputs_weight_gradient, conv_winograd_weight_gr
 extern const conv_algorithm conv_planes_weight_gradient;
 extern const conv_algorithm conv_rows_groups_forward, conv_rows_few_forward;
 extern const conv_algorithm conv_rows_forward, conv_depthwise_planes_forward, conv_depthwise_pixels_forward;
-extern const conv_algorithm conv_depthwise_turned_forward;
+extern const conv_algorithm conv_depthwise_turned_forward, conv_depthwise_fours_forward;
 
 /* Whether it can do the plan's problem. Without images or channels there is nothing to compute, to pack or to divide
  * by: that is left to the plain loops. */

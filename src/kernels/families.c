@@ -37,6 +37,9 @@ const kernel_table NAME(kernel_table) = {
     .depthwise_narrow = NAME(depthwise_narrow),
     .depthwise_narrow_pairs = NAME(depthwise_narrow_pairs),
 #endif
+#if DEPTHWISE_FOURS
+    .depthwise_fours = NAME(depthwise_fours),
+#endif
     .depthwise_pixels = NAME(depthwise_pixels),
     .depthwise_pairs = NAME(depthwise_pairs),
     .vector_sums = NAME(vector_sums),

@@ -85,6 +85,13 @@
 #define DEPTHWISE_NARROW 0
 #endif
 
+/* Whether there are the kernels of depthwise_fours.c. */
+#if defined(KERNEL_ISA_avx512) && defined(KERNEL_DTYPE_f32)
+#define DEPTHWISE_FOURS true
+#else
+#define DEPTHWISE_FOURS false
+#endif
+
 /* Whether there are the kernels of plane_gradient.c. */
 #if defined(KERNEL_DTYPE_f32) && (defined(KERNEL_ISA_avx512) || defined(KERNEL_ISA_avx2))
 #define PLANE_GRADIENTS
@@ -155,6 +162,12 @@ void NAME(depthwise_sums)(const kernel_conv *conv, const kernel_depthwise *job, 
 void NAME(depthwise_narrow)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane,
                             const void *weights, const void *bias, void *output);
 void NAME(depthwise_narrow_pairs)(const kernel_conv *conv, const void *weights, const void *from, void *to);
+#endif
+
+/* depthwise_fours.c */
+#if DEPTHWISE_FOURS
+void NAME(depthwise_fours)(const kernel_conv *conv, const kernel_depthwise *job, const void *image, const void *weights,
+                           const void *bias, void *output);
 #endif
 
 /* depthwise_pixels.c */

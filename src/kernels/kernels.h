@@ -350,6 +350,12 @@ typedef struct kernel_table {
   /* The input gradient of a plane of any height, or NULL; otherwise as depthwise_narrow with a stride of 2. Weights as
    * depthwise_pairs has them. */
   void (*depthwise_narrow_pairs)(const kernel_conv *conv, const void *weights, const void *from, void *to);
+  /* `planes` planes, from a multiple of four on, whose output is no wider than half a vector, and no narrower than a
+   * quarter, its rows without a gap between them; kernels of 3 x 3 and 5 x 5, strides of 2, no dilation, an even height
+   * no wider than a vector, and half a kernel of zeros above and at the left. Weights [block of four][tap][plane].
+   * NULL: there is none. */
+  void (*depthwise_fours)(const kernel_conv *conv, const kernel_depthwise *job, const void *image, const void *weights,
+                          const void *bias, void *output);
   /* One output row of channels_last: for each kernel row a pointer for each padded column, at the channels of its
    * pixel, or NULL for a row of zeros; weights [tap][channels]; biases side by side, or NULL. */
   void (*depthwise_pixels)(const kernel_conv *conv, const void *const *const *rows, int64_t channels,

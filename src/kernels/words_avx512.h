@@ -69,12 +69,19 @@ INLINE void half_store_part(real *p, vec_half v, int64_t n) {
   memcpy(p, &v, (size_t)n * sizeof(real));
 }
 #if defined(KERNEL_DTYPE_f32)
-/* From element n on, 0 to 4, and so many of the next vector. */
+/* From element n on, 0 to 4 or 12, and so many of the next vector. */
 INLINE vec vec_follow(vec v, vec next, int n) {
   vec moved;
   for (int i = 0; i < LANES; i++)
     moved[i] = i + n < LANES ? v[i + n] : next[i + n - LANES];
   return moved;
+}
+/* Four elements, over and over. */
+INLINE vec vec_fours(const real *p) {
+  vec v;
+  for (int i = 0; i < LANES; i++)
+    v[i] = p[i % 4];
+  return v;
 }
 /* By one or two elements, up or down; zeros follow. */
 INLINE vec_half half_move(vec_half v, int by) {
@@ -122,16 +129,23 @@ INLINE void vec_store_lanes(real *p, vec v, vec_lanes lanes) {
 INLINE vec_half half_load_lanes(const real *p, int64_t from, int64_t end) {
   return (vec_half)_mm256_maskz_loadu_ps((__mmask8)((1u << end) - (1u << from)), p);
 }
+/* gcc would store half of a vector by the instruction that extracts it, which faults at lanes that are masked out. */
 INLINE void half_store_part(real *p, vec_half v, int64_t n) {
+  __asm__("" : "+v"(v));
   _mm256_mask_storeu_ps(p, (__mmask8)((1u << n) - 1), (__m256)v);
 }
-/* From element n on, 0 to 4, and so many of the next vector. */
+/* From element n on, 0 to 4 or 12, and so many of the next vector. */
 INLINE vec vec_follow(vec v, vec next, int n) {
   __m512i low = (__m512i)v, high = (__m512i)next;
   if (n == 1) return (vec)_mm512_alignr_epi32(high, low, 1);
   if (n == 2) return (vec)_mm512_alignr_epi32(high, low, 2);
   if (n == 3) return (vec)_mm512_alignr_epi32(high, low, 3);
+  if (n == 12) return (vec)_mm512_alignr_epi32(high, low, 12);
   return n == 4 ? (vec)_mm512_alignr_epi32(high, low, 4) : v;
+}
+/* Four elements, over and over. */
+INLINE vec vec_fours(const real *p) {
+  return (vec)_mm512_broadcast_f32x4(_mm_loadu_ps(p));
 }
 /* By one or two elements, up or down; zeros follow. */
 INLINE vec_half half_move(vec_half v, int by) {

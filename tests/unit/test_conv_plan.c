@@ -512,10 +512,11 @@ static void packed_weights_serve_every_image(void **state) {
       {"c3h8w15k32r3s3u2p1b0lnhwc", "c3h64w61k32r3s3u2p1b0lnhwc"},
       {"c8h1w3k8r3s3u2p1b0", "c8h20w21k8r3s3u2p1b0"},
       {"c8h3w9k8r3s9u5,3b0", "c8h20w21k8r3s9u5,3b0"},
+      {"c9h6w11k9r5s5u2p2g9b0", "c9h14w14k9r5s5u2p2g9b0"},
   };
   static const char *const algorithms[] = {"packed",      "rows",      "shifted",          "depthwise_planes",
                                            "winograd2",   "winograd4", "depthwise_pixels", "depthwise_turned",
-                                           "rows_groups", "rows_few"};
+                                           "rows_groups", "rows_few",  "depthwise_fours"};
   int did = 0;
   for (size_t i = 0; i < sizeof images / sizeof images[0]; i++)
     for (size_t j = 0; j < sizeof algorithms / sizeof algorithms[0]; j++)
