@@ -33,12 +33,11 @@ static bool deals_image(const fonio_conv_plan *plan) {
 /* Whether there is a kernel for planes as small. */
 static bool is_narrow(const fonio_conv_plan *plan) {
   const kernel_conv *g = &plan->geometry;
-  int64_t size = g->kernel_height, stride = g->stride[0], rows = plan->kernels->depthwise_narrow_rows;
-  bool square = g->kernel_width == size && g->stride[1] == stride && g->dilation[0] * g->dilation[1] == 1;
-  return rows && square && (size == 3 || size == 5) && stride <= 2 && g->image_row == size / 2 &&
-         g->image_column == size / 2 && g->out_height == rows && g->in_height == rows * stride &&
-         g->out_width * 2 <= plan->kernels->lanes && g->in_width * 2 <= plan->kernels->lanes * stride &&
-         g->input_strides[2] == 1 && plan->problem.padding_mode == FONIO_ZEROS;
+  int64_t size = g->kernel_height, rows = plan->kernels->depthwise_narrow_rows, half = plan->kernels->lanes / 2;
+  bool plain = g->stride[0] * g->stride[1] == 1 && g->dilation[0] * g->dilation[1] == 1;
+  return rows && plain && g->kernel_width == size && (size == 3 || size == 5) && g->image_row == size / 2 &&
+         g->image_column == size / 2 && g->out_height == rows && g->in_height == rows && g->out_width <= half &&
+         g->in_width <= half && g->input_strides[2] == 1 && plan->problem.padding_mode == FONIO_ZEROS;
 }
 
 /* The kernels to take: where half a vector is enough, those of half vectors. */
@@ -100,7 +99,7 @@ static planes_layout lay_out(const fonio_conv_plan *plan) {
 static double planes_cost(const fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
   int64_t lanes = kernels_of(plan)->lanes;
-  if (is_narrow(plan)) return conv_depthwise_products(plan) / (p->stride[1] == 1 ? 11 : 7);
+  if (is_narrow(plan)) return conv_depthwise_products(plan) / 11;
   double vectors =
       conv_depthwise_products(plan) / (double)conv_max(1, p->out_width) * (double)conv_ceil_div(p->out_width, lanes);
   double vector = lanes * (int64_t)fonio_dtype_bytes(p->dtype) == 64 ? 1.1 : p->stride[1] == 1 ? 0.8 : 1.1;

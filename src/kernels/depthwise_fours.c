@@ -111,7 +111,9 @@ INLINE void sum_three(const fours *f, const real *from, const vec weights[MOST_T
                                                           const real *bias, int64_t bias_step, real *to) {             \
     for (int64_t i = 0; i < planes; i += 4, taps += 4 * (kernel) * (kernel)) {                                         \
       vec weights[MOST_TAPS];                                                                                          \
-      _Pragma("GCC unroll 25") for (int t = 0; t < (kernel) * (kernel); t++) weights[t] = vec_fours(taps + 4 * t);     \
+      _Pragma("GCC unroll 25")                                                                                         \
+      for (int t = 0; t < (kernel) * (kernel); t++)                                                                    \
+        weights[t] = vec_fours(taps + 4 * t);                                                                          \
       sums(&f, from + i * f.in_plane, weights, vec_of_biases(bias, i, bias_step), to + i * f.out_plane);               \
     }                                                                                                                  \
   }
@@ -123,8 +125,7 @@ PLANES(planes_5, 5, sum_five)
 void NAME(depthwise_fours)(const kernel_conv *conv, const kernel_depthwise *job, const void *image, const void *weights,
                            const void *bias, void *output) {
   int64_t taps = conv->kernel_height * conv->kernel_width, whole = job->planes / 4 * 4;
-  fours f = {conv->out_height,   job->in_plane,  conv->input_strides[1],
-             conv->in_width,     job->out_plane, conv->out_width};
+  fours f = {conv->out_height, job->in_plane, conv->input_strides[1], conv->in_width, job->out_plane, conv->out_width};
   void (*planes)(fours, int64_t, const real *, const real *, const real *, int64_t, real *) =
       conv->kernel_height == 3 ? planes_3 : planes_5;
   planes(f, whole, image, weights, bias, job->bias_step, output);

@@ -11,15 +11,6 @@ typedef struct rows_of {
   int64_t apart, columns;
 } rows_of;
 
-/* A row; with a stride its even and its odd columns. */
-INLINE void load_row(int stride, const real *from, int64_t columns, vec_half row[2]) {
-  const vec_mask deal = {0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15};
-  row[0] = half_load_lanes(from, 0, least(columns, LANES / 2));
-  if (stride == 1) return;
-  vec all = vec_permute(vec_load_part(from, columns), deal);
-  memcpy(row, &all, sizeof all);
-}
-
 /* The row below, as an address of its own: gcc would keep on the stack how far each row lies from the first. */
 INLINE const real *next_row(const real *row, int64_t apart) {
   row += apart;
@@ -27,7 +18,8 @@ INLINE const real *next_row(const real *row, int64_t apart) {
   return row;
 }
 
-/* One plane under a kernel of 3 x 3 without a stride, padded by a row and a column. Tap by tap, so that no multiply-add
+/* One plane under a kernel of 3 x 3, padded by a row and a column. `in` and `out`: rows so far apart, with so many
+ * columns. Tap by tap, so that no multiply-add
  * waits for the one before it; what each tap reads of a row is loaded, as the unit that would move it in registers
  * multiplies, too. */
 INLINE void sum_small(rows_of in, rows_of out, const real *image, const real *weights, real add, real *to) {
@@ -54,34 +46,22 @@ INLINE void sum_small(rows_of in, rows_of out, const real *image, const real *we
     half_store_part(to, sum[j] + half_set(add), out.columns);
 }
 
-/* Inlined with constants: any such plane. `in` and `out`: rows so far apart, with so many columns. */
-INLINE void sum_plane(int kernel, int stride, rows_of in, rows_of out, const real *image, const real *weights, real add,
-                      real *to) {
-  if (kernel == 3 && stride == 1) {
-    sum_small(in, out, image, weights, add, to);
-    return;
-  }
-  vec_half sum[ROWS], taps[9];
+/* The same of 5 x 5, padded by two rows and columns. */
+INLINE void sum_large(rows_of in, rows_of out, const real *image, const real *weights, real add, real *to) {
+  vec_half sum[ROWS];
 #pragma GCC unroll 8
   for (int j = 0; j < ROWS; j++)
     sum[j] = half_set(0);
-#pragma GCC unroll 9
-  for (int i = 0; i < 9; i++)
-    taps[i] = half_set(kernel == 3 ? weights[i] : 0);
-  int before = kernel / 2;
-#pragma GCC unroll 16
-  for (int i = 0; i < ROWS * stride; i++, image = next_row(image, in.apart)) {
-    vec_half row[2];
-    load_row(stride, image, in.columns, row);
+#pragma GCC unroll 8
+  for (int i = 0; i < ROWS; i++, image = next_row(image, in.apart)) {
+    vec_half row = half_load_lanes(image, 0, in.columns);
 #pragma GCC unroll 5
-    for (int s = 0; s < kernel; s++) {
-      bool odd = stride == 2 && (s - before) % 2 != 0;
-      vec_half x = half_move(row[odd], (s - before - odd) / stride);
+    for (int s = 0; s < 5; s++) {
+      vec_half x = half_move(row, s - 2);
 #pragma GCC unroll 8
       for (int j = 0; j < ROWS; j++) {
-        int r = i + before - j * stride;
-        if (r < 0 || r >= kernel) continue;
-        sum[j] = half_fma(kernel == 3 ? taps[r * kernel + s] : half_set(weights[r * kernel + s]), x, sum[j]);
+        int r = i + 2 - j;
+        if (r >= 0 && r < 5) sum[j] = half_fma(half_set(weights[r * 5 + s]), x, sum[j]);
       }
     }
   }
@@ -90,28 +70,23 @@ INLINE void sum_plane(int kernel, int stride, rows_of in, rows_of out, const rea
     half_store_part(to, sum[j] + half_set(add), out.columns);
 }
 
-#define PLANES(name, kernel, stride)                                                                                   \
+#define PLANES(name, taps, sum)                                                                                        \
   static __attribute__((noinline, aligned(64))) void name(const kernel_conv *conv, const kernel_depthwise *job,        \
                                                           const real *image, const real *weights, const real *bias,    \
                                                           real *to) {                                                  \
     rows_of in = {conv->input_strides[1], conv->in_width}, out = {conv->output_strides[1], conv->out_width};           \
     int64_t in_plane = job->in_plane, out_plane = job->out_plane, bias_step = job->bias_step;                          \
-    for (int64_t i = job->planes; i > 0; i--, image += in_plane, to += out_plane, weights += (kernel) * (kernel)) {    \
-      sum_plane(kernel, stride, in, out, image, weights, (bias ? *bias : 0) + (real)0, to);                            \
+    for (int64_t i = job->planes; i > 0; i--, image += in_plane, to += out_plane, weights += (taps)) {                 \
+      sum(in, out, image, weights, (bias ? *bias : 0) + (real)0, to);                                                  \
       if (bias) bias += bias_step;                                                                                     \
     }                                                                                                                  \
   }
-PLANES(planes_3, 3, 1)
-PLANES(planes_3_2, 3, 2)
-PLANES(planes_5, 5, 1)
-PLANES(planes_5_2, 5, 2)
+PLANES(planes_3, 9, sum_small)
+PLANES(planes_5, 25, sum_large)
 
 void NAME(depthwise_narrow)(const kernel_conv *conv, const kernel_depthwise *job, const void *image,
                             const void *weights, const void *bias, void *output) {
-  if (conv->kernel_height == 3)
-    (conv->stride[1] == 1 ? planes_3 : planes_3_2)(conv, job, image, weights, bias, output);
-  else
-    (conv->stride[1] == 1 ? planes_5 : planes_5_2)(conv, job, image, weights, bias, output);
+  (conv->kernel_height == 3 ? planes_3 : planes_5)(conv, job, image, weights, bias, output);
 }
 
 /* ---- The input gradient ---- */

@@ -341,14 +341,13 @@ typedef struct kernel_table {
   int64_t depthwise_near[8];
   bool depthwise_deals; /* without a buffer also kernels of 3 x 3 with a stride of 2, padded by one column at the left,
                            and of 5 x 5, padded by two at the most */
-  /* All sums of planes of so many rows no wider than half a vector, for kernels of 3 x 3 and 5 x 5, no dilation,
-   * strides of 1 and 2, `stride` as many input rows no wider than half a vector or a whole one, and half a kernel of
-   * zeros above and at the left. 0: there is none. */
+  /* All sums of planes of so many rows, input and output no wider than half a vector, for kernels of 3 x 3 and 5 x 5
+   * with no dilation, no stride, and half a kernel of zeros above and at the left. 0: there is none. */
   int64_t depthwise_narrow_rows;
   void (*depthwise_narrow)(const kernel_conv *conv, const kernel_depthwise *job, const void *plane, const void *weights,
                            const void *bias, void *output);
-  /* The input gradient of a plane of any height, or NULL; otherwise as depthwise_narrow with a stride of 2. Weights as
-   * depthwise_pairs has them. */
+  /* The input gradient of a plane of any height, the output's no wider than half a vector and the input's than a whole
+   * one, for the same kernels with strides of 2; or NULL. Weights as depthwise_pairs has them. */
   void (*depthwise_narrow_pairs)(const kernel_conv *conv, const void *weights, const void *from, void *to);
   /* `planes` planes, from a multiple of four on, whose output is no wider than half a vector, and no narrower than a
    * quarter, its rows without a gap between them; kernels of 3 x 3 and 5 x 5, strides of 2, no dilation, an even height
