@@ -21,7 +21,7 @@ static bool planes_applicable(const fonio_conv_problem *p) {
 static bool deals_image(const fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
   const kernel_conv *g = &plan->geometry;
-  bool three = g->kernel_height == 3 && g->image_column == 1 && p->out_height >= 4;
+  bool three = g->kernel_height == 3 && g->image_column == 1 && p->padding[3] <= 1 && p->out_height >= 4;
   /* The first vector is masked for the padding at its left only. */
   bool five = g->kernel_height == 5 && p->padding[2] <= 2 && p->padding[3] <= 2 && g->image_column >= 0 &&
               g->in_width + g->image_column >= plan->kernels->lanes + 4;
@@ -124,7 +124,7 @@ static int64_t rows_of_block(const fonio_conv_plan *plan) {
  * copies of their rows, be it what follows the sums, finds them in the first-level cache. */
 static int64_t channels_at_once(const fonio_conv_plan *plan, const planes_layout *l) {
   const fonio_conv_problem *p = &plan->problem;
-  bool copies = l->pitch > 0, near = reads_near(plan) || is_narrow(plan);
+  bool copies = l->pitch > 0, near = reads_near(plan) || is_narrow(plan) || deals_image(plan);
   if (plan->blocks.terms < p->out_height || (!copies && (!near || plan->geometry.out_channels > 1))) return 1;
   int64_t most = copies ? conv_min(8, plan->blocks.channels) : plan->blocks.channels;
   int64_t bytes = copies ? l->bytes : p->out_height * p->out_width * (int64_t)fonio_dtype_bytes(p->dtype);

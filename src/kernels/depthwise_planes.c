@@ -98,10 +98,13 @@ INLINE void copy_rows(const kernel_conv *conv, const kernel_depthwise *job, cons
   }
 }
 
-/* Pointers to the rows of the image, as if they began with the padding; with a stride the kernel knows of that. */
+/* Pointers to the rows of the image, as if they began with the padding. With a stride one to the image: the kernel
+ * finds the rows while it multiplies. */
 static void point_at_rows(const kernel_conv *conv, const kernel_depthwise *job, int64_t rows, const real *image) {
-  const int64_t *map = conv->rows + job->row * conv->stride[0];
-  if (conv->stride[1] == 1) image -= conv->image_column;
+  const int64_t *map = conv->rows + job->row;
+  job->rows_at[0] = image;
+  if (conv->stride[1] > 1) return;
+  image -= conv->image_column;
   for (int64_t i = 0; i < rows; i++)
     job->rows_at[i] = map[i] < 0 ? job->zeros : image + map[i] * conv->input_strides[1];
 }
@@ -126,7 +129,8 @@ typedef struct band {
   int64_t second;          /* JOINED: how far below lie the rows of the other half */
   const void *const *rows; /* of the input, from the band's first on */
   const void *zeros;
-  bool near; /* what lies beside the image is masked out */
+  const int64_t *map; /* of the image in place under a stride: its rows, from the band's first on */
+  bool near;          /* what lies beside the image is masked out */
   const real *weights, *bias;
   real *to;
   int64_t pitch; /* of `to` */
@@ -134,6 +138,11 @@ typedef struct band {
    * many when that is beyond the last phase. */
   int64_t phases, next, back;
 } band;
+
+/* Of the image in place under a stride, row i. */
+INLINE const real *row_at(const band *b, int64_t i) {
+  return b->map[i] < 0 ? b->zeros : (const real *)b->rows[0] + b->map[i] * b->conv->input_strides[1];
+}
 
 INLINE void move_down(band *b, int64_t output_rows) {
   b->rows += output_rows * b->conv->stride[0];
@@ -455,58 +464,85 @@ BLOCK(any, ANY, BAND_ROWS, 2, 0, 0)
 BLOCK(row, ANY, 1, 2, 0, 0)
 
 #if defined(KERNEL_ISA_avx512) && REAL_BYTES == 4
-/* Odd elements, in the order of vec_odd_near, moved on by one, the first of them the last of another vector; that order
- * put right. */
-#define FOLLOW(a, b) __builtin_shufflevector(a, b, 15, 16, 29, 18, 17, 20, 19, 22, 21, 24, 23, 26, 25, 28, 27, 30)
+/* Elements in the order of vec_even_near and vec_odd_near, put right; moved on by one, the last of them to the front.
+ */
 #define SETTLE(a) __builtin_shufflevector(a, a, 0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15)
+#define TURN(a) __builtin_shufflevector(a, a, 15, 0, 13, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14)
 
-/* Kernels of 3 x 3 with a stride of 2 and one column of padding at the left, over the image as it is. `before`: the odd
- * columns of the vector before, row by row. Inlined with `whole`, that neither image nor output end here. */
-INLINE void tile_direct(bool whole, const band *b, const vec weights[9], vec add, int64_t column, vec before[9]) {
-  vec sum[BAND_ROWS];
+/* Kernels of 3 x 3 with a stride of 2 and one column of padding at the left and at most one at the right, over the
+ * image as it is: some vectors of all rows, from the top to the bottom, each input row loaded once. Columns that are
+ * not there can be in the last vector only. */
+typedef struct slope {
+  vec weights[9];
+  int64_t column;
+  vec_lanes near, far; /* the image's in the last vector */
+} slope;
+
+/* One input row, under row r of the kernel for the newest of the sums, row r + 2 for the one before. */
+INLINE void slope_row(int vectors, int r, const real *row, const slope *t, vec (*sum)[4]) {
+  const vec_mask first = {-1};
+  row += 2 * t->column;
+  vec before = t->column ? vec_set(row[-1]) : vec_zero();
 #pragma GCC unroll 4
-  for (int j = 0; j < BAND_ROWS; j++)
-    sum[j] = vec_zero();
-  int64_t left = b->conv->in_width - 2 * column, low = clamp(left, 0, LANES), high = clamp(left - LANES, 0, LANES);
-#pragma GCC unroll 9
-  for (int i = 0; i < 2 * BAND_ROWS + 1; i++) {
-    const real *row = (const real *)b->rows[i] + 2 * column;
-    vec near = whole ? vec_load(row) : vec_load_part(row, low);
-    vec far = whole ? vec_load(row + LANES) : vec_load_part(row + LANES, high);
-    vec odd = vec_odd_near(near, far), x[3] = {FOLLOW(before[i], odd), vec_even_near(near, far), odd};
-    before[i] = odd;
+  for (int v = 0; v < vectors; v++, row += 2 * LANES) {
+    bool last = v == vectors - 1;
+    vec near = vec_keep(last ? vec_load_lanes(row, t->near) : vec_load(row));
+    vec far = vec_keep(last ? vec_load_lanes(row + LANES, t->far) : vec_load(row + LANES));
+    vec odd = vec_odd_near(near, far), turned = TURN(odd);
+    vec x[3] = {vec_select(first, before, turned), vec_even_near(near, far), odd};
+    before = turned;
 #pragma GCC unroll 3
     for (int s = 0; s < 3; s++)
-#pragma GCC unroll 4
-      for (int j = 0; j < BAND_ROWS; j++)
-        if (i >= 2 * j && i < 2 * j + 3) sum[j] = vec_fma(weights[(i - 2 * j) * 3 + s], x[s], sum[j]);
+#pragma GCC unroll 2
+      for (int j = 0; j < 2; j++)
+        if (r + 2 * j < 3) sum[j][v] = vec_fma(t->weights[(r + 2 * j) * 3 + s], x[s], sum[j][v]);
   }
-  real *to = b->to + column;
-#pragma GCC unroll 4
-  for (int j = 0; j < BAND_ROWS; j++, to += b->pitch)
-    if (whole)
-      vec_store(to, SETTLE(sum[j]) + add);
-    else
-      vec_store_part(to, SETTLE(sum[j]) + add, least(b->conv->out_width - column, LANES));
 }
 
-static __attribute__((noinline)) void block_direct(const band *block) {
-  band b = *block;
-  vec weights[9], add = vec_set((b.bias ? *b.bias : 0) + (real)0);
+INLINE void slope_columns(int vectors, const band *b, slope t, vec add) {
+  int64_t left = b->conv->in_width - 2 * t.column - 2 * (vectors - 1) * LANES, count = b->count, pitch = b->pitch;
+  int64_t rest = least(b->conv->out_width - t.column - (vectors - 1) * LANES, LANES);
+  t.near = vec_lanes_at(vec_window_of(0, clamp(left, 0, LANES)), 0);
+  t.far = vec_lanes_at(vec_window_of(0, clamp(left - LANES, 0, LANES)), 0);
+  real *to = b->to + t.column;
+  vec sum[2][4];
+#pragma GCC unroll 4
+  for (int v = 0; v < vectors; v++)
+    sum[0][v] = sum[1][v] = vec_zero();
+  slope_row(vectors, 0, row_at(b, 0), &t, sum);
+  for (int64_t i = 0; i < count; i++, to += pitch) {
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++)
+      sum[1][v] = sum[0][v], sum[0][v] = vec_zero();
+    slope_row(vectors, 1, row_at(b, 2 * i + 1), &t, sum + 1);
+    slope_row(vectors, 0, row_at(b, 2 * i + 2), &t, sum);
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) {
+      vec all = SETTLE(sum[1][v]) + add;
+      if (v < vectors - 1)
+        vec_store(to + v * LANES, all);
+      else
+        vec_store_part(to + v * LANES, all, rest);
+    }
+  }
+}
+
+static __attribute__((noinline, aligned(64))) void block_direct(const band *b) {
+  vec add = vec_set((b->bias ? *b->bias : 0) + (real)0);
+  slope t = {.column = 0};
 #pragma GCC unroll 9
   for (int i = 0; i < 9; i++)
-    weights[i] = vec_set(b.weights[i]);
-  for (int64_t left = b.count; left > 0; left -= BAND_ROWS) {
-    vec before[9];
-#pragma GCC unroll 9
-    for (int i = 0; i < 9; i++)
-      before[i] = vec_zero();
-    int64_t column = 0, end = least(b.conv->in_width / 2, b.conv->out_width);
-    for (; column + LANES <= end; column += LANES)
-      tile_direct(true, &b, weights, add, column, before);
-    for (; column < b.conv->out_width; column += LANES)
-      tile_direct(false, &b, weights, add, column, before);
-    move_down(&b, least(BAND_ROWS, left - BAND_ROWS));
+    t.weights[i] = vec_set(b->weights[i]);
+  for (; t.column < b->conv->out_width; t.column += 4 * LANES) {
+    int64_t left = b->conv->out_width - t.column;
+    if (left > 3 * LANES)
+      slope_columns(4, b, t, add);
+    else if (left > 2 * LANES)
+      slope_columns(3, b, t, add);
+    else if (left > LANES)
+      slope_columns(2, b, t, add);
+    else
+      slope_columns(1, b, t, add);
   }
 }
 
@@ -573,9 +609,9 @@ INLINE void stream_columns(int vectors, int stride, const band *b, const vec wei
     sum[i / 2][i % 2] = vec_zero();
   real *to = b->to + column;
   for (int64_t i = 0;; i++) {
-    const void *const *rows = b->rows + stride * i;
+    const real *row = stride == 2 ? row_at(b, 2 * i) : (const real *)b->rows[i];
     bool inside[5] = {i < b->count, i <= b->count, true, i >= 3, i >= 4};
-    if (rows[0] != b->zeros) stream_row(vectors, stride, 0, inside, (const real *)rows[0] + start, weights, &t, sum);
+    if (row != b->zeros) stream_row(vectors, stride, 0, inside, row + start, weights, &t, sum);
     if (i >= oldest) {
 #pragma GCC unroll 2
       for (int v = 0; v < vectors; v++) {
@@ -585,8 +621,8 @@ INLINE void stream_columns(int vectors, int stride, const band *b, const vec wei
       to += b->pitch;
     }
     if (i == b->count + oldest - 1) break;
-    if (stride == 2 && rows[1] != b->zeros)
-      stream_row(vectors, stride, 1, inside, (const real *)rows[1] + start, weights, &t, sum);
+    if (stride == 2) row = row_at(b, 2 * i + 1);
+    if (stride == 2 && row != b->zeros) stream_row(vectors, stride, 1, inside, row + start, weights, &t, sum);
 #pragma GCC unroll 5
     for (int j = 4; j >= 0; j--)
 #pragma GCC unroll 2
@@ -682,7 +718,11 @@ static bool is_narrow(const band *b, const kernel_depthwise *job) {
 }
 
 /* Of the image in place: those of a later plane. */
-static void move_rows(const kernel_depthwise *job, int64_t planes) {
+static void move_rows(const kernel_depthwise *job, bool direct, int64_t planes) {
+  if (direct) {
+    job->rows_at[0] = (const real *)job->rows_at[0] + planes * job->in_plane;
+    return;
+  }
   for (int64_t i = job->first; i < job->first + job->inside; i++)
     job->rows_at[i] = (const real *)job->rows_at[i] + planes * job->in_plane;
 }
@@ -696,6 +736,7 @@ void NAME(depthwise_sums)(const kernel_conv *conv, const kernel_depthwise *job, 
             .count = job->rows,
             .rows = job->rows_at,
             .zeros = job->zeros,
+            .map = conv->rows + job->row * stride,
             .near = !job->pitch && !direct,
             .weights = weights,
             .bias = bias,
@@ -713,7 +754,7 @@ void NAME(depthwise_sums)(const kernel_conv *conv, const kernel_depthwise *job, 
     else if (!quick)
       function(&b);
     if (i + planes == job->planes) break;
-    move_rows(job, planes);
+    move_rows(job, direct, planes);
     b.weights += planes * conv->kernel_height * conv->kernel_width;
     if (bias) b.bias += planes * job->bias_step;
     b.to += planes * job->out_plane;
