@@ -34,8 +34,8 @@ static void put_head(conv_text *out, const fonio_conv_plan *plan) {
 
 /* Why an algorithm cannot be taken; NULL: it can. */
 static const char *obstacle(const fonio_conv_plan *plan, const conv_algorithm *algorithm) {
-  if (!algorithm->applicable(&plan->problem)) return algorithm->needs;
-  if (!conv_can_do(algorithm, plan)) return "images and channels";
+  if (algorithm->pack && conv_is_empty(&plan->problem)) return "images and channels";
+  if (!conv_can_do(algorithm, plan)) return algorithm->needs;
   if (!conv_may_take(algorithm, plan)) return "more workspace than a thread may have";
   return NULL;
 }

@@ -22,10 +22,13 @@ static fonio_conv_plan *new_plan(const fonio_conv_problem *problem) {
   return plan;
 }
 
+bool conv_is_empty(const fonio_conv_problem *p) {
+  return p->batch == 0 || p->in_channels == 0 || p->out_channels == 0;
+}
+
 bool conv_can_do(const conv_algorithm *algorithm, const fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
-  bool empty = p->batch == 0 || p->in_channels == 0 || p->out_channels == 0;
-  return algorithm->direction == plan->direction && (!empty || !algorithm->pack) && algorithm->applicable(p);
+  return algorithm->direction == plan->direction && !(algorithm->pack && conv_is_empty(p)) && algorithm->applicable(p);
 }
 
 double conv_packing_cost(const fonio_conv_plan *plan) {
@@ -116,6 +119,7 @@ void conv_plan_other(const fonio_conv_plan *plan, const conv_algorithm *algorith
   *other = (fonio_conv_plan){
       .asked = plan->asked,
       .problem = plan->problem,
+      .part = plan->part,
       .direction = plan->direction,
       .accuracy = plan->accuracy,
       .packings = plan->packings,

@@ -128,6 +128,9 @@ extern const conv_algorithm conv_rows_groups_forward, conv_rows_few_forward;
 extern const conv_algorithm conv_rows_forward, conv_depthwise_planes_forward, conv_depthwise_pixels_forward;
 extern const conv_algorithm conv_depthwise_turned_forward, conv_depthwise_fours_forward;
 
+/* Whether there are no images or no channels. */
+bool conv_is_empty(const fonio_conv_problem *problem);
+
 /* Whether it can do the plan's problem. Without images or channels there is nothing to compute, to pack or to divide
  * by: that is left to the plain loops. */
 bool conv_can_do(const conv_algorithm *algorithm, const fonio_conv_plan *plan);

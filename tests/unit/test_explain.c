@@ -99,6 +99,9 @@ static void an_algorithm_asked_for_is_named(void **state) {
   plan = plan_of("n0c8h9w9k8r3s3", NULL);
   assert_contains(line_about(fonio_conv_plan_explain(plan), "packed"), "needs images and channels");
   fonio_conv_plan_release(plan);
+  plan = plan_of("n1c0h4w7k1r4s4p2", &(fonio_conv_plan_options){.direction = FONIO_CONV_INPUT_GRADIENT});
+  assert_contains(line_about(fonio_conv_plan_explain(plan), "columns"), "needs images and channels");
+  fonio_conv_plan_release(plan);
 }
 
 static void explaining_may_run_out_of_memory(void **state) {
