@@ -26,7 +26,7 @@ typedef struct shifted_numbers {
 /* A kernel of one tap over rows without gaps. */
 static bool is_one_row(const fonio_conv_problem *p) {
   return p->kernel_height * p->kernel_width == 1 && p->stride[0] == 1 && p->input_strides[2] == p->in_width &&
-         p->output_strides[2] == p->out_width;
+         p->output_strides[2] == p->out_width && p->output_strides[3] == 1;
 }
 
 /* Channels whose distance is a large power of two push each other out of the cache. */

@@ -219,6 +219,20 @@ static void images_may_lie_backwards(void **state) {
   }
 }
 
+/* Where an image has a single row or column, the stride from one to the next can be anything. */
+static void a_single_row_or_column_may_have_any_stride(void **state) {
+  (void)state;
+  static const char *const problems[] = {"n1c2h23w1k3r1s1", "n1c2h1w23k3r1s1", "n1c2h23w1k3r1s1tf64",
+                                         "n1c4h23w1k4r3s3p1", "n1c4h1w23k4r3s3p1g4"};
+  for (size_t i = 0; i < 2 * sizeof problems / sizeof *problems; i++) {
+    const char *text = problems[i / 2];
+    fonio_conv_problem p;
+    assert_int_equal(fonio_conv_problem_parse(&p, text), FONIO_OK);
+    (i % 2 ? p.input_strides : p.output_strides)[p.in_width == 1 ? 3 : 2] = 23 + 23 * (int64_t)(i % 4 > 1);
+    check_parsed(p, text);
+  }
+}
+
 /* Sizes around every block boundary, which small random problems seldom reach. */
 static void large_sums_are_cut_and_joined(void **state) {
   (void)state;
@@ -619,6 +633,7 @@ int main(void) {
       cmocka_unit_test(large_sums_are_cut_and_joined),
       cmocka_unit_test(weights_may_lie_in_any_order),
       cmocka_unit_test(images_may_lie_backwards),
+      cmocka_unit_test(a_single_row_or_column_may_have_any_stride),
       cmocka_unit_test(the_input_gradient_is_the_transpose),
       cmocka_unit_test(padding_is_never_multiplied),
       cmocka_unit_test(no_zeros_are_multiplied_in_a_gradient),
