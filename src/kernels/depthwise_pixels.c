@@ -18,7 +18,7 @@ typedef struct pixel_row {
 } pixel_row;
 
 /* Some taps of a kernel row, their number and the stride constant: a pixel of the input serves all pixels of the tile
- * that have it under one of their taps, but for the first and last `beside`, which lie in the padding. */
+ * that have it under one of their taps, but for the first and last `beside`, which lie in a padding of zeros. */
 INLINE void sum_taps(int taps, int stride, int beside, const pixel_row *row, const void *const *from,
                      const real *weights, int64_t channel, vec sum[TILE_PIXELS]) {
   vec w[MOST_TAPS];
@@ -132,7 +132,7 @@ void NAME(depthwise_pixels)(const kernel_conv *conv, const void *const *const *r
   else if (kernel == 5 && stride <= 2)
     (stride == 1 ? row_small5 : row_small5_2)(&row);
   else if (REAL_BYTES == 4 && kernel == 7 && stride == 1 && conv->out_width == 7 && conv->in_width == 7 &&
-           conv->image_column == 3)
+           conv->image_column == 3 && conv->columns[0] < 0)
     row_beside(&row);
   else if (kernel >= 7 && stride == 1)
     row_wide(&row);

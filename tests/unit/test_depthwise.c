@@ -166,6 +166,9 @@ static void extremes(void **state) {
   check("n1c2h11w60k4r5s5u2p1,9,2,1g2b1");
   check("n1c20h9w23k20r3s17p1,8g20lnhwc");
   check("n2c35h7w7k35r7s7p3g35b1");
+  check("n1c35h7w7k35r7s7p3g35mcircularlnhwc");
+  check("n1c35h9w7k35r7s7p3g35mreflectlnhwc");
+  check("n1c35h7w7k35r7s7p3g35mreplicate");
   check("n2c21h14w14k21r3s3p1g21b1");
   check("n1c5h11w16k5r3s3p1g5");
   check("n1c35h4w7k35r7s7p2,3g35lnhwc");
