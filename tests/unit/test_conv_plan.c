@@ -219,17 +219,32 @@ static void images_may_lie_backwards(void **state) {
   }
 }
 
-/* Where an image has a single row or column, the stride from one to the next can be anything. */
-static void a_single_row_or_column_may_have_any_stride(void **state) {
+/* A stride along which there is one element may be anything, also what would fit a dense array. */
+static void strides_of_one_element_say_nothing(void **state) {
   (void)state;
-  static const char *const problems[] = {"n1c2h23w1k3r1s1", "n1c2h1w23k3r1s1", "n1c2h23w1k3r1s1tf64",
-                                         "n1c4h23w1k4r3s3p1", "n1c4h1w23k4r3s3p1g4"};
-  for (size_t i = 0; i < 2 * sizeof problems / sizeof *problems; i++) {
-    const char *text = problems[i / 2];
+  static const char *const problems[] = {"n1c4h9w1k5r1s1tf64",  "n1c4h40w1k5r1s1",       "n1c4h1w40k5r1s1",
+                                         "n1c40h33w1k7r1s1",    "n1c3h1w70k8r1s1",       "n1c1h20w1k1r3s3p1",
+                                         "n1c6h20w1k6r3s3p1g6", "n1c3h1w30k20r3s3p1",    "n1c3h30w1k20r3s3p1",
+                                         "n1c64h1w1k32r1s1",    "n1c8h16w2k8r3s2",       "n1c20h1w9k20r5s5p2g20",
+                                         "n1c64h16w1k64r3s3p1", "n1c4h9w1k5r1s1u2,1",    "n1c1h9w9k1r3s3",
+                                         "n1c8h8w1k8r1s1lnhwc", "n1c33h1w20k5r1s1lnhwc", "n1c8h1w8k8r7s7p3g8lnhwc"};
+  static const int64_t odd[] = {45, 1, 3, 640};
+  for (size_t i = 0; i < sizeof odd / sizeof *odd * (sizeof problems / sizeof *problems); i++) {
+    const char *text = problems[i / (sizeof odd / sizeof *odd)];
     fonio_conv_problem p;
-    assert_int_equal(fonio_conv_problem_parse(&p, text), FONIO_OK);
-    (i % 2 ? p.input_strides : p.output_strides)[p.in_width == 1 ? 3 : 2] = 23 + 23 * (int64_t)(i % 4 > 1);
-    check_parsed(p, text);
+    for (int gradient = 0; gradient < 2; gradient++) {
+      assert_int_equal(fonio_conv_problem_parse(&p, text), FONIO_OK);
+      const int64_t in[] = {p.batch, p.in_channels, p.in_height, p.in_width};
+      const int64_t out[] = {p.batch, p.out_channels, p.out_height, p.out_width};
+      for (int axis = 0; axis < 4; axis++) {
+        if (in[axis] == 1) p.input_strides[axis] = odd[(i + (size_t)axis) % 4];
+        if (out[axis] == 1) p.output_strides[axis] = odd[i % 4];
+      }
+      if (gradient)
+        check_parsed_input_gradient(p, text);
+      else
+        check_parsed(p, text);
+    }
   }
 }
 
@@ -633,7 +648,7 @@ int main(void) {
       cmocka_unit_test(large_sums_are_cut_and_joined),
       cmocka_unit_test(weights_may_lie_in_any_order),
       cmocka_unit_test(images_may_lie_backwards),
-      cmocka_unit_test(a_single_row_or_column_may_have_any_stride),
+      cmocka_unit_test(strides_of_one_element_say_nothing),
       cmocka_unit_test(the_input_gradient_is_the_transpose),
       cmocka_unit_test(padding_is_never_multiplied),
       cmocka_unit_test(no_zeros_are_multiplied_in_a_gradient),
