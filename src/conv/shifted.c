@@ -21,6 +21,7 @@ typedef struct shifted_numbers {
   int64_t row_step;      /* between the rows of the strip: a kernel of one row skips what the stride skips */
   int64_t phases;        /* rows of the strip for each row of the image */
   int64_t tiles;         /* of output channels */
+  bool joined;           /* vectors of pixels go on in the next row, where blocks have whole rows */
 } shifted_numbers;
 
 /* A kernel of one tap over rows without gaps. */
@@ -38,6 +39,19 @@ static int64_t bytes_of_element(const fonio_conv_plan *plan) {
   return (int64_t)fonio_dtype_bytes(plan->problem.dtype);
 }
 
+/* Whether vectors of pixels may go on in the next row: rows would leave much of their last vector empty, those of the
+ * output follow each other without a gap, a vector lies in two rows at the most, what is read of the image lies between
+ * these, and all tiles can. */
+static bool joins(const fonio_conv_plan *plan, bool direct, int64_t tiles) {
+  const fonio_conv_problem *p = &plan->problem;
+  const kernel_conv *g = &plan->geometry;
+  const kernel_shifted_tile *fewest = &plan->kernels->shifted_tiles[g->out_channels / tiles - 1];
+  const kernel_shifted_tile *most = &plan->kernels->shifted_tiles[conv_ceil_div(g->out_channels, tiles) - 1];
+  int64_t width = p->out_width, lanes = plan->kernels->lanes, empty = conv_round_up(width, lanes) - width;
+  return fewest->run_joined && most->run_joined && width > lanes && 16 * empty >= width &&
+         p->output_strides[2] == width * p->output_strides[3] && (!direct || g->input_strides[1] >= width);
+}
+
 static shifted_numbers numbers_of(const fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
   const kernel_conv *g = &plan->geometry;
@@ -45,6 +59,7 @@ static shifted_numbers numbers_of(const fonio_conv_plan *plan) {
   bool one_row = in_place && is_one_row(p);
   int64_t width = one_row ? p->out_height * p->out_width : p->out_width;
   bool direct = in_place && width >= plan->kernels->lanes;
+  int64_t tiles = conv_ceil_div(g->out_channels, plan->kernels->shifted_rows);
   return (shifted_numbers){
       .terms = g->in_channels * g->kernel_height * g->kernel_width,
       .height = direct && one_row ? 1 : p->out_height,
@@ -53,7 +68,8 @@ static shifted_numbers numbers_of(const fonio_conv_plan *plan) {
       .turn_output = p->output_strides[3] != 1,
       .row_step = g->kernel_height == 1 ? g->stride[0] : 1,
       .phases = g->kernel_width == 1 ? 1 : g->stride[1],
-      .tiles = conv_ceil_div(g->out_channels, plan->kernels->shifted_rows),
+      .tiles = tiles,
+      .joined = !(direct && one_row) && joins(plan, direct, tiles),
   };
 }
 
@@ -199,6 +215,7 @@ static int64_t vectors_of_pass(const fonio_conv_plan *plan, const shifted_number
 /* Of a block: the last tile of a pass may overlap the one before. */
 static int64_t vectors_of_block(const fonio_conv_plan *plan, const shifted_numbers *n, block_size b) {
   int64_t vectors = conv_ceil_div(b.columns, plan->kernels->lanes) * b.rows;
+  if (n->joined && b.columns >= n->width) return conv_ceil_div(n->width * b.rows, plan->kernels->lanes);
   int64_t tile = vectors_of_tile(plan, n), pass = vectors_of_pass(plan, n);
   return vectors / pass * conv_round_up(pass, tile) + conv_round_up(vectors % pass, tile);
 }
@@ -264,18 +281,22 @@ typedef struct shifted_work {
   char *sums;         /* where they are turned */
   int64_t row_stride; /* in what is read, from one output row to the next */
   int64_t first;      /* and where the block begins in it */
+  bool joined;        /* vectors go on in the next row */
 } shifted_work;
 
-/* Where each term of the sum lies, seen from its output pixel, in the order of the sum. */
+/* Where each term of the sum lies, seen from its output pixel, in the order of the sum. No division for each: on small
+ * images they would take as long as an eighth of the sums. */
 static void find_offsets(const shifted_work *w, int64_t *offsets) {
   const kernel_conv *g = &w->plan->geometry;
   const kernel_shifted_strip *strip = &w->strip;
+  bool direct = w->n.direct;
+  int64_t channel_stride = direct ? g->input_strides[0] : strip->rows * strip->phases * strip->pitch;
+  int64_t row_stride = direct ? g->input_strides[1] : strip->phases * strip->pitch;
+  int64_t columns = g->dilation[1] / strip->step, phases = g->dilation[1] % strip->step;
   for (int64_t r = 0; r < g->kernel_height; r++)
-    for (int64_t s = 0; s < g->kernel_width; s++) {
-      int64_t row = r * g->dilation[0], column = s * g->dilation[1], step = strip->step;
-      int64_t channel_stride = w->n.direct ? g->input_strides[0] : strip->rows * strip->phases * strip->pitch;
-      int64_t at = w->n.direct ? row * g->input_strides[1] + column
-                               : (row * strip->phases + column % step) * strip->pitch + column / step;
+    for (int64_t s = 0, column = 0, phase = 0; s < g->kernel_width; s++, column += columns, phase += phases) {
+      if (phase >= strip->step) phase -= strip->step, column++;
+      int64_t at = r * g->dilation[0] * row_stride + phase * strip->pitch + column;
       for (int64_t c = 0; c < g->in_channels; c++, at += channel_stride)
         *offsets++ = at;
     }
@@ -301,28 +322,45 @@ static void find_input(shifted_work *w, char *workspace) {
 
 /* Where vectors of pixels are read and written; and where the latter are turned to. */
 typedef struct vector_list {
-  int64_t count, from[MOST_VECTORS + MOST_IN_TILE], to[MOST_VECTORS + MOST_IN_TILE], turned[MOST_VECTORS];
+  int64_t count, turned[MOST_VECTORS];
+  kernel_shifted_vector at[MOST_VECTORS + MOST_IN_TILE];
 } vector_list;
 
-/* The next vectors of the block, row by row, from a row and a column on. The last one of a row overlaps the one before
- * where the row is not made of whole vectors. The very last is there as often as a tile may ask for it. */
-static void list_vectors(const shifted_work *w, int64_t *row, int64_t *column, vector_list *list) {
-  int64_t lanes = w->plan->kernels->lanes, last = conv_max(0, w->columns - lanes), i = 0;
-  const int64_t *strides = w->plan->geometry.output_strides;
-  for (; i < w->plan->blocks.panel && *row < w->rows; i++) {
-    int64_t at = conv_min(*column, last);
-    list->from[i] = w->first + *row * w->row_stride + at;
-    int64_t to = (w->row + *row) * strides[1] + (w->column + at) * strides[2];
-    list->to[i] = w->n.turn_output ? i * lanes : to;
-    list->turned[i] = to;
-    *column += lanes;
-    if (*column >= w->columns) *column = 0, ++*row;
+/* A vector of the block's output. */
+typedef struct vector_place {
+  int64_t row, column;
+} vector_place;
+
+/* The next vectors of the block, row by row, from a place on; returns the one behind them. The last one of a row, or of
+ * the block where they are joined, overlaps the one before where it would not be whole. The very last is there as often
+ * as a tile may ask for it. All that the loop needs is in variables, as a store to the list may be one to anything. */
+static vector_place list_vectors(const shifted_work *w, vector_place next, vector_list *list) {
+  const int64_t lanes = w->plan->kernels->lanes, panel = w->plan->blocks.panel, rows = w->rows, columns = w->columns;
+  const int64_t last = conv_max(0, columns - lanes), row_stride = w->row_stride;
+  const int64_t out_row = w->plan->geometry.output_strides[1], out_column = w->plan->geometry.output_strides[2];
+  const bool joined = w->joined, turn = w->n.turn_output;
+  int64_t row = next.row, column = next.column, from = w->first + row * row_stride, i = 0;
+  int64_t to = (w->row + row) * out_row + w->column * out_column;
+  for (; i < panel && row < rows; i++) {
+    bool goes_on = joined && row + 1 < rows;
+    int64_t at = goes_on ? column : conv_min(column, last), here = columns - at;
+    kernel_shifted_vector *vector = &list->at[i];
+    vector->from = from + at;
+    vector->to = turn ? i * lanes : to + at * out_column;
+    if (turn) list->turned[i] = to + at * out_column;
+    if (joined) vector->next = from + at + (here < lanes ? row_stride - columns : 0);
+    if (joined) vector->lanes = ((int64_t)1 << conv_min(lanes, here)) - 1;
+    column = at + lanes;
+    if (column < columns) continue;
+    column = goes_on ? column - columns : 0;
+    row++;
+    from += row_stride;
+    to += out_row;
   }
   list->count = i;
-  for (; i < MOST_IN_TILE; i++) {
-    list->from[i] = list->from[list->count - 1];
-    list->to[i] = list->to[list->count - 1];
-  }
+  for (; i < MOST_IN_TILE; i++)
+    list->at[i] = list->at[list->count - 1];
+  return (vector_place){row, column};
 }
 
 /* The vectors times all output channels. */
@@ -341,7 +379,8 @@ static void run_vectors(const shifted_work *w, const vector_list *list) {
       conv_copy_biases(w->plan, w->bias, channel, rows, biases);
       job.bias = biases;
     }
-    w->plan->kernels->shifted_tiles[rows - 1].run(&job, list->count, list->from, list->to);
+    const kernel_shifted_tile *tile = &w->plan->kernels->shifted_tiles[rows - 1];
+    (w->joined ? tile->run_joined : tile->run)(&job, list->count, list->at);
   }
 }
 
@@ -409,15 +448,16 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
       .column = n.width * across / blocks,
       .columns = n.width * (across + 1) / blocks - n.width * across / blocks,
   };
+  w.joined = n.joined && w.columns == n.width;
   w.strip = strip_of(plan, &n, (block_size){w.rows, w.columns});
   w.strip.row = w.row * g->stride[0];
   w.strip.column = w.column * g->stride[1];
   w.sums = (char *)workspace + plan->workspace_bytes - sums_bytes(plan, &n);
   find_job(&w);
   find_input(&w, workspace);
-  for (int64_t row = 0, column = 0; row < w.rows;) {
+  for (vector_place next = {0, 0}; next.row < w.rows;) {
     vector_list list;
-    list_vectors(&w, &row, &column, &list);
+    next = list_vectors(&w, next, &list);
     run_vectors(&w, &list);
     if (n.turn_output) turn_vectors(&w, &list);
   }

@@ -42,6 +42,13 @@
 #define ROWS_HALF 0
 #endif
 
+/* Whether tiles of shifted rows can have joined vectors: of doubles, which few need, none can. */
+#if ROWS_HALF
+#define SHIFTED_JOINED 1
+#else
+#define SHIFTED_JOINED 0
+#endif
+
 /* Whether there is rows_few: the library is kept small. */
 #if defined(KERNEL_DTYPE_f32) && !defined(KERNEL_ISA_scalar)
 #define ROWS_FEW 1

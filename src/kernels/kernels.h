@@ -241,6 +241,12 @@ typedef struct kernel_shifted {
   int64_t lanes;          /* that are stored: as many as a vector has, or fewer */
 } kernel_shifted;
 
+/* A vector of pixels: where it is read and written. Of a joined one, which goes on in the next row, only the lanes
+ * whose bits are set in `lanes` are read there, the others where a vector at `next` has them. */
+typedef struct kernel_shifted_vector {
+  int64_t from, to, next, lanes;
+} kernel_shifted_vector;
+
 /* Pixels side by side, as many as a vector has or fewer, that are written somewhere else. */
 typedef struct kernel_turn {
   int64_t channels, pixels;
@@ -248,11 +254,12 @@ typedef struct kernel_turn {
   int64_t to_channel, to_pixel; /* and where they go */
 } kernel_turn;
 
-/* A few output channels times `count` vectors, `vectors` of them at a time: vector v reads at from[v] and writes at
- * to[v]. Fewer than `vectors` are followed by more, up to `vectors`, that may be computed as well. */
+/* A few output channels times `count` vectors, `vectors` of them at a time. `run` takes none that are joined, and fewer
+ * than `vectors` are followed by more, up to `vectors`, that may be computed as well. */
 typedef struct kernel_shifted_tile {
   int64_t vectors;
-  void (*run)(const kernel_shifted *job, int64_t count, const int64_t *from, const int64_t *to);
+  void (*run)(const kernel_shifted *job, int64_t count, const kernel_shifted_vector *list);
+  void (*run_joined)(const kernel_shifted *job, int64_t count, const kernel_shifted_vector *list); /* or NULL */
 } kernel_shifted_tile;
 
 /* A part of a weight's gradient: `rows` terms of it, each with a place of its own in the input, times the output

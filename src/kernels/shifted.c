@@ -17,28 +17,50 @@ enum { VECTORS_1 = 8, VECTORS_2 = 4, VECTORS_3 = 3, VECTORS_4 = 3, VECTORS_5 = 2
 enum { VECTORS_1 = 1, VECTORS_2 = 1, VECTORS_3 = 1, VECTORS_4 = 1, VECTORS_5 = 1, VECTORS_6 = 1 };
 #endif
 
-/* Inlined with constant `rows` and `vectors`, so that `sum` lives in registers. */
-INLINE void shifted_tile(int rows, int vectors, const kernel_shifted *job, const int64_t *from, const int64_t *to) {
+/* The lanes of a joined vector that lie at `from`. Two loads take no longer than the multiply-adds of four rows and
+ * more leave over. */
+#if SHIFTED_JOINED
+typedef vec_lanes lanes_here;
+INLINE vec load_joined(const real *from, const real *next, lanes_here lanes) {
+  return vec_put_lanes(vec_load(next), from, lanes);
+}
+#else
+typedef int64_t lanes_here;
+INLINE vec load_joined(const real *from, const real *next, lanes_here lanes) {
+  return vec_load(lanes ? from : next);
+}
+#endif
+
+/* Inlined with constant `rows`, `vectors` and `joined`, so that `sum` lives in registers. Joined vectors are written
+ * side by side. */
+INLINE void shifted_tile(int rows, int vectors, bool joined, const kernel_shifted *job, const real *biases,
+                         const kernel_shifted_vector *list) {
   vec sum[SHIFTED_ROWS][MOST_VECTORS];
-  const real *input[MOST_VECTORS], *weights = job->weights, *bias = job->bias;
+  const real *weights = job->weights, *from[MOST_VECTORS], *next[MOST_VECTORS];
+  lanes_here lanes[MOST_VECTORS];
   const int64_t *offset = job->offsets, *end = offset + job->terms;
   int64_t channel_stride = job->channel_stride;
-  real *output[MOST_VECTORS];
+  real *to[MOST_VECTORS];
 #pragma GCC unroll 8
   for (int v = 0; v < vectors; v++) {
-    input[v] = (const real *)job->input + from[v];
-    output[v] = (real *)job->output + to[v];
+    from[v] = (const real *)job->input + list[v].from;
+    to[v] = (real *)job->output + list[v].to;
+    if (!joined) continue;
+    next[v] = (const real *)job->input + list[v].next;
+    lanes[v] = (lanes_here)list[v].lanes;
+    /* As if they were any pointers: the compiler would count them from the input, and add that for each term. */
+    __asm__("" : "+r"(from[v]), "+r"(next[v]));
   }
 #pragma GCC unroll 8
   for (int m = 0; m < rows; m++)
 #pragma GCC unroll 8
     for (int v = 0; v < vectors; v++)
       sum[m][v] = vec_zero();
-  for (; offset < end; offset++, weights += rows) {
+  do {
     vec pixels[MOST_VECTORS];
 #pragma GCC unroll 8
     for (int v = 0; v < vectors; v++)
-      pixels[v] = vec_load(input[v] + *offset);
+      pixels[v] = joined ? load_joined(from[v] + *offset, next[v] + *offset, lanes[v]) : vec_load(from[v] + *offset);
 #pragma GCC unroll 8
     for (int m = 0; m < rows; m++) {
       vec weight = vec_set(weights[m]);
@@ -46,46 +68,74 @@ INLINE void shifted_tile(int rows, int vectors, const kernel_shifted *job, const
       for (int v = 0; v < vectors; v++)
         sum[m][v] = vec_fma(weight, pixels[v], sum[m][v]);
     }
-  }
+    weights += rows;
+  } while (++offset < end);
 #pragma GCC unroll 8
   for (int m = 0; m < rows; m++) {
-    vec add = vec_set((bias ? bias[m] : 0) + (real)0);
+    vec bias = vec_set(biases[m]);
 #pragma GCC unroll 8
-    for (int v = 0; v < vectors; v++) {
-      vec_store(output[v], sum[m][v] + add);
-      output[v] += channel_stride;
-    }
+    for (int v = 0; v < vectors; v++)
+      vec_store(joined ? to[0] + v * LANES : to[v], sum[m][v] + bias);
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; v++)
+      to[v] += channel_stride;
   }
 }
 
 /* Vectors that are not stored whole: computed beside the output and moved there. */
-static __attribute__((noinline)) void narrow_tile(const kernel_shifted *job, const int64_t *from, const int64_t *to) {
+static __attribute__((noinline)) void narrow_tile(const kernel_shifted *job, const kernel_shifted_vector *list) {
   const kernel_shifted_tile *tile = &NAME(shifted_tiles)[job->rows - 1];
   real whole[SHIFTED_ROWS * MOST_VECTORS * LANES];
-  int64_t beside_at[MOST_VECTORS];
+  kernel_shifted_vector list_beside[MOST_VECTORS];
   kernel_shifted beside = *job;
   beside.output = whole;
   beside.channel_stride = tile->vectors * LANES;
   beside.lanes = LANES;
-  for (int64_t v = 0; v < MOST_VECTORS; v++)
-    beside_at[v] = v * LANES;
-  tile->run(&beside, tile->vectors, from, beside_at);
+  for (int64_t v = 0; v < tile->vectors; v++)
+    list_beside[v] = (kernel_shifted_vector){.from = list[v].from, .to = v * LANES};
+  tile->run(&beside, tile->vectors, list_beside);
   for (int64_t m = 0; m < job->rows; m++)
     for (int64_t v = 0; v < tile->vectors; v++)
-      memcpy((real *)job->output + m * job->channel_stride + to[v], whole + (m * tile->vectors + v) * LANES,
+      memcpy((real *)job->output + m * job->channel_stride + list[v].to, whole + (m * tile->vectors + v) * LANES,
              (size_t)job->lanes * sizeof(real));
+}
+
+/* What is added to the sums of each channel: none is -0. */
+static __attribute__((noinline)) void find_biases(const kernel_shifted *job, real *biases) {
+  const real *bias = job->bias;
+  for (int64_t m = 0; m < job->rows; m++)
+    biases[m] = (bias ? bias[m] : 0) + (real)0;
 }
 
 /* The last tile overlaps the one before where there are not as many vectors as whole tiles have. */
 #define TILE(rows)                                                                                                     \
-  static void tile_##rows(const kernel_shifted *job, int64_t count, const int64_t *from, const int64_t *to) {          \
+  static void tile_##rows(const kernel_shifted *job, int64_t count, const kernel_shifted_vector *list) {               \
+    real biases[SHIFTED_ROWS];                                                                                         \
+    find_biases(job, biases);                                                                                          \
     for (int64_t i = 0; i < count; i += VECTORS_##rows) {                                                              \
       int64_t at = i + VECTORS_##rows <= count || i == 0 ? i : count - VECTORS_##rows;                                 \
       if (job->lanes < LANES)                                                                                          \
-        narrow_tile(job, from + at, to + at);                                                                          \
+        narrow_tile(job, list + at);                                                                                   \
       else                                                                                                             \
-        shifted_tile(rows, VECTORS_##rows, job, from + at, to + at);                                                   \
+        shifted_tile(rows, VECTORS_##rows, false, job, biases, list + at);                                             \
     }                                                                                                                  \
+  }
+
+/* Tiles of vectors that are written side by side, as all are but the last one, which may overlap the one before; one by
+ * one what whole tiles leave over. The job lies on the stack: a pointer to it would be kept in a vector register, and
+ * come back from there behind the multiply-adds that wait. */
+#define JOINED(rows)                                                                                                   \
+  static void joined_##rows(const kernel_shifted *job, int64_t count, const kernel_shifted_vector *list) {             \
+    const kernel_shifted_vector *end = list + count;                                                                   \
+    kernel_shifted own = *job;                                                                                         \
+    real biases[SHIFTED_ROWS];                                                                                         \
+    find_biases(job, biases);                                                                                          \
+    for (; end - list >= VECTORS_##rows && are_side_by_side(list, VECTORS_##rows); list += VECTORS_##rows) {           \
+      __asm__("" : "+m"(own));                                                                                         \
+      shifted_tile(rows, VECTORS_##rows, true, &own, biases, list);                                                    \
+    }                                                                                                                  \
+    for (; list < end; list++)                                                                                         \
+      shifted_tile(rows, 1, true, &own, biases, list);                                                                 \
   }
 
 TILE(1)
@@ -101,13 +151,29 @@ TILE(7)
 TILE(8)
 #endif
 
+#if SHIFTED_JOINED
+INLINE bool are_side_by_side(const kernel_shifted_vector *list, int64_t count) {
+  return list[count - 1].to == list[0].to + (count - 1) * LANES;
+}
+
+JOINED(4)
+JOINED(5)
+JOINED(6)
+JOINED(7)
+JOINED(8)
+#define AND_JOINED(rows) joined_##rows
+#else
+#define AND_JOINED(rows) NULL
+#endif
+
 const kernel_shifted_tile NAME(shifted_tiles)[SHIFTED_ROWS] = {
-    {VECTORS_1, tile_1}, {VECTORS_2, tile_2},
+    {VECTORS_1, tile_1, NULL},          {VECTORS_2, tile_2, NULL},
 #if SHIFTED_ROWS >= 6
-    {VECTORS_3, tile_3}, {VECTORS_4, tile_4}, {VECTORS_5, tile_5}, {VECTORS_6, tile_6},
+    {VECTORS_3, tile_3, NULL},          {VECTORS_4, tile_4, AND_JOINED(4)},
+    {VECTORS_5, tile_5, AND_JOINED(5)}, {VECTORS_6, tile_6, AND_JOINED(6)},
 #endif
 #if SHIFTED_ROWS == 8
-    {VECTORS_7, tile_7}, {VECTORS_8, tile_8},
+    {VECTORS_7, tile_7, AND_JOINED(7)}, {VECTORS_8, tile_8, AND_JOINED(8)},
 #endif
 };
 

@@ -117,6 +117,10 @@ INLINE vec vec_fma(vec a, vec b, vec c) {
 INLINE vec vec_load_lanes(const real *p, vec_lanes lanes) {
   return (vec)_mm512_maskz_loadu_ps((__mmask16)lanes, p);
 }
+/* Those lanes from p, the others as they are. */
+INLINE vec vec_put_lanes(vec v, const real *p, vec_lanes lanes) {
+  return (vec)_mm512_mask_loadu_ps((__m512)v, (__mmask16)lanes, p);
+}
 INLINE vec vec_join_lanes(const real *a, const real *b, vec_lanes lanes) {
   __m512 low = _mm512_castps256_ps512(_mm256_maskz_loadu_ps((__mmask8)lanes, a));
   return (vec)_mm512_insertf32x8(low, _mm256_maskz_loadu_ps((__mmask8)lanes, b), 1);

@@ -295,8 +295,9 @@ static void wherever_the_arrays_lie(arrays *all, const fonio_conv_plan *plan, fo
 static void addresses_do_not_matter(void **state) {
   (void)state;
   static const char *const problems[] = {
-      "n1c5h9w11k7r3s3p1",           "n1c5h9w11k7r3s3p1tf64", "n1c5h9w11k7r3s3p1lnhwc", "n1c18h9w19k18r3s3p1g18",
-      "n1c18h9w19k18r3s3p1g18lnhwc", "n1c6h8w40k9r1s1",       "n1c3h20w21k10r5s5u2p2",  "n1c4h9w9k8r3s3p1z1arelu",
+      "n1c5h9w11k7r3s3p1",      "n1c5h9w11k7r3s3p1tf64",       "n1c5h9w11k7r3s3p1lnhwc",
+      "n1c18h9w19k18r3s3p1g18", "n1c18h9w19k18r3s3p1g18lnhwc", "n1c6h8w40k9r1s1",
+      "n1c3h20w21k10r5s5u2p2",  "n1c4h9w9k8r3s3p1z1arelu",     "n1c2h9w21k6r3s3p1",
   };
   for (size_t i = 0; i < sizeof problems / sizeof *problems; i++)
     with_every_plan(problems[i], wherever_the_arrays_lie);
@@ -321,6 +322,10 @@ static const char *const strict[] = {
     "n2c65h13w14k10r3s3p5d5",
     "n1c64h5w6k9r3s3p9d7",
     "n2c32h9w10k32r3s3p1g8z1arelulnhwc",
+    "n2c17h31w29k23r3s5u2,1p1,2d1,2",
+    "n1c2h22w29k15r3s3",
+    "n1c3h11w39k20r5s5u1,2p2lnhwc",
+    "n1c3h64w57k9r3s3p1z1arelu",
 };
 
 static void print_hash(arrays *all, const char *text, fonio_conv_direction direction) {
