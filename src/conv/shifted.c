@@ -134,7 +134,7 @@ static block_size size_of_block(const fonio_conv_plan *plan, const shifted_numbe
   int64_t most = n->direct ? conv_max(512, PIECE_PRODUCTS / per_pixel) : 512;
   block_size b = {1, conv_even(n->width, most)};
   /* Whole tiles of any size that the kernels have. */
-  if (n->direct) b.columns = conv_round_up(conv_even_pairs(n->width, most), 4 * plan->kernels->lanes);
+  if (n->direct && !n->joined) b.columns = conv_round_up(conv_even_pairs(n->width, most), 4 * plan->kernels->lanes);
   b.rows = conv_min(n->height, conv_max(least, PIECE_PRODUCTS / (per_pixel * b.columns)));
   /* An image that would be one piece of half that: two. */
   if (b.rows == n->height && b.columns >= n->width && per_pixel * n->height * n->width >= PIECE_PRODUCTS / 2)
@@ -215,7 +215,7 @@ static int64_t vectors_of_pass(const fonio_conv_plan *plan, const shifted_number
 /* Of a block: the last tile of a pass may overlap the one before. */
 static int64_t vectors_of_block(const fonio_conv_plan *plan, const shifted_numbers *n, block_size b) {
   int64_t vectors = conv_ceil_div(b.columns, plan->kernels->lanes) * b.rows;
-  if (n->joined && b.columns >= n->width) return conv_ceil_div(n->width * b.rows, plan->kernels->lanes);
+  if (n->joined && b.columns >= n->width) return conv_ceil_div(b.columns * b.rows, plan->kernels->lanes);
   int64_t tile = vectors_of_tile(plan, n), pass = vectors_of_pass(plan, n);
   return vectors / pass * conv_round_up(pass, tile) + conv_round_up(vectors % pass, tile);
 }
