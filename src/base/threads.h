@@ -15,7 +15,8 @@ typedef void (*threads_work)(void *context, int64_t piece, int slot);
 int threads_cores(void);
 
 /* How many threads should share `pieces` pieces for which one core would need `cost` cycles in all: at least 1, and no
- * more than fonio_num_threads(). 1 where the work is too short to share, and for a while after a core was lost. */
+ * more than fonio_num_threads(). 1 where the work is too short to share, and for a while after a core was lost. The
+ * answer may be another one from call to call: short work is shared only where a worker happens to be awake. */
 int threads_wanted(int64_t pieces, double cost);
 
 /* Calls work(context, piece, slot) once for each piece from 0 to `pieces` - 1, at most `slots` of them at once, and

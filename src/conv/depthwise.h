@@ -1,7 +1,6 @@
 /* Depthwise convolution: groups == in_channels. What its algorithms share: depthwise_planes.c for NCHW,
- * depthwise_pixels.c for channels_last, depthwise_turned.c for small planes, which are turned into pixels;
- * depthwise_fours.c for the smallest with a stride;
- * depthwise_pairs.c for the input gradient with a stride. */
+ * depthwise_pixels.c for channels_last, depthwise_turned.c for small planes, which are turned into pixels,
+ * depthwise_fours.c for the smallest with a stride, depthwise_pairs.c for the input gradient with a stride. */
 #ifndef CONV_DEPTHWISE_H
 #define CONV_DEPTHWISE_H
 

@@ -86,9 +86,7 @@ static void add_panel(gradient_work *w, int64_t panel) {
 static void add_block(gradient_work *w, int64_t block) {
   w->block = block;
   w->pixels = kernel_block_at(&w->n->order, block);
-  if (w->weight) {
-    conv_gradient_read_input(w);
-  }
+  if (w->weight) conv_gradient_read_input(w);
   for (int64_t panel = 0; panel < w->panels; panel++) {
     if (panel % w->kept == 0) conv_gradient_turn_panels(w, panel);
     add_panel(w, panel);

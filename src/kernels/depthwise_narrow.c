@@ -19,9 +19,8 @@ INLINE const real *next_row(const real *row, int64_t apart) {
 }
 
 /* One plane under a kernel of 3 x 3, padded by a row and a column. `in` and `out`: rows so far apart, with so many
- * columns. Tap by tap, so that no multiply-add
- * waits for the one before it; what each tap reads of a row is loaded, as the unit that would move it in registers
- * multiplies, too. */
+ * columns. Tap by tap, so that no multiply-add waits for the one before it; what each tap reads of a row is loaded, as
+ * the unit that would move it in registers multiplies, too. */
 INLINE void sum_small(rows_of in, rows_of out, const real *image, const real *weights, real add, real *to) {
   vec_half sum[ROWS], x[ROWS][3];
 #pragma GCC unroll 8

@@ -382,8 +382,10 @@ INLINE void run_block(band_kind kind, int height, int vectors, int kernel, int s
 
 /* Bands [first, end) of two, of a plane no wider than a vector, padded by a row at the top and at the bottom, under a
  * kernel of 3 x 3. They take turns, so that a multiply-add need not wait for the one before it, and rows are stored as
- * they are done, which takes no time between multiply-adds, but some at the end of all. `from`: the row above
- * the image, whose rows lie `down` elements apart; the second band lies `second` rows below the first. */
+ * they are done, which takes no time between multiply-adds, but some at the end of all. Whole vectors reach beyond
+ * their row, into such as are still to come: where both bands take turns a row is no shorter than half a vector
+ * (conv_depthwise_kernels), so that the first does not reach what the second has stored. `from`: the row above the
+ * image, whose rows lie `down` elements apart; the second band lies `second` rows below the first. */
 INLINE void narrow_bands(int first, int end, const band *b, const real *from, int64_t down, int64_t second,
                          const vec weights[9], vec add, tap_lanes lanes) {
   vec sum[2][SMALL_ROWS];
