@@ -13,8 +13,9 @@ typedef struct planes_layout {
   int64_t pointers, buffer, bytes;
 } planes_layout;
 
+/* Rows of the output follow each other downwards, as vectors may reach beyond one into the next. */
 static bool planes_applicable(const fonio_conv_problem *p) {
-  return conv_is_depthwise(p) && p->output_strides[3] == 1;
+  return conv_is_depthwise(p) && p->output_strides[3] == 1 && p->output_strides[2] >= 0;
 }
 
 /* Whether the kernel deals out the columns of the image itself. */

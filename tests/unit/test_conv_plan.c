@@ -54,6 +54,15 @@ static void *random_array(int64_t elements, fonio_dtype dtype) {
   return array;
 }
 
+/* The first element of an image whose rows or columns may lie backwards in the memory from `array` on. */
+static void *first_pixel(void *array, const fonio_conv_problem *p, const int64_t strides[4]) {
+  bool image = strides == p->input_strides;
+  int64_t rows = image ? p->in_height : p->out_height, columns = image ? p->in_width : p->out_width, first = 0;
+  if (strides[2] < 0) first -= (rows - 1) * strides[2];
+  if (strides[3] < 0) first -= (columns - 1) * strides[3];
+  return (char *)array + first * (int64_t)fonio_dtype_bytes(p->dtype);
+}
+
 enum { CANARY_BYTES = 256, CANARY = 0xA5 };
 
 /* Runs one plan into a fresh array between two canaries; the caller frees the result's block. */
@@ -64,7 +73,8 @@ static char *run(const fonio_conv_problem *p, const fonio_conv_plan_options *opt
   if (!plan) return NULL;
   char *block = malloc(bytes + 2 * CANARY_BYTES);
   memset(block, CANARY, bytes + 2 * CANARY_BYTES);
-  b.output = b.grad_input = block + CANARY_BYTES;
+  b.output = first_pixel(block + CANARY_BYTES, p, p->output_strides);
+  b.grad_input = first_pixel(block + CANARY_BYTES, p, p->input_strides);
   fonio_conv_packed *packed = prepacked ? fonio_conv_plan_pack(plan, b.weight) : NULL;
   b.packed = packed;
   if (packed) b.weight = NULL;
@@ -92,15 +102,6 @@ static void compare(const char *algorithm, const char *problem, const char *expe
   }
   if (!(error <= 200 * epsilon * (largest + 1)))
     fail_msg("%s is off by %g of %g: %s", algorithm, error, largest, problem);
-}
-
-/* The first element of an image whose rows or columns may lie backwards in the memory from `array` on. */
-static const void *first_pixel(const void *array, const fonio_conv_problem *p, const int64_t strides[4]) {
-  bool image = strides == p->input_strides;
-  int64_t rows = image ? p->in_height : p->out_height, columns = image ? p->in_width : p->out_width, first = 0;
-  if (strides[2] < 0) first -= (rows - 1) * strides[2];
-  if (strides[3] < 0) first -= (columns - 1) * strides[3];
-  return (const char *)array + first * (int64_t)fonio_dtype_bytes(p->dtype);
 }
 
 static void check_parsed(fonio_conv_problem p, const char *text) {
@@ -194,7 +195,7 @@ static void weights_may_lie_in_any_order(void **state) {
   }
 }
 
-/* Mirrored images, as NumPy has them: strides below 0. */
+/* Mirrored images and outputs, as NumPy has them: strides below 0. */
 static void images_may_lie_backwards(void **state) {
   (void)state;
   static const char *const problems[] = {"n2c5h9w12k18r3s3p1",
@@ -204,6 +205,7 @@ static void images_may_lie_backwards(void **state) {
                                          "n1c4h7w20k9r1s1",
                                          "n1c8h9w9k8r3s3p2mcircularg2tf64",
                                          "n2c6h9w10k6r5s5p2g6tf64lnhwc",
+                                         "n2c4h28w7k4r3s3p1g4mreflect",
                                          "n1c3h9w10k40r3s3p6d6lnhwc"};
   for (size_t i = 0; i < 3 * sizeof problems / sizeof *problems; i++) {
     const char *text = problems[i / 3];
@@ -212,9 +214,11 @@ static void images_may_lie_backwards(void **state) {
     for (int axis = 2; axis < 4; axis++)
       if (i % 3 != (size_t)axis - 2) p.input_strides[axis] *= -1; /* either one, or both */
     check_parsed(p, text);
+    check_parsed_input_gradient(p, text);
     fonio_conv_problem_parse(&p, text);
     for (int axis = 2; axis < 4; axis++)
       if (i % 3 != (size_t)axis - 2) p.output_strides[axis] *= -1;
+    check_parsed(p, text);
     check_parsed_input_gradient(p, text);
   }
 }
