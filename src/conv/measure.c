@@ -16,12 +16,19 @@ enum { ROUNDS = 5 };
 
 /* ---- Arrays ---- */
 
-/* Elements from the first to the last of an array, the strides of which are not negative. */
-static bool span(int dims, const int64_t *shape, const int64_t *strides, int64_t *elements) {
-  *elements = 1;
+/* Elements of an array's memory, and those of them that lie before the array's first one, as strides may be negative.
+ */
+typedef struct span {
+  int64_t elements, before;
+} span;
+
+static bool find_span(int dims, const int64_t *shape, const int64_t *strides, span *s) {
+  *s = (span){1, 0};
   for (int i = 0; i < dims; i++) {
     int64_t step;
-    if (!checked_mul(shape[i] - 1, strides[i], &step) || !checked_add(*elements, step, elements)) return false;
+    if (!checked_mul(shape[i] - 1, strides[i], &step) || step == INT64_MIN) return false;
+    if (!checked_add(s->elements, step < 0 ? -step : step, &s->elements)) return false;
+    if (step < 0) s->before -= step;
   }
   return true;
 }
@@ -35,32 +42,36 @@ typedef struct arrays {
 
 enum { INPUT, WEIGHT, BIAS, OUTPUT, RESIDUAL, PRELU, ARRAYS };
 
-static bool measure_arrays(const fonio_conv_plan *plan, int64_t starts[ARRAYS + 1]) {
+/* Where each one's first element lies in the block; `all_bytes`: of the block. */
+static bool measure_arrays(const fonio_conv_plan *plan, int64_t starts[ARRAYS], int64_t *all_bytes) {
   const fonio_conv_problem *p = &plan->problem;
   const kernel_conv *g = &plan->geometry;
   const int64_t input[] = {p->in_channels, p->in_height, p->in_width};
   const int64_t weight[] = {p->out_channels, g->in_channels, p->kernel_height, p->kernel_width};
   const int64_t output[] = {p->out_channels, p->out_height, p->out_width};
-  int64_t elements[ARRAYS], item = (int64_t)fonio_dtype_bytes(p->dtype), bytes;
-  if (!span(3, input, p->input_strides + 1, &elements[INPUT]) ||
-      !span(4, weight, p->weight_strides, &elements[WEIGHT]) ||
-      !span(1, &p->out_channels, &p->bias_stride, &elements[BIAS]) ||
-      !span(3, output, p->output_strides + 1, &elements[OUTPUT]) ||
-      !span(1, &p->out_channels, &p->prelu_stride, &elements[PRELU]))
+  int64_t item = (int64_t)fonio_dtype_bytes(p->dtype), bytes;
+  span spans[ARRAYS];
+  if (!find_span(3, input, p->input_strides + 1, &spans[INPUT]) ||
+      !find_span(4, weight, p->weight_strides, &spans[WEIGHT]) ||
+      !find_span(1, &p->out_channels, &p->bias_stride, &spans[BIAS]) ||
+      !find_span(3, output, p->output_strides + 1, &spans[OUTPUT]) ||
+      !find_span(1, &p->out_channels, &p->prelu_stride, &spans[PRELU]))
     return false;
-  elements[RESIDUAL] = p->has_residual ? elements[OUTPUT] : 0;
-  starts[0] = 0;
+  spans[RESIDUAL] = p->has_residual ? spans[OUTPUT] : (span){0, 0};
+  *all_bytes = 0;
   for (int i = 0; i < ARRAYS; i++) {
-    if (!checked_mul(elements[i], item, &bytes) || !checked_add(bytes, MEMORY_ALIGNMENT - 1, &bytes) ||
-        !checked_add(starts[i], bytes & -(int64_t)MEMORY_ALIGNMENT, &starts[i + 1]))
+    if (!checked_mul(spans[i].elements, item, &bytes) || !checked_add(bytes, MEMORY_ALIGNMENT - 1, &bytes))
       return false;
+    starts[i] = *all_bytes;
+    if (!checked_add(*all_bytes, bytes & -(int64_t)MEMORY_ALIGNMENT, all_bytes)) return false;
+    starts[i] += spans[i].before * item;
   }
   return true;
 }
 
 static fonio_status take_arrays(const fonio_conv_plan *plan, arrays *a) {
-  int64_t starts[ARRAYS + 1];
-  a->bytes = measure_arrays(plan, starts) ? starts[ARRAYS] : INT64_MAX;
+  int64_t starts[ARRAYS];
+  if (!measure_arrays(plan, starts, &a->bytes)) a->bytes = INT64_MAX;
   a->memory = memory_take(a->bytes);
   if (!a->memory) return FONIO_NO_MEMORY;
   memset(a->memory, 0x3f, (size_t)a->bytes); /* small numbers above 0, in float32 and in float64 */

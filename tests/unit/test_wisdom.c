@@ -88,18 +88,20 @@ static void measures_nothing_where_there_is_nothing(void **state) {
   assert_wisdom("fonio wisdom 1\n");
 }
 
-/* Arrays whose strides no string can tell are measured, but not remembered. */
+/* Arrays whose strides no string can tell are measured, but not remembered; some lie backwards. */
 static void measures_any_strides(void **state) {
   (void)state;
-  fonio_conv_problem problem;
-  assert_int_equal(fonio_conv_problem_parse(&problem, "n1c4h6w6k8r3s3"), FONIO_OK);
-  problem.input_strides[3] = 2;
-  problem.input_strides[2] = 12;
-  problem.input_strides[1] = 80;
-  fonio_conv_plan *plan = fonio_conv_plan_new(&problem, &(fonio_conv_plan_options){.measure = true});
-  assert_non_null(plan);
-  fonio_conv_plan_release(plan);
-  assert_wisdom("fonio wisdom 1\n");
+  static const int64_t strides[][3] = {{80, 12, 2}, {-80, 12, 2}, {80, -12, 2}, {-80, -12, -2}};
+  for (size_t i = 0; i < sizeof strides / sizeof *strides; i++) {
+    fonio_conv_problem problem;
+    assert_int_equal(fonio_conv_problem_parse(&problem, "n1c4h6w6k8r3s3"), FONIO_OK);
+    memcpy(problem.input_strides + 1, strides[i], sizeof *strides);
+    if (i > 1) problem.output_strides[2] = -4, problem.output_strides[1] = -16;
+    fonio_conv_plan *plan = fonio_conv_plan_new(&problem, &(fonio_conv_plan_options){.measure = true});
+    assert_non_null(plan);
+    fonio_conv_plan_release(plan);
+    assert_wisdom("fonio wisdom 1\n");
+  }
 }
 
 /* ---- Text ---- */
