@@ -205,10 +205,12 @@ FONIO_API const fonio_conv_problem *fonio_conv_plan_problem(const fonio_conv_pla
 /* The name of the plan's algorithm, static text. */
 FONIO_API const char *fonio_conv_plan_algorithm(const fonio_conv_plan *plan);
 
-/* Why the plan is as it is, in some lines of text: the problem string; how many cycles a core needs at least; each
- * algorithm with the cycles that it is expected to take and the memory that it wants, or what it lacks; the blocks of
- * the one that is taken. For people to read: the words may change. Made when first asked for, and belongs to the plan.
- * NULL on FONIO_NO_MEMORY. Thread-safe. */
+/* Why the plan is as it is, in some lines of text: the problem string; how many cycles a core needs at least, for the
+ * plain sums (at two multiply-adds a cycle) and to read and write the arrays once; of a plan that was measured, what it
+ * took and which share of the attainable that is, on this core; each algorithm with the cycles that it is expected to
+ * take, their share of the attainable and the memory that it wants, or what it lacks; the blocks of the one that is
+ * taken. Winograd's algorithm may pass 100 %. For people to read: the words may change. Made when first asked for, and
+ * belongs to the plan. NULL on FONIO_NO_MEMORY. Thread-safe. */
 FONIO_API const char *fonio_conv_plan_explain(const fonio_conv_plan *plan);
 
 /* The bytes of workspace that a run by at most `threads` threads needs beyond packed weights: at most 1 MiB and 8 KiB

@@ -1,6 +1,8 @@
 /* A plan explained: what each algorithm would take, and why the one is taken. */
+#include <math.h>
 #include <string.h>
 
+#include "base/cpu.h"
 #include "base/error.h"
 #include "base/memory.h"
 #include "conv/parts.h"
@@ -22,14 +24,48 @@ static double least_cycles(const fonio_conv_plan *plan) {
   return conv_gflop(plan) * 1e9 / (4 * kernel_table_for(plan->problem.dtype, cpu_isa_in_use())->lanes);
 }
 
+static double bytes_of_arrays(const fonio_conv_plan *plan) {
+  const fonio_conv_problem *p = &plan->problem;
+  double input = (double)p->in_channels * (double)p->in_height * (double)p->in_width;
+  double output = (double)p->out_channels * (double)p->out_height * (double)p->out_width;
+  double weight = (double)p->out_channels * (double)(plan->geometry.in_channels * p->kernel_height * p->kernel_width);
+  return (input + output * (p->has_residual ? 2 : 1) + weight) * (double)conv_element_bytes(plan);
+}
+
+/* To read and write the arrays once, in the nearest cache that holds them, at what cores usually do. */
+static double cycles_of_moves(const fonio_conv_plan *plan) {
+  const cpu_caches *caches = cpu_cache_sizes();
+  double bytes = bytes_of_arrays(plan);
+  if (bytes <= (double)caches->l1_bytes) return bytes / 64;
+  if (bytes <= (double)caches->l2_bytes) return bytes / 32;
+  return bytes / (bytes <= (double)caches->l3_bytes ? 16 : 6);
+}
+
+static double attainable_cycles(const fonio_conv_plan *plan) {
+  return fmax(least_cycles(plan), cycles_of_moves(plan));
+}
+
 static void put_head(conv_text *out, const fonio_conv_plan *plan) {
   bool room = out->length < out->bytes;
   out->length += fonio_conv_problem_print(&plan->asked, room ? out->text + out->length : NULL,
                                           room ? out->bytes - out->length : 0);
   conv_put(out, ": %s, accuracy %s, %s\n", conv_direction_name(plan->direction), conv_accuracy_name(plan->accuracy),
            fonio_isa());
-  conv_put(out, "one image: %.4g GFLOP, on one core at least %.0f cycles for the plain sums\n", conv_gflop(plan),
-           least_cycles(plan));
+  conv_put(
+      out,
+      "one image: %.4g GFLOP and %.4g MB; on one core at least some %.0f cycles for the plain sums, %.0f to read and "
+      "write the arrays\n",
+      conv_gflop(plan), bytes_of_arrays(plan) / 1e6, least_cycles(plan), cycles_of_moves(plan));
+}
+
+/* What was reached. */
+static void put_measured(conv_text *out, const conv_measured *m) {
+  if (m->taken <= 0) return;
+  conv_put(out,
+           "measured: %.4g ms, where this core needs %.4g for multiply-adds and %.4g to read and write the arrays: "
+           "%.0f%% of "
+           "the attainable\n",
+           1e3 * m->taken, 1e3 * m->multiply_adds, 1e3 * m->moves, 100 * fmax(m->multiply_adds, m->moves) / m->taken);
 }
 
 /* Why an algorithm cannot be taken; NULL: it can. */
@@ -54,9 +90,9 @@ static void put_algorithm(conv_text *out, const fonio_conv_plan *plan, const con
   fonio_conv_plan other;
   conv_plan_other(plan, algorithm, &other);
   double cycles = cycles_of_image(&other);
-  conv_put(out, "%.0f cycles (%.0f%% of peak), workspace %lld bytes, packed weights %lld bytes", cycles,
-           cycles > 0 ? 100 * least_cycles(plan) / cycles : 0, (long long)(other.workspace_bytes + other.shared_bytes),
-           (long long)other.packed_bytes);
+  conv_put(out, "%.0f cycles (%.0f%% of the attainable), workspace %lld bytes, packed weights %lld bytes", cycles,
+           cycles > 0 ? 100 * attainable_cycles(plan) / cycles : 0,
+           (long long)(other.workspace_bytes + other.shared_bytes), (long long)other.packed_bytes);
   if (algorithm->accuracy > plan->accuracy) conv_put(out, "; not exact enough");
   if (algorithm == plan->algorithm) conv_put(out, "  <- %s", plan->why);
   conv_put(out, "\n");
@@ -93,6 +129,7 @@ static void put_parts(conv_text *out, const conv_parts *parts) {
 static size_t explain(const fonio_conv_plan *plan, char *text, size_t bytes) {
   conv_text out = {text, bytes, 0};
   put_head(&out, plan);
+  put_measured(&out, &plan->measured);
   for (int i = 0; conv_algorithms[i]; i++)
     if (conv_algorithms[i]->direction == plan->direction) put_algorithm(&out, plan, conv_algorithms[i]);
   put_parts(&out, conv_parts_of(plan));

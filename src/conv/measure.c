@@ -33,23 +33,28 @@ static bool find_span(int dims, const int64_t *shape, const int64_t *strides, sp
   return true;
 }
 
+enum { INPUT, WEIGHT, BIAS, OUTPUT, RESIDUAL, PRELU, ARRAYS };
+
+/* Bytes of the block of memory that an array takes; `first`: those before its first element. */
+typedef struct range {
+  int64_t begin, first, bytes;
+} range;
+
 /* The arrays of one image, as bytes of one block of memory. */
 typedef struct arrays {
   char *memory;
   int64_t bytes;
+  range ranges[ARRAYS];
   fonio_conv_buffers buffers;
 } arrays;
 
-enum { INPUT, WEIGHT, BIAS, OUTPUT, RESIDUAL, PRELU, ARRAYS };
-
-/* Where each one's first element lies in the block; `all_bytes`: of the block. */
-static bool measure_arrays(const fonio_conv_plan *plan, int64_t starts[ARRAYS], int64_t *all_bytes) {
+static bool measure_arrays(const fonio_conv_plan *plan, arrays *a) {
   const fonio_conv_problem *p = &plan->problem;
   const kernel_conv *g = &plan->geometry;
   const int64_t input[] = {p->in_channels, p->in_height, p->in_width};
   const int64_t weight[] = {p->out_channels, g->in_channels, p->kernel_height, p->kernel_width};
   const int64_t output[] = {p->out_channels, p->out_height, p->out_width};
-  int64_t item = (int64_t)fonio_dtype_bytes(p->dtype), bytes;
+  int64_t item = (int64_t)fonio_dtype_bytes(p->dtype), taken;
   span spans[ARRAYS];
   if (!find_span(3, input, p->input_strides + 1, &spans[INPUT]) ||
       !find_span(4, weight, p->weight_strides, &spans[WEIGHT]) ||
@@ -58,30 +63,34 @@ static bool measure_arrays(const fonio_conv_plan *plan, int64_t starts[ARRAYS], 
       !find_span(1, &p->out_channels, &p->prelu_stride, &spans[PRELU]))
     return false;
   spans[RESIDUAL] = p->has_residual ? spans[OUTPUT] : (span){0, 0};
-  *all_bytes = 0;
+  a->bytes = 0;
   for (int i = 0; i < ARRAYS; i++) {
-    if (!checked_mul(spans[i].elements, item, &bytes) || !checked_add(bytes, MEMORY_ALIGNMENT - 1, &bytes))
+    range *r = &a->ranges[i];
+    r->begin = a->bytes;
+    if (!checked_mul(spans[i].elements, item, &r->bytes) || !checked_add(r->bytes, MEMORY_ALIGNMENT - 1, &taken) ||
+        !checked_add(a->bytes, taken & -(int64_t)MEMORY_ALIGNMENT, &a->bytes))
       return false;
-    starts[i] = *all_bytes;
-    if (!checked_add(*all_bytes, bytes & -(int64_t)MEMORY_ALIGNMENT, all_bytes)) return false;
-    starts[i] += spans[i].before * item;
+    r->first = spans[i].before * item;
   }
   return true;
 }
 
+static char *first_of(const arrays *a, int array) {
+  return a->memory + a->ranges[array].begin + a->ranges[array].first;
+}
+
 static fonio_status take_arrays(const fonio_conv_plan *plan, arrays *a) {
-  int64_t starts[ARRAYS];
-  if (!measure_arrays(plan, starts, &a->bytes)) a->bytes = INT64_MAX;
+  if (!measure_arrays(plan, a)) a->bytes = INT64_MAX;
   a->memory = memory_take(a->bytes);
   if (!a->memory) return FONIO_NO_MEMORY;
   memset(a->memory, 0x3f, (size_t)a->bytes); /* small numbers above 0, in float32 and in float64 */
   a->buffers = (fonio_conv_buffers){
-      .input = a->memory + starts[INPUT],
-      .weight = a->memory + starts[WEIGHT],
-      .bias = plan->problem.has_bias ? a->memory + starts[BIAS] : NULL,
-      .residual = plan->problem.has_residual ? a->memory + starts[RESIDUAL] : NULL,
-      .prelu = a->memory + starts[PRELU],
-      .output = a->memory + starts[OUTPUT],
+      .input = first_of(a, INPUT),
+      .weight = first_of(a, WEIGHT),
+      .bias = plan->problem.has_bias ? first_of(a, BIAS) : NULL,
+      .residual = plan->problem.has_residual ? first_of(a, RESIDUAL) : NULL,
+      .prelu = first_of(a, PRELU),
+      .output = first_of(a, OUTPUT),
   };
   return FONIO_OK;
 }
@@ -135,14 +144,56 @@ static void time_turn(candidate *c, const arrays *a) {
   } while (now - start < TURN);
 }
 
-static const conv_algorithm *time_all(candidate *candidates, int count, const arrays *a) {
+static const candidate *time_all(candidate *candidates, int count, const arrays *a) {
   const candidate *fastest = candidates;
   for (int round = 0; round < ROUNDS; round++)
     for (int i = 0; i < count; i++)
       time_turn(&candidates[i], a);
   for (int i = 1; i < count; i++)
     if (candidates[i].seconds < fastest->seconds) fastest = &candidates[i];
-  return fastest->plan.algorithm;
+  return fastest;
+}
+
+/* ---- The least that this core needs ---- */
+
+static double least_of(double least, double start) {
+  double took = clock_seconds() - start;
+  return least == 0 || took < least ? took : least;
+}
+
+/* Some 100 microseconds in each round. */
+enum { SUM_ROUNDS = 25000 };
+
+static double seconds_of_sums(const fonio_conv_plan *plan) {
+  _Alignas(MEMORY_ALIGNMENT) char out[MEMORY_ALIGNMENT];
+  double least = 0, count = 0;
+  for (int round = 0; round < ROUNDS; round++) {
+    double start = clock_seconds();
+    count = (double)plan->kernels->multiply_adds(SUM_ROUNDS, out);
+    least = least_of(least, start);
+  }
+  return least * conv_gflop(plan) * 1e9 / 2 / count;
+}
+
+/* Reads all of it: no byte is 0. */
+static void read_range(const arrays *a, int array) {
+  const void *volatile found = memchr(a->memory + a->ranges[array].begin, 0, (size_t)a->ranges[array].bytes);
+  (void)found;
+}
+
+/* From whichever cache they fit in. */
+static double seconds_of_moves(arrays *a) {
+  const range *output = &a->ranges[OUTPUT];
+  double least = 0;
+  for (int round = 0; round < ROUNDS; round++) {
+    double start = clock_seconds();
+    read_range(a, INPUT);
+    read_range(a, WEIGHT);
+    if (a->buffers.residual) read_range(a, RESIDUAL);
+    memset(a->memory + output->begin, 0x3f, (size_t)output->bytes);
+    least = least_of(least, start);
+  }
+  return least;
 }
 
 /* The candidates that are there when memory ends are given back by the caller. */
@@ -159,7 +210,7 @@ static fonio_status prepare_all(const fonio_conv_plan *one, const arrays *a, can
   return FONIO_OK;
 }
 
-fonio_status conv_measure(const fonio_conv_plan *plan, const conv_algorithm **fastest) {
+fonio_status conv_measure(const fonio_conv_plan *plan, const conv_algorithm **fastest, conv_measured *measured) {
   fonio_conv_plan one = *plan;
   one.problem.batch = 1;
   arrays a;
@@ -167,7 +218,11 @@ fonio_status conv_measure(const fonio_conv_plan *plan, const conv_algorithm **fa
   if (take_arrays(&one, &a)) return FONIO_NO_MEMORY;
   candidate *candidates = memory_take(MOST_CANDIDATES * (int64_t)sizeof *candidates);
   fonio_status status = candidates ? prepare_all(&one, &a, candidates, &count) : FONIO_NO_MEMORY;
-  if (!status) *fastest = time_all(candidates, count, &a);
+  if (!status) {
+    const candidate *best = time_all(candidates, count, &a);
+    *fastest = best->plan.algorithm;
+    *measured = (conv_measured){best->seconds, seconds_of_sums(&one), seconds_of_moves(&a)};
+  }
   for (int i = 0; i < count; i++)
     memory_give(candidates[i].packed);
   memory_give(candidates);

@@ -108,10 +108,12 @@ static fonio_status choose(fonio_conv_plan *plan, bool measure) {
   if (algorithm) return take(plan, algorithm, "taken: by wisdom"), FONIO_OK;
   take_cheapest(plan, false);
   if (!measure || plan->direction != FONIO_CONV_FORWARD || !plan->algorithm->pack) return FONIO_OK;
-  fonio_status status = conv_measure(plan, &algorithm);
+  conv_measured measured;
+  fonio_status status = conv_measure(plan, &algorithm, &measured);
   if (status) return status;
   *plan = open;
   take(plan, algorithm, "taken: the fastest when measured");
+  plan->measured = measured;
   return conv_wisdom_keep(plan);
 }
 

@@ -36,6 +36,12 @@ typedef struct conv_parts {
   int64_t packed_bytes; /* of all */
 } conv_parts;
 
+/* Seconds that an image took on one core when the plan was measured, and those that this core needs at least: for the
+ * multiply-adds of the plain sums, and to read and write the arrays once. All 0: it was not measured. */
+typedef struct conv_measured {
+  double taken, multiply_adds, moves;
+} conv_measured;
+
 struct fonio_conv_plan {
   _Atomic int64_t references;
   fonio_conv_problem asked;   /* as the caller gave it */
@@ -59,9 +65,10 @@ struct fonio_conv_plan {
   conv_parts shuffle;
   conv_parts columns;
   conv_blocks blocks;
-  conv_sums sums;            /* of a weight's gradient */
-  int64_t pieces;            /* of work, in all images */
-  double cycles;             /* that they are expected to take on one core */
+  conv_sums sums; /* of a weight's gradient */
+  int64_t pieces; /* of work, in all images */
+  double cycles;  /* that they are expected to take on one core */
+  conv_measured measured;
   int64_t packed_bytes;      /* of all groups; 0: the algorithm reads the weights as they are */
   int64_t workspace_bytes;   /* of one piece of work at a time */
   int64_t shared_bytes;      /* of the workspace, beside those: what pieces leave for run_last */

@@ -12,8 +12,8 @@ const conv_algorithm *conv_wisdom_find(const fonio_conv_plan *plan);
  * FONIO_NO_MEMORY. */
 fonio_status conv_wisdom_keep(const fonio_conv_plan *plan);
 
-/* Measures, on one image and one thread, the algorithms that give the bits of the plan's, and puts the fastest into
- * `fastest`. FONIO_NO_MEMORY. */
-fonio_status conv_measure(const fonio_conv_plan *plan, const conv_algorithm **fastest);
+/* Measures, on one image and one thread, the algorithms that give the bits of the plan's, and tells the fastest and
+ * what it took. FONIO_NO_MEMORY. */
+fonio_status conv_measure(const fonio_conv_plan *plan, const conv_algorithm **fastest, conv_measured *measured);
 
 #endif

@@ -44,6 +44,7 @@ const kernel_table NAME(kernel_table) = {
     .depthwise_pairs = NAME(depthwise_pairs),
     .vector_sums = NAME(vector_sums),
     .row_sums = NAME(row_sums),
+    .multiply_adds = NAME(multiply_adds),
     .finish = NAME(finish),
     .derive = NAME(derive),
     .shifted_rows = SHIFTED_ROWS,

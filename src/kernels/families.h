@@ -188,6 +188,9 @@ void NAME(depthwise_pairs)(const kernel_pairs *job, const void *weights, const v
 void NAME(vector_sums)(const kernel_vector *job, void *sums, void *output, int64_t stride);
 void NAME(row_sums)(const kernel_sums *job, const void *rows, void *to);
 
+/* peak.c */
+int64_t NAME(multiply_adds)(int64_t rounds, void *out);
+
 /* finish.c */
 void NAME(finish)(const kernel_finish *job, void *output, const void *residual);
 void NAME(derive)(const kernel_finish *job, const void *output, const void *grad_output, void *grad_sum);

@@ -375,6 +375,10 @@ typedef struct kernel_table {
 
   void (*row_sums)(const kernel_sums *job, const void *rows, void *to);
 
+  /* Multiply-adds from registers, to measure how fast they can be; writes a vector. Returns how many there were, each
+   * lane counted. */
+  int64_t (*multiply_adds)(int64_t rounds, void *out);
+
   /* `residual` may be NULL. */
   void (*finish)(const kernel_finish *job, void *output, const void *residual);
 
