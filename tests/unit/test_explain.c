@@ -104,6 +104,30 @@ static void an_algorithm_asked_for_is_named(void **state) {
   fonio_conv_plan_release(plan);
 }
 
+/* What was reached is known of a plan that was measured: not of one that wisdom or the model has chosen. */
+static void what_was_reached_is_told(void **state) {
+  (void)state;
+  const fonio_conv_plan_options measure = {.measure = true};
+  static const char *const problems[] = {"n2c8h17w19k8r3s3p1arelu", "n1c8h17w19k8r3s3z1tf64", "n1c70h9w9k70r1s1lnhwc"};
+  for (size_t i = 0; i < sizeof problems / sizeof *problems; i++) {
+    fonio_conv_plan *plan = plan_of(problems[i], &measure);
+    const char *measured = strstr(fonio_conv_plan_explain(plan), "\nmeasured: ");
+    assert_non_null(measured);
+    double taken, sums, moves, share;
+    assert_int_equal(sscanf(measured,
+                            " measured: %lf ms, where this core needs %lf for multiply-adds and %lf to read and "
+                            "write the arrays: %lf%% of the attainable\n",
+                            &taken, &sums, &moves, &share),
+                     4);
+    assert_true(taken > 0 && sums > 0 && moves > 0 && share >= 0);
+    fonio_conv_plan_release(plan);
+    plan = plan_of(problems[i], NULL);
+    assert_null(strstr(fonio_conv_plan_explain(plan), "measured: "));
+    fonio_conv_plan_release(plan);
+  }
+  fonio_conv_wisdom_forget();
+}
+
 static void explaining_may_run_out_of_memory(void **state) {
   (void)state;
   fonio_conv_plan *plan = plan_of("n1c8h9w9k8r3s3", NULL);
@@ -219,6 +243,7 @@ int main(void) {
       cmocka_unit_test(the_fewest_cycles_are_taken),
       cmocka_unit_test(what_is_not_exact_enough_is_named),
       cmocka_unit_test(an_algorithm_asked_for_is_named),
+      cmocka_unit_test(what_was_reached_is_told),
       cmocka_unit_test_setup_teardown(explaining_may_run_out_of_memory, failing_set_up, failing_tear_down),
       cmocka_unit_test(a_handler_hears_of_each_run),
       cmocka_unit_test(a_run_that_fails_is_not_logged),
