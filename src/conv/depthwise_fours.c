@@ -33,7 +33,7 @@ static double cost(const fonio_conv_plan *plan) {
 }
 
 static void prepare(fonio_conv_plan *plan) {
-  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), channels = plan->problem.out_channels;
+  int64_t bytes = conv_element_bytes(plan), channels = plan->problem.out_channels;
   int64_t most = conv_max(1, (int64_t)(PIECE_CYCLES / cycles_of_plane(plan) / 4));
   plan->blocks.channels = 4 * conv_even_pairs(conv_ceil_div(channels, 4), most);
   /* The last block is read beyond its end, by less than four elements. */
@@ -41,7 +41,8 @@ static void prepare(fonio_conv_plan *plan) {
 }
 
 static bool pack(const fonio_conv_plan *plan, const void *weight, void *packed) {
-  memset((char *)packed + plan->packed_bytes - 3 * sizeof(float), 0, 3 * sizeof(float));
+  int64_t behind = 3 * conv_element_bytes(plan);
+  memset((char *)packed + plan->packed_bytes - behind, 0, (size_t)behind);
   return conv_depthwise_pack(plan, weight, 4, packed);
 }
 
@@ -57,7 +58,7 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   const fonio_conv_plan *plan = run->plan;
   const fonio_conv_problem *p = &plan->problem;
   (void)workspace;
-  int64_t bytes = (int64_t)fonio_dtype_bytes(p->dtype);
+  int64_t bytes = conv_element_bytes(plan);
   int64_t first = conv_take(&piece, pieces_of_image(plan)) * plan->blocks.channels;
   kernel_depthwise job = {.planes = conv_min(plan->blocks.channels, p->out_channels - first),
                           .in_plane = p->input_strides[1],

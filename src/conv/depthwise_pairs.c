@@ -52,10 +52,6 @@ static int64_t pitch_of(const fonio_conv_problem *p, const pairs_window *w) {
   return steps_of(p, 1) + w->reach[1];
 }
 
-static int64_t element_bytes(const fonio_conv_plan *plan) {
-  return (int64_t)fonio_dtype_bytes(plan->problem.dtype);
-}
-
 /* Of so many steps down; a vector more. */
 static int64_t copy_bytes(const fonio_conv_problem *p, int64_t steps) {
   pairs_window w = find_window(p);
@@ -107,7 +103,7 @@ static void prepare(fonio_conv_plan *plan) {
   plan->blocks.rows = steps;
   int64_t channels = conv_max(1, (int64_t)(PIECE_CYCLES / cycles_of_channel(plan)));
   plan->blocks.channels = conv_min(p->in_channels, channels);
-  plan->packed_bytes = p->in_channels * conv_depthwise_taps(plan) * element_bytes(plan);
+  plan->packed_bytes = p->in_channels * conv_depthwise_taps(plan) * conv_element_bytes(plan);
   plan->workspace_bytes = copy_at(plan) + copy_bytes(p, steps);
 }
 
@@ -145,7 +141,7 @@ static int64_t pieces(const fonio_conv_plan *plan) {
 static void copy_rows(const fonio_conv_plan *plan, const pairs_window *w, const char *plane, int64_t first,
                       char *copy) {
   const fonio_conv_problem *p = &plan->problem;
-  int64_t bytes = element_bytes(plan), pitch = pitch_of(p, w), left = conv_max(0, -w->first[1]);
+  int64_t bytes = conv_element_bytes(plan), pitch = pitch_of(p, w), left = conv_max(0, -w->first[1]);
   int64_t from = conv_max(0, w->first[1]), count = conv_min(p->out_width - from, pitch - left);
   for (int64_t i = 0; i < plan->blocks.rows + w->reach[0]; i++, copy += pitch * bytes) {
     int64_t row = first + w->first[0] + i;
@@ -192,7 +188,7 @@ typedef struct channel_of_run {
 static channel_of_run find_channel(const conv_run *run, int64_t image, int64_t channel) {
   const fonio_conv_plan *plan = run->plan;
   return (channel_of_run){
-      .weights = conv_at(run->packed, channel * conv_depthwise_taps(plan) * element_bytes(plan)),
+      .weights = conv_at(run->packed, channel * conv_depthwise_taps(plan) * conv_element_bytes(plan)),
       .from = conv_at(run->buffers->grad_output, conv_output_offset(plan, image, channel)),
       .to = (char *)run->buffers->grad_input + conv_input_offset(plan, image, channel),
   };
@@ -210,7 +206,7 @@ static void run_copied(const conv_run *run, int64_t image, int64_t first, int64_
       job.rows = conv_min(plan->blocks.rows * p->stride[0], p->in_height - row);
       copy_rows(plan, &w, channel.from, step, copy);
       plan->kernels->depthwise_pairs(&job, channel.weights, copy,
-                                     channel.to + row * job.row_stride * element_bytes(plan));
+                                     channel.to + row * job.row_stride * conv_element_bytes(plan));
     }
   }
 }

@@ -27,7 +27,7 @@ typedef struct pixels_layout {
 
 static pixels_layout lay_out(const fonio_conv_plan *plan) {
   const kernel_conv *g = &plan->geometry;
-  int64_t pixel = conv_round_up(plan->problem.out_channels * (int64_t)fonio_dtype_bytes(plan->problem.dtype), 64);
+  int64_t pixel = conv_round_up(plan->problem.out_channels * conv_element_bytes(plan), 64);
   pixels_layout l = {.biases = pixel, .rows = 2 * pixel};
   l.pointers = l.rows + conv_round_up(g->kernel_height * (int64_t)sizeof(void *), 64);
   l.bytes =
@@ -63,7 +63,7 @@ void conv_depthwise_point(const fonio_conv_plan *plan, const depthwise_rows *job
 
 void conv_depthwise_run(const fonio_conv_plan *plan, const depthwise_rows *job) {
   const kernel_conv *g = job->conv;
-  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), top = job->first * g->stride[0];
+  int64_t bytes = conv_element_bytes(plan), top = job->first * g->stride[0];
   for (int64_t row = job->first; row < job->first + job->count; row++) {
     for (int64_t r = 0; r < g->kernel_height; r++) {
       int64_t from = row * g->stride[0] + r * g->dilation[0];

@@ -73,7 +73,7 @@ typedef struct row_layout {
 
 static row_layout lay_out_row(const fonio_conv_plan *plan) {
   const kernel_conv *g = &plan->geometry;
-  int64_t lanes = plan->kernels->lanes, line = 64 / (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+  int64_t lanes = plan->kernels->lanes, line = 64 / conv_element_bytes(plan);
   int64_t stride = g->stride[1], first = conv_max(0, g->image_column);
   int64_t columns = conv_max(g->out_width, lanes) + conv_depthwise_reach(g, 1) / stride + lanes;
   row_layout row = {.phase = conv_round_up(columns, line), .before = conv_round_up(first, stride * line) - first};
@@ -85,7 +85,7 @@ static row_layout lay_out_row(const fonio_conv_plan *plan) {
 
 static planes_layout lay_out(const fonio_conv_plan *plan) {
   row_layout row = lay_out_row(plan);
-  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+  int64_t bytes = conv_element_bytes(plan);
   int64_t rows = conv_depthwise_input_rows(plan, plan->blocks.terms);
   bool copies = !reads_image(plan);
   planes_layout l = {.pitch = copies ? row.pitch : 0, .phase = row.phase, .pointers = row.pitch * bytes};
@@ -114,7 +114,7 @@ static double planes_cost(const fonio_conv_plan *plan) {
  * cache beside what is written. */
 static int64_t rows_of_block(const fonio_conv_plan *plan) {
   int64_t height = plan->problem.out_height, cache = cpu_cache_sizes()->l1_bytes;
-  int64_t row_bytes = lay_out_row(plan).pitch * (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+  int64_t row_bytes = lay_out_row(plan).pitch * conv_element_bytes(plan);
   if (reads_image(plan)) return conv_min(height, 256);
   if (conv_depthwise_input_rows(plan, height) <= cache * 3 / 4 / row_bytes) return height;
   int64_t fit = (cache / 2 / row_bytes - conv_depthwise_input_rows(plan, 1)) / plan->geometry.stride[0] / 8 * 8;
@@ -134,7 +134,7 @@ static int64_t channels_at_once(const fonio_conv_plan *plan, const planes_layout
 }
 
 static void planes_prepare(fonio_conv_plan *plan) {
-  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), height = plan->problem.out_height;
+  int64_t bytes = conv_element_bytes(plan), height = plan->problem.out_height;
   conv_blocks *b = &plan->blocks;
   plan->kernels = kernels_of(plan);
   b->terms = rows_of_block(plan);
@@ -246,7 +246,7 @@ static void planes_run_piece(const conv_run *run, int64_t piece, void *workspace
       .workspace = memset(workspace, 0, (size_t)plan->workspace_bytes),
       .image = piece,
       .end = conv_min(first + b->channels, plan->problem.out_channels),
-      .bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype),
+      .bytes = conv_element_bytes(plan),
   };
   for (int64_t channel = first; channel < w.end; channel += b->panel)
     for (int64_t row = 0; row < plan->problem.out_height; row += b->terms)

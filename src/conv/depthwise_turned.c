@@ -64,8 +64,7 @@ static void prepare(fonio_conv_plan *plan) {
   int64_t lanes = plan->kernels->lanes;
   int64_t blocks = conv_max(1, (int64_t)(PIECE_CYCLES / cycles_of_block(plan)));
   plan->blocks.channels = conv_even_pairs(blocks_of(plan), blocks) * lanes;
-  plan->packed_bytes =
-      blocks_of(plan) * lanes * conv_depthwise_taps(plan) * (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+  plan->packed_bytes = blocks_of(plan) * lanes * conv_depthwise_taps(plan) * conv_element_bytes(plan);
   plan->workspace_bytes = lay_out(plan).bytes;
 }
 

@@ -72,7 +72,7 @@ fonio_status conv_geometry_init(fonio_conv_plan *plan) {
 }
 
 static int64_t to_bytes(const fonio_conv_plan *plan, int64_t elements) {
-  return elements * (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+  return elements * conv_element_bytes(plan);
 }
 
 int64_t conv_terms_of_panel(const fonio_conv_plan *plan, int64_t panel) {

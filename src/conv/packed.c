@@ -64,7 +64,7 @@ static double cost(const fonio_conv_plan *plan) {
 #define PIECE_PRODUCTS (1 << 20)
 
 static void prepare(fonio_conv_plan *plan) {
-  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), terms = terms_of_sum(plan);
+  int64_t bytes = conv_element_bytes(plan), terms = terms_of_sum(plan);
   conv_blocks *b = &plan->blocks;
   b->panel = plan->kernels->lanes * plan->kernels->tile_vectors;
   bool patches = conv_patch_share(plan) < 1;
@@ -309,7 +309,7 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   int64_t lanes = plan->kernels->lanes, part = piece % per_image;
   /* Pieces that are a vector shorter lie at the end of the others, where threads end. */
   int64_t vectors = conv_ceil_div(pixels_of_image(plan), lanes);
-  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), terms = terms_of_sum(plan);
+  int64_t bytes = conv_element_bytes(plan), terms = terms_of_sum(plan);
   panel_work w = {
       .run = run,
       .plan = plan,

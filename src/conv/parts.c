@@ -342,7 +342,7 @@ bool conv_parts_pack(const fonio_conv_plan *plan, const void *weight, void *pack
 
 void conv_parts_run(const conv_run *run, const conv_part *part, const void *grad_output, void *output, int64_t piece,
                     void *workspace) {
-  int64_t bytes = (int64_t)fonio_dtype_bytes(run->plan->problem.dtype);
+  int64_t bytes = conv_element_bytes(run->plan);
   fonio_conv_buffers buffers = {.input = grad_output, .output = (char *)output + part->output * bytes};
   conv_run part_run = {part->plan, &buffers, conv_at(run->packed, part->packed), NULL};
   part->plan->algorithm->run_piece(&part_run, piece, workspace);

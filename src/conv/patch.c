@@ -51,7 +51,7 @@ static int64_t alike(const fonio_conv_plan *plan, int axis, int64_t from, int64_
 
 int64_t conv_patch_pixels(const fonio_conv_plan *plan) {
   int64_t panel = plan->kernels->lanes * plan->kernels->tile_vectors;
-  int64_t bytes = plan->geometry.out_channels * (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+  int64_t bytes = plan->geometry.out_channels * conv_element_bytes(plan);
   return conv_max(1, cpu_cache_sizes()->l2_bytes / 3 / (bytes * panel)) * panel;
 }
 

@@ -87,7 +87,7 @@ typedef struct block_size {
 static int64_t bytes_of_block(const fonio_conv_plan *plan, const rows_numbers *n, block_size b) {
   int64_t pixels = b.rows * b.columns, turned = turned_input(plan, n, b.rows, b.columns);
   if (n->turn_output) turned += pixels * n->out_channels;
-  return turned * (int64_t)fonio_dtype_bytes(plan->problem.dtype) + pixels * n->taps * (int64_t)sizeof(void *);
+  return turned * conv_element_bytes(plan) + pixels * n->taps * (int64_t)sizeof(void *);
 }
 
 static block_size size_of_block(const fonio_conv_plan *plan, const rows_numbers *n) {
@@ -135,7 +135,7 @@ static int64_t terms_at_once(const fonio_conv_plan *plan, const rows_numbers *n)
 
 /* Of a group. */
 static int64_t weight_bytes(const fonio_conv_plan *plan, const rows_numbers *n) {
-  return n->out_channels * n->terms * (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+  return n->out_channels * n->terms * conv_element_bytes(plan);
 }
 
 static double cost_as(const fonio_conv_plan *plan) {
@@ -191,7 +191,7 @@ static void prepare_as(fonio_conv_plan *plan) {
   rows_numbers n = numbers_of(plan);
   block_size size = size_of_block(plan, &n);
   conv_blocks *b = &plan->blocks;
-  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+  int64_t bytes = conv_element_bytes(plan);
   b->panel = n.panel;
   b->terms = terms_at_once(plan, &n);
   b->rows = size.rows;
@@ -316,7 +316,7 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   const kernel_conv *g = &as.geometry;
   const conv_blocks *b = &plan->blocks;
   rows_numbers n = numbers_of(&as);
-  int64_t columns = b->pixels / b->rows, bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+  int64_t columns = b->pixels / b->rows, bytes = conv_element_bytes(plan);
   int64_t part = conv_take(&piece, parts_of_channels(plan)), across = conv_take(&piece, conv_rows_blocks_across(plan));
   int64_t down = conv_take(&piece, conv_rows_blocks_down(plan)), group = conv_take(&piece, plan->problem.groups);
   int64_t zeros = conv_round_up(g->kernel_width * n.in_channels * bytes, 64);

@@ -9,10 +9,6 @@
 #include "base/memory.h"
 #include "conv/rows.h"
 
-static int64_t bytes_of_element(const fonio_conv_plan *plan) {
-  return (int64_t)fonio_dtype_bytes(plan->problem.dtype);
-}
-
 /* The block of output pixels of a piece. */
 typedef struct block_size {
   int64_t rows, columns;
@@ -74,7 +70,7 @@ static void prepare(fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
   conv_blocks *b = &plan->blocks;
   block_size size = size_of_block(p);
-  int64_t bytes = bytes_of_element(plan), terms = p->in_channels * p->kernel_height * p->kernel_width;
+  int64_t bytes = conv_element_bytes(plan), terms = p->in_channels * p->kernel_height * p->kernel_width;
   b->terms = terms;
   b->rows = size.rows;
   b->pixels = size.rows * size.columns;
@@ -127,7 +123,7 @@ static void run_channels(const fonio_conv_plan *plan, const conv_run *run, kerne
                          int64_t pitch, const char *input, char *output) {
   const kernel_conv *g = &plan->geometry;
   const kernel_table *k = plan->kernels;
-  int64_t bytes = bytes_of_element(plan), few = 2 * k->lanes, panel = k->rows_tile_vectors * k->lanes;
+  int64_t bytes = conv_element_bytes(plan), few = 2 * k->lanes, panel = k->rows_tile_vectors * k->lanes;
   char biases[2 * MEMORY_ALIGNMENT];
   if (run->buffers->bias) job.bias = biases;
   for (int64_t channel = 0; channel < g->out_channels; channel += few) {
@@ -148,7 +144,7 @@ static int64_t pieces(const fonio_conv_plan *plan) {
 static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   const fonio_conv_plan *plan = run->plan;
   const kernel_conv *g = &plan->geometry;
-  int64_t bytes = bytes_of_element(plan), blocks = conv_rows_blocks_across(plan), across = conv_take(&piece, blocks);
+  int64_t bytes = conv_element_bytes(plan), blocks = conv_rows_blocks_across(plan), across = conv_take(&piece, blocks);
   int64_t row = conv_take(&piece, conv_rows_blocks_down(plan)) * plan->blocks.rows,
           column = g->out_width * across / blocks;
   block_size b = {conv_min(plan->blocks.rows, g->out_height - row), g->out_width * (across + 1) / blocks - column};

@@ -50,7 +50,7 @@ static int64_t pointer_bytes(const fonio_conv_plan *plan) {
 
 /* In place of the channels of a pixel that lies in the padding. */
 static int64_t zero_bytes(const fonio_conv_plan *plan) {
-  return conv_round_up(plan->problem.in_channels * (int64_t)fonio_dtype_bytes(plan->problem.dtype), MEMORY_ALIGNMENT);
+  return conv_round_up(plan->problem.in_channels * conv_element_bytes(plan), MEMORY_ALIGNMENT);
 }
 
 static void prepare(fonio_conv_plan *plan) {
@@ -71,7 +71,7 @@ static void prepare(fonio_conv_plan *plan) {
 static bool pack(const fonio_conv_plan *plan, const void *weight, void *packed) {
   const kernel_conv *g = &plan->geometry;
   const int64_t *strides = g->weight_strides;
-  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), lanes = plan->kernels->lanes;
+  int64_t bytes = conv_element_bytes(plan), lanes = plan->kernels->lanes;
   int64_t terms = g->kernel_height * g->kernel_width * g->in_channels;
   for (int64_t k = 0; k < plan->problem.out_channels; k++) {
     const char *from =
@@ -133,7 +133,7 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
   rows_work w = {
       .plan = plan,
       .n = numbers_of(plan),
-      .bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype),
+      .bytes = conv_element_bytes(plan),
       .input = conv_at(run->buffers->input, conv_input_offset(plan, piece, 0)),
       .weights = run->packed,
       .bias = run->buffers->bias,

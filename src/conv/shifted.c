@@ -35,10 +35,6 @@ static bool collide(const kernel_conv *g, int64_t bytes) {
   return g->in_channels * g->kernel_height > 8 && g->input_strides[0] * bytes % 2048 == 0;
 }
 
-static int64_t bytes_of_element(const fonio_conv_plan *plan) {
-  return (int64_t)fonio_dtype_bytes(plan->problem.dtype);
-}
-
 /* Whether vectors of pixels may go on in the next row: rows would leave much of their last vector empty, those of the
  * output follow each other without a gap, a vector lies in two rows at the most, what is read of the image lies between
  * these, and all tiles can. */
@@ -55,7 +51,8 @@ static bool joins(const fonio_conv_plan *plan, bool direct, int64_t tiles) {
 static shifted_numbers numbers_of(const fonio_conv_plan *plan) {
   const fonio_conv_problem *p = &plan->problem;
   const kernel_conv *g = &plan->geometry;
-  bool in_place = !conv_pads(p) && p->stride[1] == 1 && p->input_strides[3] == 1 && !collide(g, bytes_of_element(plan));
+  bool in_place =
+      !conv_pads(p) && p->stride[1] == 1 && p->input_strides[3] == 1 && !collide(g, conv_element_bytes(plan));
   bool one_row = in_place && is_one_row(p);
   int64_t width = one_row ? p->out_height * p->out_width : p->out_width;
   bool direct = in_place && width >= plan->kernels->lanes;
@@ -81,7 +78,7 @@ typedef struct block_size {
 /* The strip of a block. */
 static kernel_shifted_strip strip_of(const fonio_conv_plan *plan, const shifted_numbers *n, block_size b) {
   const kernel_conv *g = &plan->geometry;
-  int64_t line = MEMORY_ALIGNMENT / bytes_of_element(plan), lanes = plan->kernels->lanes;
+  int64_t line = MEMORY_ALIGNMENT / conv_element_bytes(plan), lanes = plan->kernels->lanes;
   kernel_shifted_strip strip = {
       .rows = ((b.rows - 1) * g->stride[0] + (g->kernel_height - 1) * g->dilation[0]) / n->row_step + 1,
       .row_step = n->row_step,
@@ -99,7 +96,7 @@ static kernel_shifted_strip strip_of(const fonio_conv_plan *plan, const shifted_
 static int64_t strip_bytes(const fonio_conv_plan *plan, const shifted_numbers *n, block_size b) {
   kernel_shifted_strip strip = strip_of(plan, n, b);
   if (n->direct) return 0;
-  return plan->geometry.in_channels * strip.rows * strip.phases * strip.pitch * bytes_of_element(plan);
+  return plan->geometry.in_channels * strip.rows * strip.phases * strip.pitch * conv_element_bytes(plan);
 }
 
 /* A piece should last long enough to be worth handing to a thread: some 50 microseconds. */
@@ -154,7 +151,7 @@ static bool applicable(const fonio_conv_problem *p) {
 /* What a vector of pixels reads. */
 static int64_t bytes_of_vector(const fonio_conv_plan *plan, const shifted_numbers *n) {
   return plan->geometry.in_channels * plan->geometry.kernel_height * n->phases * plan->kernels->lanes *
-         bytes_of_element(plan);
+         conv_element_bytes(plan);
 }
 
 /* Vectors that share a pass over the output channels, and those of a tile. */
@@ -196,7 +193,7 @@ static double cost_of_copy(const fonio_conv_plan *plan, const kernel_shifted_str
 static double cost_of_turning(const fonio_conv_plan *plan) {
   const kernel_conv *g = &plan->geometry;
   double cycles = plan->kernels->lanes > 8 ? 0.5 : 1, channels = (double)g->out_channels;
-  bool far = g->out_channels > 8 && g->output_strides[0] * bytes_of_element(plan) % 2048 == 0;
+  bool far = g->out_channels > 8 && g->output_strides[0] * conv_element_bytes(plan) % 2048 == 0;
   if (g->output_strides[0] != 1) return channels * (far ? 11.5 : 5.5) * cycles;
   double squares = (double)(g->out_channels / plan->kernels->lanes * plan->kernels->lanes);
   return (0.8 * squares + 1.3 * (channels - squares)) * cycles;
@@ -240,7 +237,7 @@ static int64_t sums_pitch(const fonio_conv_plan *plan) {
 
 /* What those take at the end of the workspace. */
 static int64_t sums_bytes(const fonio_conv_plan *plan, const shifted_numbers *n) {
-  return n->turn_output ? plan->geometry.out_channels * sums_pitch(plan) * bytes_of_element(plan) : 0;
+  return n->turn_output ? plan->geometry.out_channels * sums_pitch(plan) * conv_element_bytes(plan) : 0;
 }
 
 static void prepare(fonio_conv_plan *plan) {
@@ -248,7 +245,7 @@ static void prepare(fonio_conv_plan *plan) {
   block_size size = size_of_block(plan, &n);
   const kernel_conv *g = &plan->geometry;
   conv_blocks *b = &plan->blocks;
-  int64_t bytes = bytes_of_element(plan);
+  int64_t bytes = conv_element_bytes(plan);
   b->rows = size.rows;
   b->pixels = size.rows * size.columns;
   b->panel = vectors_of_pass(plan, &n);
@@ -436,7 +433,7 @@ static void run_piece(const conv_run *run, int64_t piece, void *workspace) {
       .run = run,
       .plan = plan,
       .n = n,
-      .bytes = bytes_of_element(plan),
+      .bytes = conv_element_bytes(plan),
       .image = piece,
       .first_channel = group * g->out_channels,
       .input = conv_at(run->buffers->input, conv_input_offset(plan, piece, group)),

@@ -31,7 +31,7 @@ static int64_t pieces_of_image(const fonio_conv_plan *plan) {
 
 static void prepare(fonio_conv_plan *plan) {
   plan->blocks.channels = conv_ceil_div(plan->problem.in_channels, pieces_of_image(plan));
-  plan->workspace_bytes = plan->blocks.channels * (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+  plan->workspace_bytes = plan->blocks.channels * conv_element_bytes(plan);
 }
 
 static int64_t pieces(const fonio_conv_plan *plan) {

@@ -394,7 +394,7 @@ static winograd_work block_at(const conv_run *run, int64_t block, char *workspac
   int64_t tile = conv_take(&block, conv_winograd_blocks_of_tiles(plan, &n)) * plan->blocks.pixels;
   int64_t tiles = conv_min(plan->blocks.pixels, n.rows * n.columns - tile);
   int64_t group = conv_take(&block, plan->problem.groups), image = block;
-  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+  int64_t bytes = conv_element_bytes(plan);
   char *v = conv_winograd_shares(plan, &n) ? run->shared : workspace, *m = workspace;
   if (v == m) m += conv_round_up(n.v_elements * bytes, 64);
   winograd_work w = {

@@ -190,7 +190,7 @@ static int64_t best_block(const kernel_table *k, const winograd *w, int64_t grou
 }
 
 static int64_t bytes_of_weights(const fonio_conv_plan *plan, const winograd *w) {
-  return w->products * w->out_channels * (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+  return w->products * w->out_channels * conv_element_bytes(plan);
 }
 
 /* Whether the third-level cache, which others use, too, hardly holds the weights from one pass to the next. */
@@ -217,7 +217,7 @@ static int64_t tiles_to_share(const kernel_table *k, int64_t tiles, bool can_cut
 static void block_tiles(fonio_conv_plan *plan, int alpha) {
   const kernel_table *k = plan->kernels;
   const cpu_caches *caches = cpu_cache_sizes();
-  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype), panel = k->lanes * k->rows_tile_vectors;
+  int64_t bytes = conv_element_bytes(plan), panel = k->lanes * k->rows_tile_vectors;
   plan->blocks.pixels = 1;
   plan->blocks.channels = plan->blocks.sums = INT64_MAX / 2;
   winograd w = numbers_of(plan, alpha);
@@ -260,7 +260,7 @@ bool conv_winograd_shares(const fonio_conv_plan *plan, const winograd *w) {
 }
 
 void conv_winograd_prepare(fonio_conv_plan *plan) {
-  int64_t bytes = (int64_t)fonio_dtype_bytes(plan->problem.dtype);
+  int64_t bytes = conv_element_bytes(plan);
   block_tiles(plan, alpha_of(plan));
   winograd w = conv_winograd_numbers(plan);
   plan->packed_bytes = plan->problem.groups * bytes_of_weights(plan, &w);
