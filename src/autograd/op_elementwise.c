@@ -51,7 +51,7 @@ fonio_tensor *fonio_tensor_log(fonio_tensor *tensor) {
 /* The values that chose what came through have a gradient, of zeros. */
 static fonio_status where_positive_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
                                          fonio_tensor **gradients) {
-  if (wanted[1]) gradients[1] = fonio_tensor_zeros(gradient->dtype, gradient->ndim, gradient->shape);
+  if (wanted[1]) gradients[1] = tensor_zeros_like(gradient);
   if (wanted[1] && !gradients[1]) return fonio_last_status();
   return wanted[0] ? with_saved(node, gradient, autograd_where_positive, gradients) : FONIO_OK;
 }

@@ -127,8 +127,9 @@ static fonio_status check_mean(const fonio_tensor *tensor) {
               fonio_dtype_scalar_name(tensor->dtype));
 }
 
-/* Takes `sum` (which may be NULL) over. */
+/* Takes `sum` (which may be NULL) over. Torch divides in place, so that an empty one keeps its strides. */
 static fonio_tensor *share_of(fonio_tensor *sum, int64_t count) {
+  if (sum && fonio_tensor_numel(sum) == 0) return sum;
   fonio_tensor *number = sum ? fonio_tensor_full(sum->dtype, (double)count, FONIO_SCALAR) : NULL;
   fonio_tensor *mean = number ? tensor_div(sum, number) : NULL;
   fonio_tensor_release(number);

@@ -120,15 +120,26 @@ fonio_tensor *tensor_copy_channels_last(const fonio_tensor *tensor) {
   return copy;
 }
 
-fonio_tensor *tensor_convert(const fonio_tensor *tensor, fonio_dtype dtype) {
+/* torch.empty_like in another dtype. */
+static fonio_tensor *empty_like(const fonio_tensor *tensor, fonio_dtype dtype) {
   int64_t strides[FONIO_MAX_DIMS];
   if (tensor_check_shape(dtype, tensor->ndim, tensor->shape)) return NULL;
   if (!layout_like(tensor, strides))
     return fail_null(FONIO_RUNTIME_ERROR, "Storage size calculation overflowed with sizes=%s",
                      shape_to_text(tensor->ndim, tensor->shape).text);
-  fonio_tensor *copy = tensor_empty_strided(dtype, tensor->ndim, tensor->shape, strides);
+  return tensor_empty_strided(dtype, tensor->ndim, tensor->shape, strides);
+}
+
+fonio_tensor *tensor_convert(const fonio_tensor *tensor, fonio_dtype dtype) {
+  fonio_tensor *copy = empty_like(tensor, dtype);
   if (copy) copy_values(copy, tensor);
   return copy;
+}
+
+fonio_tensor *tensor_zeros_like(const fonio_tensor *tensor) {
+  fonio_tensor *zeros = empty_like(tensor, tensor->dtype);
+  if (zeros) memset(zeros->storage->data, 0, (size_t)zeros->storage->bytes);
+  return zeros;
 }
 
 fonio_tensor *tensor_clone(const fonio_tensor *tensor) {

@@ -92,6 +92,7 @@ fonio_tensor *tensor_clone(const fonio_tensor *tensor); /* torch's strides for a
 fonio_tensor *tensor_copy_contiguous(const fonio_tensor *tensor);
 fonio_tensor *tensor_copy_channels_last(const fonio_tensor *tensor); /* 4 dimensions */
 fonio_tensor *tensor_convert(const fonio_tensor *tensor, fonio_dtype dtype);
+fonio_tensor *tensor_zeros_like(const fonio_tensor *tensor); /* strides as in a clone */
 
 /* The shape of a and b broadcast against each other, torch's text on failure. Returns ndim, or -1. */
 int tensor_broadcast_shape(const fonio_tensor *a, const fonio_tensor *b, int64_t shape[FONIO_MAX_DIMS]);
