@@ -25,8 +25,7 @@ static fonio_tensor *second_derivative(fonio_activation activation, fonio_tensor
 /* To the result of the activation, `above` being the gradient of the gradient; zeros where it is made of lines. */
 static fonio_tensor *to_result(const fonio_conv_problem *problem, fonio_tensor *above, fonio_tensor *gradient,
                                fonio_tensor *result) {
-  if (problem->activation != FONIO_SIGMOID && problem->activation != FONIO_TANH)
-    return fonio_tensor_zeros(result->dtype, result->ndim, result->shape);
+  if (problem->activation != FONIO_SIGMOID && problem->activation != FONIO_TANH) return tensor_zeros_like(above);
   fonio_tensor *slope = second_derivative(problem->activation, result);
   fonio_tensor *product = slope ? fonio_tensor_mul(above, gradient) : NULL;
   fonio_tensor *made = product ? fonio_tensor_mul(product, slope) : NULL;

@@ -44,16 +44,20 @@ static fonio_tensor *sums(const reduction *of, const fonio_tensor *tensor, bool 
   return result;
 }
 
-/* The gradient of what `spread` made: summed again. */
+/* The gradient of what `spread` made: summed again where it was spread, and of the sums' shape. */
 static fonio_status spread_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
                                  fonio_tensor **gradients) {
   (void)wanted;
   const reduction *of = node->attributes;
-  int64_t dims[FONIO_MAX_DIMS];
-  int count = 0;
-  for (int i = 0; i < gradient->ndim; i++)
-    if (of->reduced[i]) dims[count++] = i;
-  gradients[0] = fonio_tensor_sum_dims(gradient, count, dims, node->shapes[0].ndim == gradient->ndim);
+  const autograd_shape *result = &node->shapes[0];
+  autograd_shape kept;
+  kept.ndim = shape_of_sums(of, gradient->ndim, gradient->shape, true, kept.sizes);
+  fonio_tensor *sum = autograd_sum_to(gradient, &kept);
+  gradients[0] = sum;
+  if (sum && result->ndim != sum->ndim) {
+    gradients[0] = fonio_tensor_reshape(sum, result->ndim, result->sizes);
+    fonio_tensor_release(sum);
+  }
   return autograd_made(gradients[0]);
 }
 
@@ -127,7 +131,8 @@ static fonio_status check_mean(const fonio_tensor *tensor) {
               fonio_dtype_scalar_name(tensor->dtype));
 }
 
-/* Takes `sum` (which may be NULL) over. Torch divides in place, so that an empty one keeps its strides. */
+/* Takes `sum` (which may be NULL) over. Torch divides in place: an empty one keeps its strides, which a quotient would
+ * not. */
 static fonio_tensor *share_of(fonio_tensor *sum, int64_t count) {
   if (sum && fonio_tensor_numel(sum) == 0) return sum;
   fonio_tensor *number = sum ? fonio_tensor_full(sum->dtype, (double)count, FONIO_SCALAR) : NULL;

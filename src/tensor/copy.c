@@ -120,7 +120,7 @@ fonio_tensor *tensor_copy_channels_last(const fonio_tensor *tensor) {
   return copy;
 }
 
-/* torch.empty_like in another dtype. */
+/* torch.empty_like in any dtype. */
 static fonio_tensor *empty_like(const fonio_tensor *tensor, fonio_dtype dtype) {
   int64_t strides[FONIO_MAX_DIMS];
   if (tensor_check_shape(dtype, tensor->ndim, tensor->shape)) return NULL;
