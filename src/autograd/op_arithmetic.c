@@ -158,16 +158,30 @@ fonio_tensor *fonio_tensor_div(fonio_tensor *a, fonio_tensor *b) {
 
 /* ---- By a number ---- */
 
-/* A number as torch sees one beside a tensor: it widens nothing. */
-static fonio_tensor *number_for(const fonio_tensor *tensor, double number) {
-  return tensor ? fonio_tensor_full(tensor->dtype, number, FONIO_SCALAR) : (fail_given_null("fonio_tensor"), NULL);
+typedef fonio_tensor *(*by_number)(const fonio_tensor *tensor, const fonio_tensor *number);
+
+/* The number as torch sees one beside a tensor: it widens nothing, and has no gradient. */
+static fonio_tensor *record_by_number(by_number compute, const autograd_operation *operation, fonio_tensor *tensor,
+                                      double number) {
+  if (!tensor) return fail_given_null("fonio_tensor"), NULL;
+  fonio_tensor *other = fonio_tensor_full(tensor->dtype, number, FONIO_SCALAR);
+  if (!other) return NULL;
+  fonio_tensor *result = compute(tensor, other);
+  fonio_tensor_release(other);
+  return autograd_record(result, operation, 1, &tensor, &number, sizeof number);
 }
 
+static fonio_status mul_number_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
+                                     fonio_tensor **gradients) {
+  (void)wanted;
+  gradients[0] = autograd_mul_number(gradient, *(const double *)node->attributes);
+  return autograd_made(gradients[0]);
+}
+
+static const autograd_operation mul_number_operation = {"MulBackward1", false, mul_number_apply};
+
 fonio_tensor *autograd_mul_number(fonio_tensor *tensor, double number) {
-  fonio_tensor *factor = number_for(tensor, number);
-  fonio_tensor *result = fonio_tensor_mul(tensor, factor);
-  fonio_tensor_release(factor);
-  return result;
+  return record_by_number(tensor_mul, &mul_number_operation, tensor, number);
 }
 
 static fonio_status div_number_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
@@ -180,9 +194,5 @@ static fonio_status div_number_apply(autograd_node *node, fonio_tensor *gradient
 static const autograd_operation div_number_operation = {"DivBackward1", false, div_number_apply};
 
 fonio_tensor *autograd_div_number(fonio_tensor *tensor, double number) {
-  fonio_tensor *divisor = number_for(tensor, number);
-  if (!divisor) return NULL;
-  fonio_tensor *quotient = tensor_div(tensor, divisor);
-  fonio_tensor_release(divisor);
-  return autograd_record(quotient, &div_number_operation, 1, &tensor, &number, sizeof number);
+  return record_by_number(tensor_div, &div_number_operation, tensor, number);
 }
