@@ -44,20 +44,23 @@ static fonio_tensor *sums(const reduction *of, const fonio_tensor *tensor, bool 
   return result;
 }
 
+/* Takes `sum` (which may be NULL) over: a view without the dimensions of one element that it has kept beyond `shape`.
+ */
+static fonio_tensor *without_kept(fonio_tensor *sum, const autograd_shape *shape) {
+  if (!sum || sum->ndim == shape->ndim) return sum;
+  fonio_tensor *view = fonio_tensor_reshape(sum, shape->ndim, shape->sizes);
+  fonio_tensor_release(sum);
+  return view;
+}
+
 /* The gradient of what `spread` made: summed again where it was spread, and of the sums' shape. */
 static fonio_status spread_apply(autograd_node *node, fonio_tensor *gradient, const bool *wanted,
                                  fonio_tensor **gradients) {
   (void)wanted;
   const reduction *of = node->attributes;
-  const autograd_shape *result = &node->shapes[0];
   autograd_shape kept;
   kept.ndim = shape_of_sums(of, gradient->ndim, gradient->shape, true, kept.sizes);
-  fonio_tensor *sum = autograd_sum_to(gradient, &kept);
-  gradients[0] = sum;
-  if (sum && result->ndim != sum->ndim) {
-    gradients[0] = fonio_tensor_reshape(sum, result->ndim, result->sizes);
-    fonio_tensor_release(sum);
-  }
+  gradients[0] = without_kept(autograd_sum_to(gradient, &kept), &node->shapes[0]);
   return autograd_made(gradients[0]);
 }
 
@@ -114,11 +117,7 @@ fonio_tensor *autograd_sum_to(fonio_tensor *gradient, const autograd_shape *shap
     if (i < leading || (shape->sizes[i - leading] == 1 && gradient->shape[i] != 1)) dims[count++] = i;
   if (count == 0) return fonio_tensor_retain(gradient);
   if (shape->ndim == 0) return fonio_tensor_sum(gradient);
-  fonio_tensor *kept = fonio_tensor_sum_dims(gradient, count, dims, true);
-  if (leading == 0) return kept;
-  fonio_tensor *result = fonio_tensor_reshape(kept, shape->ndim, shape->sizes);
-  fonio_tensor_release(kept);
-  return result;
+  return without_kept(fonio_tensor_sum_dims(gradient, count, dims, true), shape);
 }
 
 /* ---- mean ---- */
